@@ -1,0 +1,51 @@
+# Each target's ## line is its help. The test and run targets install what
+# they need and do not find; scripts/ says how.
+
+GO ?= go
+FUZZTIME ?= 30s
+BENCH ?= .
+
+.DEFAULT_GOAL := help
+
+.PHONY: help run test race fuzz bench lint build clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The demo is built and then run, instead of `go run`, so that a signal to
+# make reaches the demo itself.
+run: ## see it work: Redis, an origin, two Caddys, and what to try; Ctrl-C ends it
+	@sh scripts/install-redis.sh
+	@$(GO) build -o bin/demo ./internal/demo
+	@bin/demo
+
+test: ## everything that CI runs: vet, and all tests with the race detector
+	@sh scripts/install-redis.sh
+	@sh scripts/install-cc.sh
+	$(GO) vet ./...
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on ./...
+
+race: ## the tests of one package, many times over: make race PKG=./shard COUNT=20
+	@sh scripts/install-redis.sh
+	@sh scripts/install-cc.sh
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -count=$(or $(COUNT),10) $(or $(PKG),./...)
+
+fuzz: ## fuzz each fuzz test for FUZZTIME (30s); `make test` runs their seeds
+	@sh scripts/fuzz.sh $(FUZZTIME)
+
+bench: ## benchmarks, all or those that match BENCH
+	@sh scripts/install-redis.sh
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+lint: ## gofmt, vet, and golangci-lint where it is installed
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
+		echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	@if command -v golangci-lint >/dev/null 2>&1; then golangci-lint run; \
+		else echo "golangci-lint is not installed: gofmt and vet alone"; fi
+
+build: ## Caddy with this plugin, as bin/caddy
+	$(GO) build -o bin/caddy ./cmd/caddy
+
+clean: ## remove bin/
+	rm -rf bin

@@ -1,0 +1,143 @@
+package fluster
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-fluster/caddy-fluster/journal"
+)
+
+// runningApp is the app of the configuration that is in force.
+var runningApp atomic.Pointer[App]
+
+// adminAPI serves /fluster/ on Caddy's admin endpoint.
+type adminAPI struct{}
+
+// CaddyModule returns the module's information.
+func (adminAPI) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "admin.api.fluster", New: func() caddy.Module { return new(adminAPI) }}
+}
+
+// Routes returns what the admin endpoint is asked for.
+func (a *adminAPI) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{
+		{Pattern: "/fluster/status", Handler: only(http.MethodGet, a.status)},
+		{Pattern: "/fluster/invalidate", Handler: only(http.MethodPost, a.invalidate)},
+	}
+}
+
+// only lets one method through, to the app that is running.
+func only(method string, serve func(*App, http.ResponseWriter, *http.Request) error) caddy.AdminHandler {
+	return caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		if r.Method != method {
+			w.Header().Set("Allow", method)
+			return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
+		}
+		app := runningApp.Load()
+		if app == nil {
+			return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("the fluster app is not running")}
+		}
+		return serve(app, w, r)
+	})
+}
+
+func reply(w http.ResponseWriter, status int, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	return json.NewEncoder(w).Encode(v)
+}
+
+// nodeStatus is what is told of a node.
+type nodeStatus struct {
+	Name    string     `json:"name"`
+	Pool    string     `json:"pool,omitempty"`
+	Address string     `json:"address"`
+	State   string     `json:"state"`
+	Since   time.Time  `json:"since"`
+	Reason  string     `json:"reason,omitempty"`
+	RetryAt *time.Time `json:"retry_at,omitempty"`
+	Owed    int        `json:"owed"`
+}
+
+// nearStatus is what is told of a near cache.
+type nearStatus struct {
+	Pool    string `json:"pool,omitempty"`
+	Entries int    `json:"entries"`
+	Bytes   uint64 `json:"bytes"`
+	Maximum uint64 `json:"maximum"`
+}
+
+// status tells of the nodes and the near caches; `near` is that of the default pool.
+func (a *adminAPI) status(app *App, w http.ResponseWriter, _ *http.Request) error {
+	out := struct {
+		Nodes  []nodeStatus `json:"nodes"`
+		Near   nearStatus   `json:"near"`
+		Nears  []nearStatus `json:"pools,omitempty"`
+		Queues []any        `json:"queues"`
+	}{Nodes: []nodeStatus{}, Queues: []any{}}
+	for _, name := range sortedKeys(app.pools) {
+		p := app.pools[name]
+		for _, n := range p.nodes {
+			out.Nodes = append(out.Nodes, n.status(name))
+		}
+		s := nearStatus{Pool: name}
+		s.Entries, s.Bytes, s.Maximum = p.near.Load().Stats()
+		if name == "" {
+			out.Near = s
+		} else {
+			out.Nears = append(out.Nears, s)
+		}
+	}
+	return reply(w, http.StatusOK, out)
+}
+
+func (n *node) status(pool string) nodeStatus {
+	s := nodeStatus{Name: n.Name(), Pool: pool, Address: n.Address(), State: n.view.State().String(), Owed: n.view.Owes()}
+	since, reason, retryAt := n.seat.status()
+	s.Since = since.UTC()
+	if !n.inUse() && s.State == "up" {
+		s.State = "penalty" // its keeper is about to say so
+	}
+	if reason != nil && s.State != "up" {
+		s.Reason = reason.Error()
+	}
+	if !retryAt.IsZero() {
+		retryAt = retryAt.UTC()
+		s.RetryAt = &retryAt
+	}
+	return s
+}
+
+// invalidate is the durable way to invalidate: it answers when it is safe.
+func (a *adminAPI) invalidate(app *App, w http.ResponseWriter, r *http.Request) error {
+	var req struct {
+		journal.Message
+		Wait bool   `json:"wait"`
+		Pool string `json:"pool"`
+	}
+	bad := func(err error) error { return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err} }
+	if err := journal.DecodeStrict(r.Body, &req); err != nil {
+		return bad(err)
+	}
+	targets, err := req.Targets()
+	if err != nil {
+		return bad(err)
+	}
+	p, err := app.pool(req.Pool)
+	if err != nil {
+		return bad(err)
+	}
+	ack, err := p.invalidate(r.Context(), targets, req.Wait)
+	if err != nil {
+		return reply(w, http.StatusServiceUnavailable, ack)
+	}
+	return reply(w, http.StatusOK, ack)
+}
+
+// Interface guards
+var _ caddy.AdminRouter = (*adminAPI)(nil)

@@ -1,0 +1,322 @@
+package fluster
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-fluster/caddy-fluster/httpcache"
+	"github.com/caddy-fluster/caddy-fluster/journal"
+)
+
+// flights are the forwards under way whose responses others may share, by what
+// they are for.
+type flights struct {
+	mu   sync.Mutex // guards open
+	open map[string]*flight
+
+	recorded atomic.Int64 // bytes of body that all flights hold
+}
+
+// maxRecorded bounds the bytes of body that all forwards under way hold
+// together. What is beyond it is not stored.
+const maxRecorded = 64 << 20
+
+// A flight is one forward and the copy of its response that is being made. Its
+// leader is the exchange that asked the origin; its followers wait for the head,
+// and then take the body as it comes.
+//
+// Who follows is given a response that was asked for before it came itself; it
+// looks whether it was invalidated since.
+type flight struct {
+	all *flights
+	key string // "" for a flight that nobody can follow
+
+	mu        sync.Mutex    // guards all below
+	changed   chan struct{} // closed and made anew at each change
+	state     flightState
+	head      *entry // the response without its body, from shared on
+	learn     uint64 // of the leader's place
+	length    int64  // Content-Length, −1 if it is not known
+	body      []byte // the body from base on
+	base      int64
+	followers map[*exchange]int64 // how much of the body each has taken
+	waiting   int                 // exchanges that wait for the head
+	cancel    context.CancelFunc  // ends the forward
+	orphan    bool                // the leader's client has gone
+}
+
+type flightState uint8
+
+const (
+	undecided flightState = iota
+	shared                // followers may take the response
+	alone                 // each forwards for itself
+	whole                 // the response has ended as it should
+	broken                // it has not
+)
+
+// join returns the flight for key, and whether the caller is its leader.
+func (fs *flights) join(key string) (f *flight, leads bool) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if f, ok := fs.open[key]; ok {
+		f.mu.Lock()
+		f.waiting++
+		f.mu.Unlock()
+		return f, false
+	}
+	f = fs.solo()
+	f.key = key
+	fs.open[key] = f
+	return f, true
+}
+
+// solo returns a flight that nobody can follow.
+func (fs *flights) solo() *flight {
+	return &flight{all: fs, changed: make(chan struct{}), length: -1}
+}
+
+// close lets nobody join any more.
+func (fs *flights) close(f *flight) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if fs.open[f.key] == f {
+		delete(fs.open, f.key)
+	}
+}
+
+func (f *flight) changedLocked() {
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// settle ends the state undecided or shared; only the first end counts. It
+// reports whether exchanges were waiting.
+func (f *flight) settle(s flightState) (waited bool) {
+	if s != shared {
+		f.all.close(f)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.state > shared {
+		return false
+	}
+	f.state = s
+	f.changedLocked()
+	return f.waiting > 0
+}
+
+// share lets the followers take the response with this head.
+func (f *flight) share(head *entry, learn uint64, length int64) {
+	f.mu.Lock()
+	f.head, f.learn, f.length = head, learn, length
+	f.mu.Unlock()
+	f.settle(shared)
+}
+
+// add appends to the copy of the body, and reports whether all of it is still
+// there. A body that grows beyond most bytes is not kept; those who follow
+// already still get it, and may hold the leader up for a while.
+func (f *flight) add(p []byte, most int64) bool {
+	total := f.all.recorded.Add(int64(len(p)))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.body = append(f.body, p...)
+	f.changedLocked()
+	if f.base == 0 && int64(len(f.body)) <= most && total <= maxRecorded {
+		return true
+	}
+	f.trimLocked()
+	timeout := time.NewTimer(slowest)
+	defer timeout.Stop()
+	for int64(len(f.body)) > most && len(f.followers) > 0 {
+		changed := f.changed
+		f.mu.Unlock()
+		select {
+		case <-changed:
+		case <-timeout.C:
+			f.settle(broken)
+		}
+		f.mu.Lock()
+		if f.state == broken {
+			break
+		}
+		f.trimLocked()
+	}
+	return false
+}
+
+// slowest is how long the leader waits for a follower that takes nothing.
+const slowest = 10 * time.Second
+
+// trimLocked drops what all followers have taken. From then on nobody can
+// begin to follow.
+func (f *flight) trimLocked() {
+	least := f.base + int64(len(f.body))
+	for _, off := range f.followers {
+		least = min(least, off)
+	}
+	f.all.recorded.Add(f.base - least)
+	f.body = slices.Clone(f.body[least-f.base:])
+	f.base = max(least, 1) // even where the first follower has taken nothing yet
+	if least == 0 {
+		f.base = 0
+	}
+}
+
+// release gives back what the copy took of the bound.
+func (f *flight) release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all.recorded.Add(-int64(len(f.body)))
+	if f.state != whole {
+		f.body = nil
+	}
+}
+
+// abandonedBy notes that an exchange goes on without the response. The forward
+// ends when nobody is left who wants it.
+func (f *flight) leave(x *exchange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.followers, x)
+	f.changedLocked()
+	f.endIfUnwantedLocked()
+}
+
+// leaderGone notes that the leader's client has gone.
+func (f *flight) leaderGone() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.orphan = true
+	f.endIfUnwantedLocked()
+}
+
+func (f *flight) endIfUnwantedLocked() {
+	if f.orphan && len(f.followers) == 0 && f.waiting == 0 && f.cancel != nil {
+		f.cancel()
+	}
+}
+
+// isWanted reports whether others than the leader want the response.
+func (f *flight) isWanted() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.followers) > 0 || f.waiting > 0
+}
+
+// follow waits for the head of the flight's response and takes the response if
+// it is for this request too; done is false if the request has to be forwarded.
+func (x *exchange) follow(f *flight) (done bool, err error) {
+	head, ok := x.board(f)
+	if !ok {
+		return false, x.r.Context().Err()
+	}
+	defer f.leave(x)
+	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: head.resp.Status, Collapsed: true}
+	metrics.requests.WithLabelValues("collapsed").Inc()
+	fd := &found{entry: head}
+	if x.isConditional() && httpcache.EvaluatePreconditions(x.r.Method, x.r.Header, head.resp.Status, head.header(), x.now) {
+		x.writeHead(fd, httpcache.NotModifiedHeader(head.header()))
+		x.w.WriteHeader(http.StatusNotModified)
+		return true, nil
+	}
+	x.writeHead(fd, head.header())
+	if f.length >= 0 {
+		x.w.Header().Set("Content-Length", itoa(f.length))
+	}
+	x.w.WriteHeader(head.resp.Status)
+	x.takeBody(f)
+	return true, nil
+}
+
+// board waits for the head, and makes the exchange a follower if the response
+// is for it.
+func (x *exchange) board(f *flight) (head *entry, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer func() {
+		f.waiting--
+		if !ok {
+			f.endIfUnwantedLocked()
+		}
+	}()
+	for f.state == undecided {
+		changed := f.changed
+		f.mu.Unlock()
+		select {
+		case <-changed:
+		case <-x.r.Context().Done():
+		}
+		f.mu.Lock()
+		if x.r.Context().Err() != nil {
+			return nil, false
+		}
+	}
+	if f.state != shared && f.state != whole || f.base > 0 || !x.mayTake(f.head, f.learn) {
+		return nil, false
+	}
+	if f.followers == nil {
+		f.followers = map[*exchange]int64{}
+	}
+	f.followers[x] = 0
+	return f.head, true
+}
+
+// mayTake reports whether the response of another exchange's forward, which
+// began at learn number learn, answers this request.
+func (x *exchange) mayTake(head *entry, learn uint64) bool {
+	for _, n := range head.resp.Nominated {
+		if httpcache.NominatedValue(n.Name, x.r.Header) != n.Value {
+			return false
+		}
+	}
+	if !x.pool.book.Leased(time.Now()) {
+		return false
+	}
+	v, _ := x.pool.book.ValidNear(learn, x.selectors(head))
+	return v == journal.Valid
+}
+
+// takeBody writes the body as it comes. Where it breaks off, so does this
+// response: the client must not take it for whole.
+func (x *exchange) takeBody(f *flight) {
+	rc := http.NewResponseController(x.w)
+	for off := int64(0); ; {
+		f.mu.Lock()
+		if f.followers[x] != off {
+			f.followers[x] = off
+			if f.base > 0 || int64(len(f.body)) > maxRecorded/2 {
+				f.changedLocked() // the leader may be waiting for it
+			}
+		}
+		state, changed := f.state, f.changed
+		var part []byte
+		if off >= f.base {
+			part = f.body[off-f.base:]
+		}
+		f.mu.Unlock()
+		switch {
+		case len(part) > 0 && state != broken:
+			if _, err := x.w.Write(part); err != nil {
+				return
+			}
+			off += int64(len(part))
+			continue
+		case state == whole:
+			return
+		case state == broken:
+			panic(http.ErrAbortHandler)
+		}
+		rc.Flush() //nolint:errcheck // it only hurries
+		select {
+		case <-changed:
+		case <-x.r.Context().Done():
+			return
+		}
+	}
+}

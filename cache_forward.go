@@ -1,0 +1,263 @@
+package fluster
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-fluster/caddy-fluster/httpcache"
+	"github.com/caddy-fluster/caddy-fluster/stored"
+)
+
+// forward asks the origin, together with all who want the same at this time.
+// What was found stale is validated.
+func (x *exchange) forward(f *found, use httpcache.Reuse) error {
+	if !x.sharesForwards(use) {
+		return x.fetch(x.pool.flights.solo(), f, use)
+	}
+	for range 2 {
+		fl, leads := x.pool.flights.join(x.flightKey())
+		if leads {
+			return x.fetch(fl, f, use)
+		}
+		if done, err := x.follow(fl); done || err != nil {
+			return err
+		}
+	}
+	return x.fetch(x.pool.flights.solo(), f, use)
+}
+
+// sharesForwards reports whether the answer to others will do for this request.
+func (x *exchange) sharesForwards(use httpcache.Reuse) bool {
+	if x.Collapse == "off" || x.alone || use.Request || x.r.Method != http.MethodGet || x.r.Header["Range"] != nil ||
+		x.directives.NoCache() || x.directives.NoStore() {
+		return false
+	}
+	e, ok := x.pool.near.Load().Get(aloneKey(x.key))
+	return !ok || e.aloneUntil <= x.now.UnixMilli()
+}
+
+// aloneKey is the key of the note that a URL's responses cannot be shared.
+func aloneKey(key string) string { return key + "\nalone" }
+
+// aloneFor is how long such a note counts.
+const aloneFor = 10 * time.Second
+
+// flightKey is what a forward is for: the cache key, and as far as it is known
+// what selects the variant.
+func (x *exchange) flightKey() string {
+	if x.list == nil || len(x.list.List) == 0 {
+		return x.key
+	}
+	var names []string
+	for _, f := range x.list.List[0].Nominated {
+		names = append(names, f.Name)
+	}
+	return variantKey(x.key, nominate(names, x.r.Header))
+}
+
+// fetch sends the request to the origin and its answer to the client, and keeps
+// a copy if that may be stored.
+func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
+	req, end := x.request(fl, f)
+	defer end()
+	fw := newFillWriter(x, fl, f, use)
+	defer fw.abort() // when a handler behind panics
+	err := x.next.ServeHTTP(fw, req)
+	again, err := fw.finish(err)
+	if again {
+		// The origin confirmed a response that it was not asked about.
+		return x.fetch(x.pool.flights.solo(), nil, use)
+	}
+	return err
+}
+
+// request returns the request as it is sent on: conditional by the validators
+// of what is to be validated and never by the client's, which are about the
+// client's copy. A request for a part goes on as it is. The forward outlives
+// the client while others wait for it.
+func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
+	req := new(http.Request)
+	*req = *x.r
+	if x.isConditional() || f != nil {
+		req.Header = x.r.Header.Clone()
+		if f != nil || x.r.Header["Range"] == nil {
+			httpcache.RemoveConditionals(req.Header)
+		}
+		if f != nil && f.resp.Terms.Flags.Has(httpcache.HasValidator) && x.r.Method == http.MethodGet {
+			httpcache.AddValidators(req.Header, f.header())
+		}
+	}
+	if fl.key == "" {
+		return req, func() {}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(x.r.Context()))
+	fl.mu.Lock()
+	fl.cancel = cancel
+	fl.mu.Unlock()
+	stop := context.AfterFunc(x.r.Context(), fl.leaderGone)
+	return req.WithContext(ctx), func() { stop(); cancel() }
+}
+
+// freshen makes the stored response anew from the 304 that confirmed it (RFC
+// 9111, Section 4.3.4).
+func (x *exchange) freshen(f *found, header304 http.Header, t httpcache.Times) (*entry, httpcache.Verdict) {
+	header := httpcache.Freshen(f.header(), header304)
+	if header["Date"] == nil {
+		header.Set("Date", t.Received.UTC().Format(http.TimeFormat))
+	}
+	v := x.policy.MayStore(x.asRequest(), f.resp.Status, header, t)
+	resp := *f.resp
+	resp.Terms = v.Terms
+	if tags := httpcache.Tags(header304, x.tags); len(tags) > 0 {
+		resp.Tags = tags
+	}
+	drop(header, v.Drop, x.tags)
+	resp.Header = fields(header)
+	return newEntry(&resp, x.place.learn), v
+}
+
+// asRequest is what the rules need to know of the request.
+func (x *exchange) asRequest() httpcache.Request {
+	return httpcache.Request{Method: x.r.Method, URL: x.absoluteURL(), Header: x.r.Header}
+}
+
+// absoluteURL is the URL as the client asked for it.
+func (x *exchange) absoluteURL() *url.URL {
+	u, err := url.Parse(x.asked)
+	if err != nil {
+		return x.r.URL
+	}
+	return u
+}
+
+// keepWhole stores a response that has come whole, and notes it as a variant.
+func (x *exchange) keepWhole(e *entry, body []byte) {
+	resp := *e.resp
+	resp.Body, resp.BodySize = body, int64(len(body))
+	now := time.Now()
+	ttl := keepFor(&resp.Terms, now)
+	if len(resp.Nominated) > 0 {
+		x.pool.keepVariants(x.place, x.withVariant(&resp, now), max(ttl, keepList))
+	}
+	x.pool.keep(x.place, resp.Key, &resp, ttl)
+}
+
+// withVariant returns the list of the URL's variants with this response first.
+func (x *exchange) withVariant(r *stored.Response, now time.Time) *stored.Variants {
+	v := stored.Variant{Nominated: r.Nominated, Key: r.Key, Stored: now.UnixMilli()}
+	for _, f := range r.Header {
+		if f.Name == "Content-Language" {
+			v.Language = f.Value
+		}
+	}
+	out := &stored.Variants{Key: x.key, List: []stored.Variant{v}}
+	if x.list != nil {
+		for _, old := range x.list.List {
+			if old.Key != r.Key && len(out.List) < stored.MaxVariants {
+				out.List = append(out.List, old)
+			}
+		}
+	}
+	return out
+}
+
+// validateLater validates a stale response after it was served, once for all
+// who were served it (RFC 5861, Section 3).
+func (x *exchange) validateLater(e *entry) {
+	fl, leads := x.pool.flights.join(x.flightKey() + "\nlater")
+	if !leads {
+		fl.mu.Lock()
+		fl.waiting--
+		fl.mu.Unlock()
+		return
+	}
+	y := x.background()
+	x.pool.later.Go(func() {
+		defer fl.settle(alone)
+		ctx, cancel := context.WithTimeout(y.r.Context(), laterTimeout)
+		defer cancel()
+		defer func() { recover() }() //nolint:errcheck // handlers panic to abort a response
+		y.r = y.r.WithContext(ctx)
+		y.now = time.Now()
+		y.place = y.pool.placeFor(y.pool.pick(y.key), y.now)
+		y.why = "stale"
+		y.fetch(y.pool.flights.solo(), &found{entry: e}, httpcache.Reuse{}) //nolint:errcheck // the next request sees to it
+	})
+}
+
+// laterTimeout bounds a validation in the background.
+const laterTimeout = time.Minute
+
+// background returns the exchange with a request of its own, which may outlive
+// the client's: own context, replacer and vars, and nobody to write to.
+func (x *exchange) background() *exchange {
+	w := &nowhere{header: http.Header{}}
+	req := x.r.Clone(context.WithoutCancel(x.r.Context()))
+	req.Method, req.Body, req.ContentLength = http.MethodGet, http.NoBody, 0
+	httpcache.RemoveConditionals(req.Header)
+	srv, _ := req.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	vars, _ := req.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	vars = maps.Clone(vars)
+	req = caddyhttp.PrepareRequest(req, caddy.NewReplacer(), w, srv)
+	for name, v := range vars {
+		caddyhttp.SetVar(req.Context(), name, v)
+	}
+	return &exchange{Cache: x.Cache, w: w, r: req, next: x.next, names: x.names, list: x.list}
+}
+
+// nowhere is a response writer whose client does not exist.
+type nowhere struct{ header http.Header }
+
+func (w *nowhere) Header() http.Header         { return w.header }
+func (w *nowhere) Write(p []byte) (int, error) { return len(p), nil }
+func (w *nowhere) WriteHeader(int)             {}
+
+// fields returns a header as the list that is stored, names in order.
+func fields(h http.Header) []stored.Field {
+	names := make([]string, 0, len(h))
+	n := 0
+	for name, values := range h {
+		names = append(names, name)
+		n += len(values)
+	}
+	slices.Sort(names)
+	out := make([]stored.Field, 0, n)
+	for _, name := range names {
+		for _, v := range h[name] {
+			out = append(out, stored.Field{Name: name, Value: v})
+		}
+	}
+	return out
+}
+
+// drop removes fields that are not stored: those that the rules name, those
+// that carry tags, and those that are made anew for each answer.
+func drop(h http.Header, lists ...[]string) {
+	for _, list := range lists {
+		for _, name := range list {
+			h.Del(name)
+		}
+	}
+	h.Del("Age")
+	h.Del("Content-Length")
+}
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+// contentLength returns the Content-Length of a header, −1 if there is none.
+func contentLength(h http.Header) int64 {
+	n, err := strconv.ParseInt(strings.TrimSpace(h.Get("Content-Length")), 10, 64)
+	if err != nil || n < 0 {
+		return -1
+	}
+	return n
+}

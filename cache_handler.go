@@ -1,0 +1,298 @@
+package fluster
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-fluster/caddy-fluster/httpcache"
+	"github.com/caddy-fluster/caddy-fluster/journal"
+	"github.com/caddy-fluster/caddy-fluster/stored"
+)
+
+// exchange is one request on its way through the cache. Its methods are the
+// steps, in order of use. It belongs to the request's goroutine.
+type exchange struct {
+	*Cache
+	w    http.ResponseWriter
+	r    *http.Request // as it came, but for what the key leaves out of its query
+	next caddyhttp.Handler
+	now  time.Time
+	names
+	directives httpcache.RequestDirectives
+
+	list  *stored.Variants // the URL's variants, if its responses are known to vary
+	alone bool             // its responses are known not to be shared
+	place place            // where what is fetched will lie
+	why   string           // why it is forwarded: fwd of Cache-Status
+
+	status httpcache.CacheStatus // told to the client
+}
+
+// ServeHTTP answers a request: request → key → near cache → node → origin → store.
+func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if isTunnel(r) {
+		return next.ServeHTTP(w, r)
+	}
+	x := &exchange{Cache: h, w: w, r: r, next: next, now: time.Now()}
+	x.names, x.r = h.Key.name(r)
+	x.expose()
+	if bypass, err := h.bypasses(r); err != nil {
+		return err
+	} else if bypass {
+		return x.pass("bypass")
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return x.pass("method")
+	}
+	x.directives = h.policy.RequestDirectives(r.Header)
+
+	found := x.lookup()
+	use := x.judge(found)
+	switch use.Use {
+	case httpcache.UseFresh, httpcache.UseStale:
+		return x.serve(found)
+	case httpcache.UseStaleRevalidate:
+		x.validateLater(found.entry)
+		return x.serve(found)
+	}
+	if x.directives.OnlyIfCached() {
+		// RFC 9111, Section 5.2.1.7.
+		return x.fail(http.StatusGatewayTimeout)
+	}
+	return x.forward(found, use)
+}
+
+// isTunnel reports whether the request asks to leave HTTP, as WebSocket does.
+func isTunnel(r *http.Request) bool {
+	return r.Header.Get("Upgrade") != "" || r.Method == http.MethodConnect
+}
+
+// bypasses reports whether the request is one that never looks up nor stores.
+// Conditions on the state of the origin (If-Match) are for the origin alone.
+func (h *Cache) bypasses(r *http.Request) (bool, error) {
+	if r.Header["If-Match"] != nil || r.Header["If-Unmodified-Since"] != nil {
+		return true, nil
+	}
+	if len(h.bypass) == 0 {
+		return false, nil
+	}
+	return h.bypass.AnyMatchWithError(r)
+}
+
+// found is a stored response that the request selects, and where it was found.
+type found struct {
+	*entry
+	where string // near or node
+	soft  bool   // stale, whatever its terms say
+}
+
+// lookup looks in the near cache, then on the node. It notes where a response
+// that is fetched now will lie, and the state of the journal there.
+func (x *exchange) lookup() *found {
+	p := x.pool
+	p.waitReady(x.r.Context())
+	f, known := x.lookupNear()
+	if f != nil {
+		return f
+	}
+	x.place = p.placeFor(nil, x.now)
+	if x.alone {
+		x.place = p.placeFor(p.pick(x.key), x.now)
+		return nil
+	}
+	a, list := p.ask(x.r.Context(), x.key, known, x.selectVariant, x.selectors)
+	if list != nil {
+		x.list = list.variants
+		p.near.Load().Set(x.key, list)
+	}
+	x.place = p.placeFor(a.node, time.Now())
+	if a.entry == nil {
+		return nil
+	}
+	p.near.Load().Set(a.entry.resp.Key, a.entry)
+	return &found{a.entry, "node", a.entry.soft}
+}
+
+// lookupNear looks in the near cache. The second result is the key of the
+// variant that the request selects, if the near cache knows that much.
+func (x *exchange) lookupNear() (*found, string) {
+	cache := x.pool.near.Load()
+	e, ok := cache.Get(x.key)
+	if !ok {
+		return nil, ""
+	}
+	known := ""
+	if e.variants != nil {
+		x.list = e.variants
+		v := selectVariant(e.variants, x.r.Header)
+		if v == nil {
+			return nil, ""
+		}
+		known = v.Key
+		if e, ok = cache.Get(known); !ok {
+			return nil, known
+		}
+	}
+	if e.resp == nil {
+		x.alone = e.aloneUntil > x.now.UnixMilli()
+		return nil, known
+	}
+	switch x.validity(e) {
+	case journal.Valid:
+		return &found{e, "near", e.soft}, known
+	case journal.Stale:
+		return &found{e, "near", true}, known
+	}
+	return nil, known
+}
+
+// validity asks the journal about a response of the near cache.
+func (x *exchange) validity(e *entry) journal.Validity {
+	book := x.pool.book
+	if !book.Leased(x.now) {
+		return journal.Dead
+	}
+	learn := e.learn.Load()
+	if learn == book.Learnt() {
+		return journal.Valid
+	}
+	v, upTo := book.ValidNear(learn, x.selectors(e))
+	if v == journal.Valid {
+		e.learn.CompareAndSwap(learn, upTo)
+	}
+	return v
+}
+
+// selectors returns what selects a stored response for this request.
+func (x *exchange) selectors(e *entry) *journal.Selectors {
+	if x.asked == e.resp.URL {
+		return &e.sel
+	}
+	sel := e.sel.WithURL(x.asked)
+	return &sel
+}
+
+func (x *exchange) selectVariant(v *stored.Variants) *stored.Variant {
+	return selectVariant(v, x.r.Header)
+}
+
+// judge says what may be done with what was found, and why the request is
+// forwarded if it must be.
+func (x *exchange) judge(f *found) httpcache.Reuse {
+	if f == nil {
+		x.why = "uri-miss"
+		if x.list != nil {
+			x.why = "vary-miss"
+		}
+		return httpcache.Reuse{Use: httpcache.UseValidate}
+	}
+	reuse := x.policy.ReuseFor(x.directives, f.termsAt(x.now), x.now)
+	x.why = "stale"
+	if reuse.Request {
+		x.why = "request"
+	}
+	return reuse
+}
+
+// termsAt are the terms of the response; a softly invalidated one is stale.
+func (f *found) termsAt(now time.Time) *httpcache.Terms {
+	t := &f.resp.Terms
+	if !f.soft || t.FreshUntil <= now.UnixMilli() {
+		return t
+	}
+	stale := *t
+	stale.FreshUntil = now.UnixMilli()
+	return &stale
+}
+
+// pass forwards the request without looking at what is stored, and lets the
+// response through as it is. What an unsafe request changed is invalidated.
+func (x *exchange) pass(why string) error {
+	x.why = why
+	pw := newPassWriter(x)
+	err := x.next.ServeHTTP(pw, x.r)
+	if err == nil && httpcache.Invalidates(x.r.Method, pw.statusCode) {
+		x.invalidateUnsafe(pw.invalidates)
+	}
+	return err
+}
+
+// invalidateUnsafe invalidates what a request with an unsafe method has
+// changed: RFC 9111, Section 4.4.
+func (x *exchange) invalidateUnsafe(urls []string) {
+	var targets []journal.Target
+	for _, u := range append(urls, x.asked) {
+		if t, err := journal.NewTarget(journal.URL, u, false); err == nil {
+			targets = append(targets, t)
+		}
+	}
+	// The client of an unsafe request reads its own write, so this is done before
+	// the response ends; a node in trouble costs no more than its time-out.
+	if _, err := x.pool.invalidate(context.WithoutCancel(x.r.Context()), targets, false); err != nil && !errors.Is(err, errQuorum) {
+		x.logger.Warn("invalidating after an unsafe request", zap.Error(err))
+	}
+}
+
+// fail answers with a status of this cache's own.
+func (x *exchange) fail(status int) error {
+	x.status = httpcache.CacheStatus{Fwd: "", Detail: "only-if-cached"}
+	x.tell(x.w.Header())
+	return caddyhttp.Error(status, nil)
+}
+
+// tell writes this cache's member of Cache-Status (RFC 9211) behind those of
+// the caches nearer to the origin.
+func (x *exchange) tell(h http.Header) {
+	s := x.status
+	switch x.CacheStatus {
+	case "off":
+		return
+	case "hit":
+		s = httpcache.CacheStatus{Hit: s.Hit, Fwd: s.Fwd}
+	}
+	h["Cache-Status"] = append(h["Cache-Status"], string(s.Append(nil, cacheName)))
+}
+
+// cacheName is this cache's name in Cache-Status.
+const cacheName = "fluster"
+
+// expose makes the placeholders known.
+func (x *exchange) expose() {
+	repl, ok := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return
+	}
+	repl.Map(func(name string) (any, bool) {
+		what, ok := strings.CutPrefix(name, "http.fluster.")
+		if !ok {
+			return nil, false
+		}
+		switch what {
+		case "cache_status":
+			return string(x.status.Append(nil, cacheName)), true
+		case "hit":
+			return x.status.Hit, true
+		case "key":
+			return x.key, true
+		case "node":
+			if x.place.node == nil {
+				return "", true
+			}
+			return x.place.node.Name(), true
+		}
+		return nil, false
+	})
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Cache)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Cache)(nil)
+)

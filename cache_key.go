@@ -1,0 +1,147 @@
+package fluster
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-fluster/caddy-fluster/journal"
+)
+
+// names are what a request is called.
+type names struct {
+	key   string // the cache key (RFC 9111, Section 2)
+	url   string // the URL that the key stands for: what is stored, and selected by invalidations
+	asked string // the URL as the client asked for it, which selects as well
+}
+
+// name returns what r is called, and the request as it is to be sent on: what
+// the key leaves out of the query is not sent either, so that the origin cannot
+// answer by it.
+//
+// A URL is written as the client asked for it, before any rewrite: scheme, Host
+// in lower case without the default port, raw path, raw query. Where nothing
+// else counts it is the key. What else counts is on lines of its own below it;
+// no URL has line breaks.
+func (k *Key) name(r *http.Request) (names, *http.Request) {
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	site := scheme + "://" + journal.TrimDefaultPort(scheme, strings.ToLower(r.Host))
+	uri := r.RequestURI
+	if !strings.HasPrefix(uri, "/") {
+		uri = r.URL.RequestURI() // absolute form, or a request made by this process
+	}
+	asked := uri
+	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && strings.HasPrefix(o.RequestURI, "/") {
+		asked = o.RequestURI
+	}
+	n := names{asked: site + asked}
+	var extra []string
+	if uri != asked {
+		extra = append(extra, "uri "+k.filterURI(uri)) // rewritten
+	}
+	n.url = site + k.filterURI(asked)
+	if k == nil {
+		n.key = joinKey(n.url, extra)
+		return n, r
+	}
+	n.key = n.url
+	if k.IgnoreHost {
+		n.key = scheme + "://*" + n.url[len(site):]
+	}
+	n.key = joinKey(n.key, k.appendFields(extra, r))
+	return n, k.filterRequest(r)
+}
+
+// appendFields appends what counts of the request's header.
+func (k *Key) appendFields(extra []string, r *http.Request) []string {
+	for _, name := range k.Header {
+		// A field that is not there is another thing than an empty one.
+		for _, v := range r.Header.Values(name) {
+			extra = append(extra, "header "+strings.ToLower(name)+" "+v)
+		}
+	}
+	for _, name := range k.Cookie {
+		for _, c := range r.CookiesNamed(name) {
+			extra = append(extra, "cookie "+name+" "+c.Value)
+		}
+	}
+	return extra
+}
+
+func joinKey(url string, extra []string) string {
+	if len(extra) == 0 {
+		return url
+	}
+	return url + "\n" + strings.Join(extra, "\n")
+}
+
+func (k *Key) filters() bool {
+	return k != nil && (len(k.QueryAllow)+len(k.QueryDeny) > 0 || k.QuerySort)
+}
+
+// filterURI returns a path and query without the parameters that do not count.
+func (k *Key) filterURI(uri string) string {
+	path, query, ok := strings.Cut(uri, "?")
+	if !ok || !k.filters() {
+		return uri
+	}
+	if query = k.filter(query); query == "" {
+		return path
+	}
+	return path + "?" + query
+}
+
+// filterRequest returns r, or a copy without the parameters that do not count.
+func (k *Key) filterRequest(r *http.Request) *http.Request {
+	if !k.filters() {
+		return r
+	}
+	query := k.filter(r.URL.RawQuery)
+	if query == r.URL.RawQuery {
+		return r
+	}
+	out := new(http.Request)
+	*out = *r
+	u := *r.URL
+	u.RawQuery, u.ForceQuery = query, false
+	out.URL, out.RequestURI = &u, u.RequestURI()
+	return out
+}
+
+// filter returns the raw query without the parameters that do not count. What
+// remains stays as it was written.
+func (k *Key) filter(raw string) string {
+	params := strings.Split(raw, "&")
+	params = slices.DeleteFunc(params, func(p string) bool {
+		name, _, _ := strings.Cut(p, "=")
+		if plain, err := url.QueryUnescape(name); err == nil {
+			name = plain
+		}
+		if len(k.QueryAllow) > 0 && !matchesAny(k.QueryAllow, name) {
+			return true
+		}
+		return matchesAny(k.QueryDeny, name)
+	})
+	if k.QuerySort {
+		// By name only: the order of the values of one name may mean something.
+		slices.SortStableFunc(params, func(a, b string) int {
+			an, _, _ := strings.Cut(a, "=")
+			bn, _, _ := strings.Cut(b, "=")
+			return strings.Compare(an, bn)
+		})
+	}
+	return strings.Join(params, "&")
+}
+
+func matchesAny(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		prefix, wild := strings.CutSuffix(p, "*")
+		return wild && strings.HasPrefix(name, prefix) || p == name
+	})
+}

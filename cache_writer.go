@@ -1,0 +1,399 @@
+package fluster
+
+import (
+	"bufio"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/caddy-fluster/caddy-fluster/httpcache"
+	"github.com/caddy-fluster/caddy-fluster/journal"
+	"github.com/caddy-fluster/caddy-fluster/stored"
+)
+
+// fillWriter is what the handlers behind the cache write a response to. It
+// streams the response to the client while a copy is kept, unless the response
+// is not for the client: a 304 that confirms what is stored, or a failure that
+// something stored stands in for.
+type fillWriter struct {
+	http.ResponseWriter // the client's
+	x                   *exchange
+	fl                  *flight
+	f                   *found // what is validated, or nil
+	use                 httpcache.Reuse
+	sent                time.Time
+	before              http.Header // the header before the handlers behind wrote to it
+	times               httpcache.Times
+
+	mode     fillMode
+	status   int    // of the failure that is replaced
+	head     *entry // what is stored, without its body
+	copying  bool   // a copy of the body is kept
+	muted    bool   // the client gets no body, or is gone
+	hijacked bool
+	want     int64 // Content-Length, −1 if there is none
+	got      int64
+	done     bool
+}
+
+type fillMode uint8
+
+const (
+	waiting      fillMode = iota // for the head
+	passing                      // the response goes to the client
+	confirmed                    // it is a 304 for what is stored
+	misconfirmed                 // it is a 304 for something else
+	replaced                     // it is a failure, and what is stored is served instead
+)
+
+func newFillWriter(x *exchange, fl *flight, f *found, use httpcache.Reuse) *fillWriter {
+	return &fillWriter{
+		ResponseWriter: x.w, x: x, fl: fl, f: f, use: use, sent: time.Now(),
+		before: maps.Clone(x.w.Header()), want: -1,
+	}
+}
+
+// WriteHeader decides what becomes of the response. Informational ones pass.
+func (w *fillWriter) WriteHeader(status int) {
+	if w.mode != waiting {
+		return
+	}
+	if status < 200 {
+		w.ResponseWriter.WriteHeader(status)
+		return
+	}
+	w.times = httpcache.Times{Sent: w.sent, Received: time.Now()}
+	h := w.Header()
+	switch {
+	case w.f != nil && status == http.StatusNotModified && w.x.r.Method == http.MethodGet:
+		w.mode = misconfirmed
+		if httpcache.SelectedBy304(w.f.header(), h) {
+			w.mode = confirmed
+		}
+	case w.f != nil && status >= 500 && w.use.IfError:
+		w.mode, w.status = replaced, status
+	default:
+		w.mode = passing
+		w.pass(status, h)
+	}
+}
+
+// pass lets the response through, and begins its copy if it may be stored.
+func (w *fillWriter) pass(status int, h http.Header) {
+	x := w.x
+	w.want = contentLength(h)
+	v, tags := w.judge(status, h)
+	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: status, Stored: v.Store, Detail: v.Detail}
+	for _, name := range x.tags {
+		delete(h, name)
+	}
+	if !v.Store {
+		metrics.requests.WithLabelValues("miss").Inc()
+		w.settleAlone()
+		x.tell(h)
+		w.ResponseWriter.WriteHeader(status)
+		return
+	}
+	metrics.requests.WithLabelValues("stored").Inc()
+	w.head = w.newHead(status, h, v, tags)
+	w.copying = true
+	w.fl.share(w.head, x.place.learn, w.want)
+	if x.isConditional() && httpcache.EvaluatePreconditions(x.r.Method, x.r.Header, status, h, x.now) {
+		w.muted = true
+		w.confirmToClient()
+		return
+	}
+	x.tell(h)
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// judge asks the rules, and what the operator chose beyond them.
+func (w *fillWriter) judge(status int, h http.Header) (v httpcache.Verdict, tags []string) {
+	x := w.x
+	v = x.policy.MayStore(x.asRequest(), status, h, w.times)
+	no := func(detail string) (httpcache.Verdict, []string) {
+		return httpcache.Verdict{Detail: detail}, nil
+	}
+	switch {
+	case !v.Store:
+		return v, nil
+	case x.r.Method != http.MethodGet:
+		return no("method")
+	case status == http.StatusPartialContent:
+		return no("range")
+	case x.Store != nil && !x.Store.Match(status, h):
+		return no("store")
+	case w.want > x.maxBody:
+		return no("max-body")
+	case !httpcache.TagsFit(h, x.tags):
+		return no("tags")
+	}
+	return v, httpcache.Tags(h, x.tags)
+}
+
+// settleAlone releases all who wait for this response, and spares those to come
+// the waiting for a while.
+func (w *fillWriter) settleAlone() {
+	if w.fl.settle(alone) {
+		x := w.x
+		x.pool.near.Load().Set(aloneKey(x.key), &entry{aloneUntil: x.now.Add(aloneFor).UnixMilli()})
+	}
+}
+
+// newHead returns the response as it is stored, without its body: of the
+// header, what the handlers behind the cache have written.
+func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tags []string) *entry {
+	x := w.x
+	own := make(http.Header, len(h))
+	for name, values := range h {
+		if name == "Server" || !slices.Equal(w.before[name], values) {
+			own[name] = values
+		}
+	}
+	own = httpcache.EndToEnd(own)
+	drop(own, v.Drop)
+	if own["Date"] == nil {
+		own.Set("Date", w.times.Received.UTC().Format(http.TimeFormat))
+	}
+	resp := &stored.Response{Key: x.key, URL: x.url, Status: status, Header: fields(own), Tags: tags, Terms: v.Terms}
+	if len(v.Nominated) > 0 {
+		resp.Nominated = nominate(v.Nominated, x.r.Header)
+		resp.Key = variantKey(x.key, resp.Nominated)
+	}
+	return newEntry(resp, x.place.learn)
+}
+
+// confirmToClient answers a conditional request whose response is fetched
+// whole: the client's own copy is still good.
+func (w *fillWriter) confirmToClient() {
+	h := w.Header()
+	clear(h)
+	maps.Copy(h, w.before)
+	w.x.writeHead(&found{entry: w.head}, httpcache.NotModifiedHeader(w.head.header()))
+	w.ResponseWriter.WriteHeader(http.StatusNotModified)
+}
+
+// Write sends a part of the body to the client and to the copy.
+func (w *fillWriter) Write(p []byte) (int, error) {
+	if w.mode == waiting {
+		w.WriteHeader(http.StatusOK)
+	}
+	if w.mode != passing {
+		return len(p), nil
+	}
+	w.got += int64(len(p))
+	if w.copying && !w.fl.add(p, w.x.maxBody) {
+		w.copying = w.fl.isWanted()
+		w.head = nil // too long to be stored
+	}
+	if w.muted {
+		return len(p), nil
+	}
+	n, err := w.ResponseWriter.Write(p)
+	if err != nil && w.copying && w.fl.isWanted() {
+		w.muted = true // the client has gone; the others have not
+		return len(p), nil
+	}
+	return n, err
+}
+
+// ReadFrom lets the operating system copy what is not kept.
+func (w *fillWriter) ReadFrom(r io.Reader) (int64, error) {
+	if w.mode == waiting {
+		w.WriteHeader(http.StatusOK)
+	}
+	if w.mode == passing && !w.copying && !w.muted {
+		n, err := io.Copy(w.ResponseWriter, r)
+		w.got += n
+		return n, err
+	}
+	return io.Copy(struct{ io.Writer }{w}, r)
+}
+
+// FlushError sends on what was written, if it was for the client.
+func (w *fillWriter) FlushError() error {
+	if w.mode > passing || w.muted {
+		return nil
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Hijack hands the connection over; there is no response any more.
+func (w *fillWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.hijacked, w.copying = true, false
+	w.fl.settle(alone)
+	return http.NewResponseController(w.ResponseWriter).Hijack()
+}
+
+// Unwrap gives http.ResponseController what this writer does not change.
+func (w *fillWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// finish ends the exchange after the handlers behind have returned err. again
+// says that the origin has to be asked once more, without a condition.
+func (w *fillWriter) finish(err error) (again bool, _ error) {
+	w.done = true
+	defer w.fl.release()
+	if w.hijacked {
+		return false, err
+	}
+	if w.mode == waiting && err == nil {
+		w.WriteHeader(http.StatusOK) // an empty response
+	}
+	switch {
+	case w.mode == waiting || w.mode == passing && err != nil:
+		return false, w.fail(err)
+	case w.mode == passing:
+		w.store()
+		return false, nil
+	case w.mode == misconfirmed:
+		w.fl.settle(alone)
+		w.restore()
+		return true, nil
+	case w.mode == replaced:
+		return false, w.serveStale(w.status)
+	}
+	return false, w.serveConfirmed()
+}
+
+// abort ends the exchange when a handler behind panics, which is how a response
+// is broken off.
+func (w *fillWriter) abort() {
+	if w.done {
+		return
+	}
+	w.fl.settle(broken)
+	w.fl.release()
+}
+
+// fail ends an exchange that got no response, or a part of one.
+func (w *fillWriter) fail(err error) error {
+	if w.mode == waiting && w.f != nil && w.use.IfError {
+		return w.serveStale(0)
+	}
+	if w.mode == waiting {
+		w.fl.settle(alone)
+	} else {
+		w.fl.settle(broken)
+	}
+	return err
+}
+
+// store keeps the copy if it is whole: the body ended where it said it would.
+func (w *fillWriter) store() {
+	if w.want >= 0 && w.got != w.want && w.x.r.Method != http.MethodHead {
+		w.fl.settle(broken)
+		return
+	}
+	w.fl.mu.Lock()
+	body, base := w.fl.body, w.fl.base
+	w.fl.mu.Unlock()
+	if w.head != nil && base == 0 && w.stillTrue() {
+		w.x.keepWhole(w.head, slices.Clip(body))
+	}
+	w.fl.settle(whole)
+}
+
+// stillTrue reports whether nothing that selects the response was learnt since
+// it was asked for. If something was, it would only be refused later.
+func (w *fillWriter) stillTrue() bool {
+	v, _ := w.x.pool.book.ValidNear(w.x.place.learn, w.x.selectors(w.head))
+	return v != journal.Dead
+}
+
+// restore undoes what the handlers behind wrote to the header.
+func (w *fillWriter) restore() {
+	h := w.Header()
+	clear(h)
+	maps.Copy(h, w.before)
+}
+
+// serveStale answers with the stored response in place of a failure.
+func (w *fillWriter) serveStale(status int) error {
+	x := w.x
+	w.fl.settle(alone)
+	w.restore()
+	metrics.requests.WithLabelValues("stale-if-error").Inc()
+	x.status = httpcache.CacheStatus{Hit: true, TTL: w.f.termsAt(x.now).TTL(x.now), HasTTL: true, FwdStatus: status, Detail: "stale-if-error"}
+	return x.write(w.f)
+}
+
+// serveConfirmed answers with the stored response that the origin confirmed.
+func (w *fillWriter) serveConfirmed() error {
+	x := w.x
+	header := make(http.Header)
+	for name, values := range w.Header() {
+		if !slices.Equal(w.before[name], values) {
+			header[name] = values
+		}
+	}
+	w.restore()
+	e, v := x.freshen(w.f, header, w.times)
+	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: http.StatusNotModified, Stored: v.Store, Detail: v.Detail}
+	metrics.requests.WithLabelValues("validated").Inc()
+	if v.Store {
+		w.fl.mu.Lock()
+		w.fl.body = e.resp.Body
+		w.fl.mu.Unlock()
+		w.fl.all.recorded.Add(int64(len(e.resp.Body)))
+		w.fl.share(e, x.place.learn, e.resp.BodySize)
+		w.fl.settle(whole)
+		x.keepWhole(e, e.resp.Body)
+	} else {
+		w.fl.settle(alone)
+		x.pool.near.Load().Delete(e.resp.Key)
+	}
+	return x.write(&found{entry: e})
+}
+
+// passWriter lets a response through that is not looked up nor stored, with
+// this cache's word in Cache-Status.
+type passWriter struct {
+	http.ResponseWriter
+	x           *exchange
+	statusCode  int
+	invalidates []string // Location and Content-Location, where they are of this site
+}
+
+func newPassWriter(x *exchange) *passWriter { return &passWriter{ResponseWriter: x.w, x: x} }
+
+// WriteHeader tells what was done, once the head is final.
+func (w *passWriter) WriteHeader(status int) {
+	if w.statusCode == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		w.statusCode = status
+		h := w.Header()
+		if status >= 200 {
+			for _, name := range w.x.tags {
+				delete(h, name)
+			}
+			w.x.status = httpcache.CacheStatus{Fwd: w.x.why, FwdStatus: status}
+			w.x.tell(h)
+			metrics.requests.WithLabelValues("pass").Inc()
+		}
+		if httpcache.Invalidates(w.x.r.Method, status) {
+			w.invalidates = httpcache.InvalidatedURIs(w.x.absoluteURL(), h)
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write sends a part of the body.
+func (w *passWriter) Write(p []byte) (int, error) {
+	if w.statusCode == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// ReadFrom lets the operating system copy.
+func (w *passWriter) ReadFrom(r io.Reader) (int64, error) {
+	if w.statusCode == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	return io.Copy(w.ResponseWriter, r)
+}
+
+// Unwrap gives http.ResponseController what this writer does not change.
+func (w *passWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

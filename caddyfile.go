@@ -1,0 +1,492 @@
+package fluster
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-fluster/caddy-fluster/shard"
+)
+
+// parseGlobalOption reads the global option:
+//
+//	fluster {
+//		<option of a pool>
+//		pool <name> {
+//			<option of a pool>
+//		}
+//	}
+//
+// It may stand several times; each adds to what the others say.
+func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
+	app := &App{}
+	if e, ok := existing.(httpcaddyfile.App); ok {
+		if err := caddy.StrictUnmarshalJSON(e.Value, app); err != nil {
+			return nil, err
+		}
+	}
+	if err := app.UnmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "fluster", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+// UnmarshalCaddyfile reads the global option.
+func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // fluster
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	for d.NextBlock(0) {
+		if d.Val() != "pool" {
+			if err := a.PoolConfig.parseOption(d); err != nil {
+				return err
+			}
+			continue
+		}
+		var name string
+		if !d.AllArgs(&name) {
+			return d.ArgErr()
+		}
+		if a.Pools[name] != nil {
+			return d.Errf("pool %q stands twice", name)
+		}
+		c := &PoolConfig{}
+		for nesting := d.Nesting(); d.NextBlock(nesting); {
+			if err := c.parseOption(d); err != nil {
+				return err
+			}
+		}
+		if a.Pools == nil {
+			a.Pools = map[string]*PoolConfig{}
+		}
+		a.Pools[name] = c
+	}
+	return nil
+}
+
+// parseOption reads one option of a pool:
+//
+//	nodes     <url...>
+//	cluster   <url...>
+//	sentinel  <master> <url...>
+//	username  <name>
+//	password  <password>
+//	tls       { … }
+//	namespace <prefix>
+//	timeout   <duration>
+//	penalty   <first> [<longest> [<multiplier>]]
+//	near      <size>|off
+//	channel   <name>
+//	quorum    available|strict
+//	max_blind <duration>|forever
+func (c *PoolConfig) parseOption(d *caddyfile.Dispenser) error {
+	switch option := d.Val(); option {
+	case "nodes", "cluster", "sentinel":
+		return c.parseNodes(d)
+	case "username":
+		return parseWord(d, &c.Username)
+	case "password":
+		return parseWord(d, &c.Password)
+	case "tls":
+		return c.parseTLS(d)
+	case "namespace":
+		return parseWord(d, &c.Namespace)
+	case "timeout":
+		return parseDuration(d, &c.Timeout)
+	case "penalty":
+		return c.parsePenalty(d)
+	case "near":
+		return parseSize(d, &c.Near, true)
+	case "channel":
+		return parseWord(d, &c.Channel)
+	case "quorum":
+		return parseChoice(d, &c.Quorum, "available", "strict")
+	case "max_blind":
+		var word string
+		if err := parseWord(d, &word); err != nil {
+			return err
+		}
+		b, err := ParseBlind(word)
+		if err != nil {
+			return d.Errf("max_blind: %v", err)
+		}
+		c.MaxBlind = b
+		return nil
+	default:
+		return d.Errf("unrecognized fluster option %q", option)
+	}
+}
+
+// parseNodes reads the three ways to name servers, of which one may be used.
+func (c *PoolConfig) parseNodes(d *caddyfile.Dispenser) error {
+	option, args := d.Val(), d.RemainingArgs()
+	if option == "sentinel" {
+		if len(args) < 2 {
+			return d.ArgErr()
+		}
+		if c.Sentinel != nil {
+			return d.Errf("sentinel stands twice")
+		}
+		c.Sentinel = &Sentinel{Master: args[0], Addresses: args[1:]}
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		return d.ArgErr()
+	}
+	seen := map[string]bool{}
+	for _, u := range append(c.Nodes, c.Cluster...) {
+		if a, err := shard.ParseAddress(u); err == nil {
+			seen[a.Name] = true
+		}
+	}
+	for _, u := range args {
+		if strings.Contains(u, "{") {
+			continue // a placeholder, known only when the server starts
+		}
+		a, err := shard.ParseAddress(u)
+		if err != nil {
+			return d.Errf("%s: %v", option, err)
+		}
+		if seen[a.Name] {
+			return d.Errf("%s: the same node twice: %s", option, a.Name)
+		}
+		seen[a.Name] = true
+	}
+	switch option {
+	case "nodes":
+		c.Nodes = append(c.Nodes, args...)
+	case "cluster":
+		c.Cluster = append(c.Cluster, args...)
+	}
+	given := 0
+	for _, is := range []bool{len(c.Nodes) > 0, len(c.Cluster) > 0, c.Sentinel != nil} {
+		if is {
+			given++
+		}
+	}
+	if given > 1 {
+		return d.Errf("only one of nodes, cluster and sentinel may be given")
+	}
+	return nil
+}
+
+// parseTLS reads how to speak TLS with the nodes:
+//
+//	tls {
+//		ca          <file>
+//		certificate <file> <key file>
+//		server_name <name>
+//	}
+func (c *PoolConfig) parseTLS(d *caddyfile.Dispenser) error {
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	c.TLS = &TLS{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		var err error
+		switch option := d.Val(); option {
+		case "ca":
+			err = parseWord(d, &c.TLS.CA)
+		case "certificate":
+			if !d.AllArgs(&c.TLS.Certificate, &c.TLS.Key) {
+				err = d.ArgErr()
+			}
+		case "server_name":
+			err = parseWord(d, &c.TLS.ServerName)
+		default:
+			err = d.Errf("unrecognized tls option %q", option)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parsePenalty reads how long a node that fails is out of use.
+func (c *PoolConfig) parsePenalty(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 || len(args) > 3 {
+		return d.ArgErr()
+	}
+	p := &Penalty{}
+	for i, dst := range []*caddy.Duration{&p.First, &p.Longest} {
+		if i >= len(args) {
+			break
+		}
+		v, err := caddy.ParseDuration(args[i])
+		if err != nil || v <= 0 {
+			return d.Errf("penalty: %q is not a positive duration", args[i])
+		}
+		*dst = caddy.Duration(v)
+	}
+	if len(args) == 3 {
+		m, err := strconv.ParseFloat(args[2], 64)
+		if err != nil {
+			return d.Errf("penalty: %q is not a number", args[2])
+		}
+		p.Multiplier = m
+	}
+	full := p.withDefaults()
+	if err := full.Validate(); err != nil {
+		return d.Errf("%v", err)
+	}
+	c.Penalty = p
+	return nil
+}
+
+// parseCacheDirective reads the directive fluster_cache.
+func parseCacheDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	c := &Cache{}
+	h.Next() // fluster_cache
+	if h.NextArg() {
+		return nil, h.ArgErr()
+	}
+	var store string
+	matchers := map[string]caddyhttp.ResponseMatcher{}
+	for h.NextBlock(0) {
+		var err error
+		switch option := h.Val(); {
+		case strings.HasPrefix(option, "@"):
+			err = caddyhttp.ParseNamedResponseMatcher(h.NewFromNextSegment(), matchers)
+		case option == "bypass":
+			err = c.parseBypass(h)
+		case option == "store":
+			err = parseWord(h.Dispenser, &store)
+		default:
+			err = c.parseOption(h.Dispenser)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if store != "" {
+		m, ok := matchers[store]
+		if !ok {
+			return nil, h.Errf("store: response matcher %q is not defined in this block", store)
+		}
+		c.Store = &m
+	}
+	if c.MinTTL > c.MaxTTL && c.MaxTTL > 0 {
+		return nil, h.Errf("min_ttl must not be above max_ttl")
+	}
+	return c, nil
+}
+
+// parseBypass reads `bypass <request matcher>`; several lines add up.
+func (c *Cache) parseBypass(h httpcaddyfile.Helper) error {
+	set, ok, err := h.MatcherToken()
+	if err != nil {
+		return err
+	}
+	if !ok || h.NextArg() {
+		return h.Errf("bypass takes one request matcher, like @name or /path*")
+	}
+	if set == nil {
+		set = caddy.ModuleMap{} // * : every request
+	}
+	c.BypassRaw = append(c.BypassRaw, set)
+	return nil
+}
+
+// parseOption reads one option of fluster_cache:
+//
+//	ttl [<status...>] <duration>
+//	min_ttl|max_ttl|stale_while_revalidate|stale_if_error <duration>
+//	key { … }
+//	tags|targeted     <field...>
+//	max_body          <size>
+//	client_directives ignore|honor
+//	set_cookie        bypass|strip|store
+//	heuristic         all|success|off
+//	collapse          process|off
+//	bypass            <request matcher>
+//	store             <response matcher>
+//	cache_status      full|hit|off
+//	profile           safe|rfc
+//	pool              <name>
+func (c *Cache) parseOption(d *caddyfile.Dispenser) error {
+	switch option := d.Val(); option {
+	case "ttl":
+		return c.parseTTL(d)
+	case "min_ttl":
+		return parseDuration(d, &c.MinTTL)
+	case "max_ttl":
+		return parseDuration(d, &c.MaxTTL)
+	case "stale_while_revalidate":
+		return parseDuration(d, &c.StaleWhileRevalidate)
+	case "stale_if_error":
+		return parseDuration(d, &c.StaleIfError)
+	case "key":
+		return c.parseKey(d)
+	case "tags":
+		return parseList(d, &c.Tags)
+	case "targeted":
+		return parseList(d, &c.Targeted)
+	case "max_body":
+		return parseSize(d, &c.MaxBody, false)
+	case "client_directives":
+		return parseChoice(d, &c.ClientDirectives, "ignore", "honor")
+	case "set_cookie":
+		return parseChoice(d, &c.SetCookie, "bypass", "strip", "store")
+	case "heuristic":
+		return parseChoice(d, &c.Heuristic, "all", "success", "off")
+	case "collapse":
+		return parseChoice(d, &c.Collapse, "process", "off")
+	case "cache_status":
+		return parseChoice(d, &c.CacheStatus, "full", "hit", "off")
+	case "profile":
+		return parseChoice(d, &c.Profile, "safe", "rfc")
+	case "pool":
+		return parseWord(d, &c.Pool)
+	default:
+		return d.Errf("unrecognized fluster_cache option %q", option)
+	}
+}
+
+// parseTTL reads `ttl <duration>`, which is about status 200, or
+// `ttl <status...> <duration>`.
+func (c *Cache) parseTTL(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return d.ArgErr()
+	}
+	ttl, err := caddy.ParseDuration(args[len(args)-1])
+	if err != nil || ttl < 0 {
+		return d.Errf("ttl: %q is not a duration", args[len(args)-1])
+	}
+	statuses := args[:len(args)-1]
+	if len(statuses) == 0 {
+		statuses = []string{"200"}
+	}
+	if c.TTL == nil {
+		c.TTL = map[int]caddy.Duration{}
+	}
+	for _, s := range statuses {
+		status, err := strconv.Atoi(s)
+		if err != nil || status < 200 || status > 999 {
+			return d.Errf("ttl: %q is not a final status code", s)
+		}
+		c.TTL[status] = caddy.Duration(ttl)
+	}
+	return nil
+}
+
+// parseKey reads what makes two requests the same:
+//
+//	key {
+//		query_allow <parameter...>
+//		query_deny  <parameter...>
+//		query_sort
+//		header      <field...>
+//		cookie      <name...>
+//		ignore_host
+//	}
+func (c *Cache) parseKey(d *caddyfile.Dispenser) error {
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	if c.Key == nil {
+		c.Key = &Key{}
+	}
+	k := c.Key
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		var err error
+		switch option := d.Val(); option {
+		case "query_allow":
+			err = parseList(d, &k.QueryAllow)
+		case "query_deny":
+			err = parseList(d, &k.QueryDeny)
+		case "query_sort":
+			err = parseFlag(d, &k.QuerySort)
+		case "header":
+			err = parseList(d, &k.Header)
+		case "cookie":
+			err = parseList(d, &k.Cookie)
+		case "ignore_host":
+			err = parseFlag(d, &k.IgnoreHost)
+		default:
+			err = d.Errf("unrecognized key option %q", option)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(k.QueryAllow) > 0 && len(k.QueryDeny) > 0 {
+		return d.Errf("key: only one of query_allow and query_deny may be given")
+	}
+	return nil
+}
+
+func parseWord(d *caddyfile.Dispenser, dst *string) error {
+	if !d.AllArgs(dst) {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+func parseList(d *caddyfile.Dispenser, dst *[]string) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return d.ArgErr()
+	}
+	*dst = append(*dst, args...)
+	return nil
+}
+
+func parseFlag(d *caddyfile.Dispenser, dst *bool) error {
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	*dst = true
+	return nil
+}
+
+func parseChoice(d *caddyfile.Dispenser, dst *string, words ...string) error {
+	option := d.Val()
+	if err := parseWord(d, dst); err != nil {
+		return err
+	}
+	if !contains(words, *dst) {
+		return d.Errf("%s: %q is none of %s", option, *dst, strings.Join(words, ", "))
+	}
+	return nil
+}
+
+func parseDuration(d *caddyfile.Dispenser, dst *caddy.Duration) error {
+	option := d.Val()
+	var word string
+	if err := parseWord(d, &word); err != nil {
+		return err
+	}
+	v, err := caddy.ParseDuration(word)
+	if err != nil {
+		return d.Errf("%s: %q is not a duration like 100ms, 5m or 1d", option, word)
+	}
+	if v <= 0 {
+		return d.Errf("%s must be positive, not %s", option, time.Duration(v))
+	}
+	*dst = caddy.Duration(v)
+	return nil
+}
+
+func parseSize(d *caddyfile.Dispenser, dst *Size, off bool) error {
+	option := d.Val()
+	var word string
+	if err := parseWord(d, &word); err != nil {
+		return err
+	}
+	v, err := ParseSize(word)
+	if err != nil || v.Off && !off {
+		return d.Errf("%s: %q is not a size like 64MiB", option, word)
+	}
+	*dst = v
+	return nil
+}

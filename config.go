@@ -1,0 +1,289 @@
+package fluster
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/dustin/go-humanize"
+
+	"github.com/caddy-fluster/caddy-fluster/shard"
+)
+
+// PoolConfig says which Redis servers a pool has and how they are used. One of
+// `nodes`, `cluster` and `sentinel` may be given; with none of them the cache
+// lives in the near cache of this process alone.
+type PoolConfig struct {
+	// Independent Redis servers: redis://host:port, rediss:// for TLS, or
+	// unix:///path/to/socket, with ?name=, ?weight= and ?db= where wanted. The name
+	// (default: host:port) decides which keys lie on the node, so keep it when a
+	// server moves. Placeholders are replaced.
+	Nodes []string `json:"nodes,omitempty"`
+
+	// One or several servers of a Redis Cluster; the others are discovered.
+	Cluster []string `json:"cluster,omitempty"`
+
+	// A master that Redis Sentinel watches.
+	Sentinel *Sentinel `json:"sentinel,omitempty"`
+
+	// Credentials for nodes whose URL names none. Placeholders are replaced.
+	Username string `json:"username,omitempty"`
+	Password string `json:"password,omitempty"`
+
+	// How to speak TLS with the nodes. Nodes with a redis:// URL do so too when it is given.
+	TLS *TLS `json:"tls,omitempty"`
+
+	// Prefix of every Redis key. Default: fluster.
+	Namespace string `json:"namespace,omitempty"`
+
+	// The longest that one cache operation on one node may take, and so the most
+	// that a node in trouble costs a request. Default: 100ms.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// How long a node that fails is left alone.
+	Penalty *Penalty `json:"penalty,omitempty"`
+
+	// Memory of the near cache, which answers the hottest responses from this
+	// process: a size like 64MiB, or off. Default: 64MiB.
+	Near Size `json:"near,omitzero"`
+
+	// The channel on which invalidation messages are heard. Default: <namespace>:invalidate.
+	Channel string `json:"channel,omitempty"`
+
+	// On how many nodes an invalidation must lie before it is acknowledged:
+	// available (every node in use, at least one) or strict (a majority of all
+	// nodes). Default: available.
+	Quorum string `json:"quorum,omitempty"`
+
+	// How long the near cache is believed while no node can be reached, or
+	// forever. Default: 1m.
+	MaxBlind Blind `json:"max_blind,omitempty"`
+}
+
+// Sentinel names a master and the sentinels that know where it is.
+type Sentinel struct {
+	// The name under which the sentinels watch the master.
+	Master string `json:"master"`
+	// URLs of the sentinels.
+	Addresses []string `json:"addresses"`
+}
+
+// TLS says how to speak TLS with the nodes. All paths may hold placeholders.
+type TLS struct {
+	// File of the CA certificates that the nodes are checked with. Default: the system's.
+	CA string `json:"ca,omitempty"`
+	// Files of the client certificate and its key.
+	Certificate string `json:"certificate,omitempty"`
+	Key         string `json:"key,omitempty"`
+	// The name that the nodes' certificates must carry. Default: the host of the URL.
+	ServerName string `json:"server_name,omitempty"`
+}
+
+// Size is a number of bytes: in JSON a number, or a string like "64MiB" or "off".
+type Size struct {
+	Bytes uint64
+	Off   bool
+	Set   bool
+}
+
+// ParseSize reads a size as users write it.
+func ParseSize(s string) (Size, error) {
+	if s == "off" {
+		return Size{Off: true, Set: true}, nil
+	}
+	n, err := humanize.ParseBytes(s)
+	if err != nil {
+		return Size{}, fmt.Errorf("%q is not a size like 64MiB", s)
+	}
+	return Size{Bytes: n, Set: true}, nil
+}
+
+// IsZero reports whether s was not given; it keeps s out of JSON.
+func (s Size) IsZero() bool { return !s.Set }
+
+// MarshalJSON writes s as a number of bytes, or "off".
+func (s Size) MarshalJSON() ([]byte, error) {
+	if s.Off {
+		return []byte(`"off"`), nil
+	}
+	return json.Marshal(s.Bytes)
+}
+
+// UnmarshalJSON reads a number of bytes or a string as users write it.
+func (s *Size) UnmarshalJSON(b []byte) error {
+	var text string
+	if json.Unmarshal(b, &text) == nil {
+		var err error
+		*s, err = ParseSize(text)
+		return err
+	}
+	s.Set = true
+	return json.Unmarshal(b, &s.Bytes)
+}
+
+// Blind is a duration or for ever (negative): in JSON a duration or "forever".
+type Blind time.Duration
+
+// ParseBlind reads a max_blind as users write it.
+func ParseBlind(s string) (Blind, error) {
+	if s == "forever" {
+		return -1, nil
+	}
+	d, err := caddy.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("%q is neither a duration nor forever", s)
+	}
+	return Blind(d), nil
+}
+
+// MarshalJSON writes b as a duration or "forever".
+func (b Blind) MarshalJSON() ([]byte, error) {
+	if b < 0 {
+		return []byte(`"forever"`), nil
+	}
+	return json.Marshal(time.Duration(b).String())
+}
+
+// UnmarshalJSON reads a duration, a number of nanoseconds or "forever".
+func (b *Blind) UnmarshalJSON(data []byte) error {
+	var text string
+	if json.Unmarshal(data, &text) == nil {
+		var err error
+		*b, err = ParseBlind(text)
+		return err
+	}
+	return json.Unmarshal(data, (*int64)(b))
+}
+
+// Defaults of PoolConfig.
+const (
+	defaultNamespace = "fluster"
+	defaultTimeout   = 100 * time.Millisecond
+	defaultNear      = 64 << 20
+	defaultMaxBlind  = time.Minute
+)
+
+// resolve returns the configuration with placeholders replaced and defaults
+// filled in, or what is wrong with it.
+func (c PoolConfig) resolve(repl *caddy.Replacer) (PoolConfig, error) {
+	for _, s := range []*string{&c.Namespace, &c.Channel, &c.Username, &c.Password} {
+		*s = repl.ReplaceAll(*s, "")
+	}
+	c.Nodes, c.Cluster = replaceEach(repl, c.Nodes), replaceEach(repl, c.Cluster)
+	if c.Sentinel != nil {
+		c.Sentinel = &Sentinel{Master: repl.ReplaceAll(c.Sentinel.Master, ""), Addresses: replaceEach(repl, c.Sentinel.Addresses)}
+	}
+	if c.Namespace == "" {
+		c.Namespace = defaultNamespace
+	}
+	if c.Channel == "" {
+		c.Channel = c.Namespace + ":invalidate"
+	}
+	if c.Timeout == 0 {
+		c.Timeout = caddy.Duration(defaultTimeout)
+	}
+	if !c.Near.Set {
+		c.Near = Size{Bytes: defaultNear, Set: true}
+	}
+	if c.MaxBlind == 0 {
+		c.MaxBlind = Blind(defaultMaxBlind)
+	}
+	p := c.Penalty.withDefaults()
+	c.Penalty = &p
+	return c, c.check()
+}
+
+func (c *PoolConfig) check() error {
+	given := 0
+	for _, is := range []bool{len(c.Nodes) > 0, len(c.Cluster) > 0, c.Sentinel != nil} {
+		if is {
+			given++
+		}
+	}
+	switch {
+	case given > 1:
+		return errors.New("only one of nodes, cluster and sentinel may be given")
+	case c.Timeout < 0:
+		return fmt.Errorf("timeout must be positive, not %s", time.Duration(c.Timeout))
+	case strings.ContainsAny(c.Namespace, "{} \r\n"):
+		return fmt.Errorf("namespace %q must not contain braces or spaces", c.Namespace)
+	case c.Quorum != "" && c.Quorum != "available" && c.Quorum != "strict":
+		return fmt.Errorf("quorum must be available or strict, not %q", c.Quorum)
+	case c.Sentinel != nil && (c.Sentinel.Master == "" || len(c.Sentinel.Addresses) == 0):
+		return errors.New("sentinel takes the name of a master and at least one address")
+	}
+	if err := c.Penalty.Validate(); err != nil {
+		return err
+	}
+	_, err := c.addresses()
+	return err
+}
+
+// addresses reads the URLs of the nodes; the same node twice is an error.
+func (c *PoolConfig) addresses() ([]shard.Address, error) {
+	option, urls := "nodes", c.Nodes
+	switch {
+	case len(c.Cluster) > 0:
+		option, urls = "cluster", c.Cluster
+	case c.Sentinel != nil:
+		option, urls = "sentinel", c.Sentinel.Addresses
+	}
+	seen := map[string]bool{}
+	var out []shard.Address
+	for _, u := range urls {
+		a, err := shard.ParseAddress(u)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", option, err)
+		}
+		if seen[a.Name] || seen["at "+a.String()] {
+			return nil, fmt.Errorf("%s: the same node twice: %s", option, a.Name)
+		}
+		seen[a.Name], seen["at "+a.String()] = true, true
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+// tlsConfig reads the files that c.TLS names; nil without it.
+func (c *PoolConfig) tlsConfig(repl *caddy.Replacer) (*tls.Config, error) {
+	if c.TLS == nil {
+		return nil, nil
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: repl.ReplaceAll(c.TLS.ServerName, "")}
+	if path := repl.ReplaceAll(c.TLS.CA, ""); path != "" {
+		pem, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("tls: reading ca: %w", err)
+		}
+		out.RootCAs = x509.NewCertPool()
+		if !out.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("tls: ca %s holds no certificate", path)
+		}
+	}
+	cert, key := repl.ReplaceAll(c.TLS.Certificate, ""), repl.ReplaceAll(c.TLS.Key, "")
+	if (cert == "") != (key == "") {
+		return nil, errors.New("tls: certificate takes two files, the certificate and its key")
+	}
+	if cert != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("tls: reading certificate: %w", err)
+		}
+		out.Certificates = []tls.Certificate{pair}
+	}
+	return out, nil
+}
+
+func replaceEach(repl *caddy.Replacer, list []string) []string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = repl.ReplaceAll(s, "")
+	}
+	return out
+}

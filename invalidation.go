@@ -1,0 +1,254 @@
+package fluster
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/caddy-fluster/caddy-fluster/journal"
+)
+
+const (
+	// pingEvery is how long a subscription may be silent before it is pinged; a
+	// ping that is not answered in as long ends it.
+	pingEvery = time.Second
+	// heardWithin is the longest that a process waits before it writes what it
+	// heard into the journals. One of all that heard it is the first, and the
+	// others find that it was done.
+	heardWithin = 50 * time.Millisecond
+	// heraldQueue bounds what was heard and not yet written. What is beyond it is
+	// written by the keepers, as a record that the nodes are owed.
+	heraldQueue = 4096
+)
+
+// listen is the listener: it hears what users publish and what other processes
+// append, on one subscription to the node. Messages make an invalidation fast;
+// the journal makes it certain.
+func (n *node) listen(ctx context.Context) {
+	for ctx.Err() == nil {
+		if n.inUse() {
+			n.hear(ctx)
+		}
+		sleep(ctx, pingEvery/4+rand.N(pingEvery/4))
+	}
+}
+
+// hear serves one subscription until it fails.
+func (n *node) hear(ctx context.Context) {
+	sub := n.Subscribe(ctx, n.channel, n.journal.channel)
+	defer sub.Close()
+	stop := context.AfterFunc(ctx, func() { sub.Close() })
+	defer stop()
+	pinged := false
+	for ctx.Err() == nil {
+		msg, err := sub.ReceiveTimeout(ctx, pingEvery)
+		var timeout net.Error
+		switch {
+		case errors.As(err, &timeout) && timeout.Timeout() && !pinged && n.inUse():
+			pinged = true
+			if sub.Ping(ctx) != nil {
+				return
+			}
+			continue
+		case err != nil:
+			return
+		}
+		pinged = false
+		switch m := msg.(type) {
+		case *redis.Subscription:
+			n.ask() // what was said while nobody listened stands in the journal
+		case *redis.Message:
+			n.heard(m.Channel, m.Payload)
+		}
+	}
+}
+
+// heard takes one message.
+func (n *node) heard(channel, text string) {
+	if channel == n.journal.channel {
+		if inc, e, ok := parseNews(text); !ok || !n.view.Heard(inc, e) {
+			n.ask()
+		}
+		return
+	}
+	targets, err := journal.ParseMessage(text)
+	if err != nil {
+		metrics.messages.WithLabelValues("refused").Inc()
+		n.state.log().Warn("invalidation message not understood", zap.String("node", n.Name()),
+			zap.String("message", text[:min(len(text), 200)]), zap.Error(err))
+		return
+	}
+	metrics.messages.WithLabelValues("heard").Inc()
+	for _, t := range targets {
+		r := n.state.book.NewRecord(t)
+		learn := n.state.book.Learn(r)
+		n.state.mu.Lock()
+		h := n.state.current
+		n.state.mu.Unlock()
+		if h != nil {
+			h.tell(heard{r, learn})
+		}
+	}
+}
+
+// heard is a record made from a message, which is in no journal yet.
+type heard struct {
+	journal.Record
+	learn uint64
+}
+
+// A herald writes into the journals what was heard from messages.
+type herald struct {
+	pool  *pool
+	queue chan heard
+	end   context.CancelFunc
+	wg    sync.WaitGroup
+}
+
+func newHerald(p *pool) *herald {
+	ctx, end := context.WithCancel(context.Background())
+	h := &herald{pool: p, queue: make(chan heard, heraldQueue), end: end}
+	h.wg.Go(func() { h.run(ctx) })
+	return h
+}
+
+// stop ends the herald. What it has not written yet the nodes are owed.
+func (h *herald) stop() {
+	h.end()
+	h.wg.Wait()
+}
+
+// tell hands a record over; it never waits.
+func (h *herald) tell(r heard) {
+	select {
+	case h.queue <- r:
+	default:
+	}
+}
+
+// run collects what comes within a random moment and writes it as one batch.
+func (h *herald) run(ctx context.Context) {
+	for {
+		var batch []heard
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-h.queue:
+			batch = append(batch, r)
+		}
+		sleep(ctx, rand.N(heardWithin))
+		for more := true; more && len(batch) < appendBatch; {
+			select {
+			case r := <-h.queue:
+				batch = append(batch, r)
+			default:
+				more = false
+			}
+		}
+		h.write(ctx, batch)
+	}
+}
+
+// write appends to all nodes what nobody else has appended meanwhile. A record
+// for the same target that was learnt since covers one: it kills all that was
+// fetched before, and more.
+func (h *herald) write(ctx context.Context, batch []heard) {
+	book := h.pool.book
+	var records []journal.Record
+	for _, r := range batch {
+		if book.LearntSince(r.Target, r.learn) {
+			book.Withdraw(r.ID)
+			continue
+		}
+		records = append(records, r.Record)
+	}
+	if len(records) > 0 {
+		h.pool.appendAll(ctx, records)
+	}
+}
+
+// appendAll appends records, at most appendBatch, to the journals of all nodes
+// at once, those in a penalty too, and returns the names of those that have
+// them. The others are owed them.
+func (p *pool) appendAll(ctx context.Context, records []journal.Record) (applied, owed []string) {
+	done := make([]bool, len(p.nodes))
+	var wg sync.WaitGroup
+	for i, n := range p.nodes {
+		wg.Go(func() { done[i] = n.append(ctx, records) == nil })
+	}
+	wg.Wait()
+	applied, owed = []string{}, []string{}
+	for i, n := range p.nodes {
+		if done[i] {
+			applied = append(applied, n.Name())
+		} else {
+			owed = append(owed, n.Name())
+		}
+	}
+	return applied, owed
+}
+
+// Acknowledgement says how safe an invalidation is.
+type Acknowledgement struct {
+	ID      string   `json:"id"`      // of its first record
+	Applied []string `json:"applied"` // the nodes whose journals have it
+	Owed    []string `json:"owed"`    // the nodes that get it when they are back
+}
+
+// errQuorum says that an invalidation is on too few nodes to be acknowledged.
+// It stands in this process and is retried all the same.
+var errQuorum = errors.New("fluster: not enough nodes have the invalidation")
+
+// invalidate makes what targets select dead (or stale, where soft) in this
+// process at once and on all nodes, and returns when it is safe. With wait it
+// returns when no process that can reach a node serves it any more.
+func (p *pool) invalidate(ctx context.Context, targets []journal.Target, wait bool) (Acknowledgement, error) {
+	records := make([]journal.Record, len(targets))
+	for i, t := range targets {
+		records[i] = p.book.NewRecord(t)
+		p.book.Learn(records[i])
+	}
+	metrics.invalidations.Add(float64(len(records)))
+	ack := Acknowledgement{ID: records[0].ID, Applied: []string{}, Owed: []string{}}
+	for batch := records; len(batch) > 0; {
+		n := min(len(batch), appendBatch)
+		applied, owed := p.appendAll(ctx, batch[:n])
+		if len(batch) == len(records) {
+			ack.Applied = applied
+		} else {
+			ack.Applied = intersect(ack.Applied, applied)
+		}
+		ack.Owed = union(ack.Owed, owed)
+		batch = batch[n:]
+	}
+	if !p.reached(ack) {
+		return ack, errQuorum
+	}
+	if wait && len(p.nodes) > 0 {
+		sleep(ctx, journal.Lease)
+	}
+	return ack, nil
+}
+
+// reached reports whether the invalidation may be acknowledged: every node that
+// is in use has it, and at least one; with quorum strict, more than half of all.
+func (p *pool) reached(ack Acknowledgement) bool {
+	if len(p.nodes) == 0 {
+		return true
+	}
+	if p.config.Quorum == "strict" && len(ack.Applied) < len(p.nodes)/2+1 {
+		return false
+	}
+	for _, n := range p.nodes {
+		if n.inUse() && !contains(ack.Applied, n.Name()) {
+			return false
+		}
+	}
+	return len(ack.Applied) > 0
+}

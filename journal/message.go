@@ -1,0 +1,117 @@
+package journal
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// MaxMessage is the longest message that is read, in bytes.
+const MaxMessage = 64 << 10
+
+// Message is an invalidation as JSON: published on the channel, or posted to
+// the admin endpoint.
+type Message struct {
+	URL    []string `json:"url,omitempty"`
+	Prefix []string `json:"prefix,omitempty"`
+	Tag    []string `json:"tag,omitempty"`
+	Host   []string `json:"host,omitempty"`
+	All    bool     `json:"all,omitempty"`
+	Soft   bool     `json:"soft,omitempty"`
+}
+
+// Targets returns what m selects, in normal form, or an error when it selects
+// nothing or a value cannot be understood.
+func (m Message) Targets() ([]Target, error) {
+	var out []Target
+	for _, list := range []struct {
+		kind   Kind
+		values []string
+	}{{URL, m.URL}, {Prefix, m.Prefix}, {Tag, m.Tag}, {Host, m.Host}} {
+		for _, v := range list.values {
+			t, err := NewTarget(list.kind, v, m.Soft)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, t)
+		}
+	}
+	if m.All {
+		out = append(out, Target{Kind: All, Soft: m.Soft})
+	}
+	if len(out) == 0 {
+		return nil, errors.New("it selects nothing")
+	}
+	return out, nil
+}
+
+// ParseMessage reads a published message: "[soft] kind value…" or the JSON of
+// Message. Unknown kinds and members are errors.
+func ParseMessage(s string) ([]Target, error) {
+	if len(s) > MaxMessage {
+		return nil, fmt.Errorf("it is %d bytes long; %d are allowed", len(s), MaxMessage)
+	}
+	if strings.HasPrefix(strings.TrimLeft(s, " \t\r\n"), "{") {
+		var m Message
+		if err := DecodeStrict(strings.NewReader(s), &m); err != nil {
+			return nil, err
+		}
+		return m.Targets()
+	}
+	words := strings.Fields(s)
+	soft := len(words) > 0 && words[0] == "soft"
+	if soft {
+		words = words[1:]
+	}
+	if len(words) == 0 {
+		return nil, errors.New("it is empty")
+	}
+	return parseWords(words[0], words[1:], soft)
+}
+
+func parseWords(word string, values []string, soft bool) ([]Target, error) {
+	kind, ok := kindWords[word]
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("unknown kind %q (url, prefix, tag, host or all)", clip(word))
+	case kind == All && len(values) > 0:
+		return nil, errors.New("all takes no values")
+	case kind == All:
+		return []Target{{Kind: All, Soft: soft}}, nil
+	case len(values) == 0:
+		return nil, fmt.Errorf("%s takes at least one value", word)
+	}
+	out := make([]Target, 0, len(values))
+	for _, v := range values {
+		t, err := NewTarget(kind, v, soft)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// DecodeStrict reads one JSON value from r into v; unknown members and
+// anything behind the value are errors.
+func DecodeStrict(r io.Reader, v any) error {
+	b, err := io.ReadAll(io.LimitReader(r, MaxMessage+1))
+	if err != nil {
+		return err
+	}
+	if len(b) > MaxMessage {
+		return fmt.Errorf("it is longer than %d bytes", MaxMessage)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("there is something behind the JSON value")
+	}
+	return nil
+}

@@ -1,0 +1,43 @@
+package journal
+
+import (
+	"slices"
+)
+
+// maxPrefixLengths bounds how many lengths of prefixes are told apart: a lookup
+// hashes the URL once for each. A prefix of a further length is shortened to
+// the next length in use, so it selects more than it was asked to.
+const maxPrefixLengths = 256
+
+// prefixes are the lengths of all prefixes that were learnt, in ascending order.
+type prefixes struct{ lengths []int }
+
+// note makes sure that prefixes of this length are looked for, and returns the
+// prefix as it is to be kept in the tables.
+func (p *prefixes) note(prefix string) string {
+	i, found := slices.BinarySearch(p.lengths, len(prefix))
+	if found {
+		return prefix
+	}
+	if len(p.lengths) < maxPrefixLengths {
+		p.lengths = slices.Insert(p.lengths, i, len(prefix))
+		return prefix
+	}
+	if i == 0 {
+		p.lengths[0] = min(p.lengths[0], len("//")) // selects every URL
+		return prefix[:p.lengths[0]]
+	}
+	return prefix[:p.lengths[i-1]]
+}
+
+// any reports whether seen holds for a known prefix of one of urls.
+func (p *prefixes) any(urls []string, seen func(prefix string) bool) bool {
+	for _, n := range p.lengths {
+		for _, url := range urls {
+			if n <= len(url) && url != "" && seen(url[:n]) {
+				return true
+			}
+		}
+	}
+	return false
+}

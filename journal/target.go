@@ -1,0 +1,204 @@
+package journal
+
+import (
+	"fmt"
+	"hash/maphash"
+	"strings"
+)
+
+// Kind says how a Target selects stored responses.
+type Kind byte
+
+// The kinds of Target, by the letter under which they lie in a journal.
+const (
+	URL    Kind = 'u' // the response of exactly this URL, with all its variants
+	Tag    Kind = 't' // responses that carry this tag
+	Prefix Kind = 'p' // responses whose URL starts with this string
+	Host   Kind = 'h' // responses of this host
+	All    Kind = 'a' // everything
+	Begin  Kind = 'b' // nothing: the first record of every journal
+)
+
+// kindWords are the kinds as users write them.
+var kindWords = map[string]Kind{"url": URL, "tag": Tag, "prefix": Prefix, "host": Host, "all": All}
+
+func (k Kind) String() string {
+	for word, kind := range kindWords {
+		if kind == k {
+			return word
+		}
+	}
+	return fmt.Sprintf("kind %q", byte(k))
+}
+
+// Target is what an invalidation selects. Soft targets make what they select
+// stale instead of dead.
+type Target struct {
+	Kind  Kind
+	Value string // normalized; empty for All and Begin
+	Soft  bool
+}
+
+// String returns the target as it may be published.
+func (t Target) String() string {
+	s := t.Kind.String()
+	if t.Value != "" {
+		s += " " + t.Value
+	}
+	if t.Soft {
+		s = "soft " + s
+	}
+	return s
+}
+
+// NewTarget returns the target of this kind and value in normal form: scheme
+// and host in lower case, the default port left out, an empty path as "/". An
+// error says what is wrong with the value.
+func NewTarget(k Kind, value string, soft bool) (Target, error) {
+	t := Target{Kind: k, Value: value, Soft: soft}
+	switch k {
+	case URL, Prefix:
+		scheme, rest, ok := splitScheme(value)
+		if !ok {
+			return t, fmt.Errorf("%s %q must start with http://, https:// or //", k, clip(value))
+		}
+		host, path := rest, ""
+		if i := strings.IndexAny(rest, "/?"); i >= 0 {
+			host, path = rest[:i], rest[i:]
+		}
+		if k == URL && host == "" {
+			return t, fmt.Errorf("url %q names no host", clip(value))
+		}
+		if i := strings.IndexByte(path, '#'); k == URL && i >= 0 {
+			path = path[:i] // a client never sends its fragment
+		}
+		if k == URL && !strings.HasPrefix(path, "/") {
+			path = "/" + path
+		}
+		host = strings.ToLower(host)
+		if k == URL || path != "" {
+			host = TrimDefaultPort(scheme, host)
+		}
+		if scheme != "" {
+			scheme += ":"
+		}
+		t.Value = scheme + "//" + host + path
+	case Host:
+		t.Value = strings.ToLower(value)
+		if value == "" || strings.ContainsAny(value, "/ ") {
+			return t, fmt.Errorf("host %q is not a host", clip(value))
+		}
+	case Tag:
+		if value == "" {
+			return t, fmt.Errorf("a tag must not be empty")
+		}
+	case All, Begin:
+		t.Value = ""
+	default:
+		return t, fmt.Errorf("unknown %s", k)
+	}
+	return t, nil
+}
+
+// TrimDefaultPort returns host without ":80" for http and ":443" for https.
+func TrimDefaultPort(scheme, host string) string {
+	switch scheme {
+	case "http":
+		return strings.TrimSuffix(host, ":80")
+	case "https":
+		return strings.TrimSuffix(host, ":443")
+	}
+	return host
+}
+
+// splitScheme splits "https://host/path" in "https" and "host/path"; the
+// scheme of "//host/path" is empty and means any.
+func splitScheme(s string) (scheme, rest string, ok bool) {
+	if rest, ok := strings.CutPrefix(s, "//"); ok {
+		return "", rest, true
+	}
+	scheme, rest, ok = strings.Cut(s, "://")
+	scheme = strings.ToLower(scheme)
+	return scheme, rest, ok && (scheme == "http" || scheme == "https")
+}
+
+// clip keeps a quoted value short enough for one log line.
+func clip(s string) string {
+	if len(s) > 200 {
+		return s[:200] + "…"
+	}
+	return s
+}
+
+// seed makes the hashes of targets unpredictable from outside. Two targets
+// with one hash only cost a forward: each then also selects what the other does.
+var seed = maphash.MakeSeed()
+
+// sum is the key of a target in every table of this process.
+type sum uint64
+
+func sumOf(k Kind, soft bool, value string) sum {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	h.WriteByte(byte(k))
+	if soft {
+		h.WriteByte('~')
+	} else {
+		h.WriteByte('!')
+	}
+	h.WriteString(value)
+	return sum(h.Sum64())
+}
+
+func (t Target) sum() sum { return sumOf(t.Kind, t.Soft, t.Value) }
+
+// Selectors are all that can select one stored response, made ready for
+// lookups. The zero value is selected by All alone. Selectors are immutable.
+type Selectors struct {
+	urls       [4]string // the URLs that prefixes are compared with: stored and asked, each with and without its scheme
+	hard, soft []sum     // URL, host and tag targets
+}
+
+// NewSelectors returns the selectors of a response to url (scheme, host, path
+// and query as the client asked) with these tags.
+func NewSelectors(url string, tags []string) Selectors {
+	var s Selectors
+	s.addURL(0, url)
+	for _, tag := range tags {
+		s.add(Tag, tag)
+	}
+	return s
+}
+
+// WithURL returns selectors that asked selects as well: a URL that reaches the
+// same stored response by another name.
+func (s Selectors) WithURL(asked string) Selectors {
+	if asked == s.urls[0] {
+		return s
+	}
+	s.hard = append([]sum(nil), s.hard...)
+	s.soft = append([]sum(nil), s.soft...)
+	s.addURL(2, asked)
+	return s
+}
+
+func (s *Selectors) addURL(i int, url string) {
+	_, rest, ok := strings.Cut(url, "://")
+	if !ok {
+		rest = strings.TrimPrefix(url, "//")
+	}
+	bare := url[len(url)-len(rest)-min(2, len(url)-len(rest)):]
+	s.urls[i], s.urls[i+1] = url, bare
+	host := rest
+	if j := strings.IndexAny(rest, "/?"); j >= 0 {
+		host = rest[:j]
+	}
+	s.add(URL, url)
+	s.add(URL, bare)
+	s.add(Host, host)
+}
+
+func (s *Selectors) add(k Kind, value string) {
+	s.hard = append(s.hard, sumOf(k, false, value))
+	s.soft = append(s.soft, sumOf(k, true, value))
+}

@@ -1,0 +1,240 @@
+package fluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/caddy-fluster/caddy-fluster/journal"
+	"github.com/caddy-fluster/caddy-fluster/shard"
+)
+
+const (
+	// journalLength is about how many records a node keeps. What was stored
+	// before the oldest of them is refused.
+	journalLength = 1 << 18
+	// recordTTL is how long a node remembers that it has a record, in seconds. A
+	// record that is relayed later than that is appended again, which costs hits
+	// and is never wrong.
+	recordTTL = 24 * 60 * 60
+	// journalPage is how many entries one command reads.
+	journalPage = 1000
+	// appendBatch is how many records one script appends.
+	appendBatch = 128
+)
+
+// appendSource appends records to the journal, each unless it is here already,
+// and makes a new journal when there is no head.
+//
+//	KEYS[1]        head
+//	KEYS[2]        journal
+//	KEYS[3], [4]…  for each record: its record key, the entry key to unlink
+//	ARGV[1]        inc of a new journal, 16 hex digits
+//	ARGV[2]        nonce of a new journal's first entry
+//	ARGV[3]        channel to tell of each new entry
+//	ARGV[4]        seconds that a record key lives
+//	ARGV[5]        about how many entries the journal keeps
+//	ARGV[6]…       for each record: id, nonce, kind ("~" before it: soft), value, "1" to unlink
+//
+// It returns the head, and for each record its seq, 0 if it was here already.
+const appendSource = `
+local h = redis.call('GET', KEYS[1])
+local inc, seq, nonce
+if h then inc, seq, nonce = string.match(h, '^(%x+):(%d+):(%x+)$') end
+if not inc then
+  redis.call('UNLINK', KEYS[2])
+  inc, seq, nonce = ARGV[1], 1, ARGV[2]
+  redis.call('XADD', KEYS[2], '1-0', 'i', '', 'n', nonce, 'k', 'b', 'v', '')
+else
+  seq = tonumber(seq)
+end
+local out, news = {}, {}
+local a, k = 6, 3
+while a <= #ARGV do
+  local id, n, kind, value = ARGV[a], ARGV[a+1], ARGV[a+2], ARGV[a+3]
+  if redis.call('SET', KEYS[k], '1', 'NX', 'EX', ARGV[4]) then
+    seq, nonce = seq + 1, n
+    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], string.format('%.0f', seq) .. '-0', 'i', id, 'n', n, 'k', kind, 'v', value)
+    if ARGV[a+4] == '1' then redis.call('UNLINK', KEYS[k+1]) end
+    out[#out+1] = seq
+    news[#news+1] = inc .. ':' .. string.format('%.0f', seq) .. ':' .. n .. ' ' .. id .. ' ' .. kind .. ' ' .. value
+  else
+    out[#out+1] = 0
+  end
+  a, k = a + 5, k + 2
+end
+local head = inc .. ':' .. string.format('%.0f', seq) .. ':' .. nonce
+redis.call('SET', KEYS[1], head)
+for _, m in ipairs(news) do redis.call('PUBLISH', ARGV[3], m) end
+return {head, out}
+`
+
+// A full node must still take invalidations: allow-oom, which Redis has since
+// version 7; older servers get the script without it.
+var (
+	appendScript    = redis.NewScript("#!lua flags=allow-oom\n" + appendSource)
+	appendScriptOld = redis.NewScript(appendSource)
+)
+
+// journalOn is the journal on one node.
+type journalOn struct {
+	node    *shard.Node
+	bucket  bucket
+	channel string // on which the node tells of new entries
+}
+
+// appendRecords appends what is not there yet, in one script, and returns the
+// journal's head and the entries that are new.
+func (j journalOn) appendRecords(ctx context.Context, records []journal.Record) (journal.Head, []journal.Entry, error) {
+	keys := []string{j.bucket.head(), j.bucket.journal()}
+	args := []any{nonZeroHex(), nonZeroHex(), j.channel, recordTTL, journalLength}
+	nonces := make([]uint64, len(records))
+	for i, r := range records {
+		unlink := "0"
+		if r.Target.Kind == journal.URL && !r.Target.Soft {
+			unlink = "1"
+		}
+		nonce := nonZeroHex()
+		nonces[i], _ = strconv.ParseUint(nonce, 16, 64)
+		keys = append(keys, j.bucket.record(r.ID), j.bucket.entry(r.Target.Value))
+		args = append(args, r.ID, nonce, kindCode(r.Target), r.Target.Value, unlink)
+	}
+	client := j.node.Client()
+	res, err := appendScript.Run(ctx, client, keys, args...).Slice()
+	if err != nil && strings.Contains(err.Error(), "compiling script") {
+		res, err = appendScriptOld.Run(ctx, client, keys, args...).Slice()
+	}
+	if err != nil {
+		return journal.Head{}, nil, fmt.Errorf("appending to the journal on node %q: %w", j.node.Name(), err)
+	}
+	if len(res) != 2 {
+		return journal.Head{}, nil, errJournal
+	}
+	text, _ := res[0].(string)
+	head, ok := journal.ParseHead(text)
+	seqs, _ := res[1].([]any)
+	if !ok || len(seqs) != len(records) {
+		return journal.Head{}, nil, errJournal
+	}
+	var entries []journal.Entry
+	for i, s := range seqs {
+		if seq, _ := s.(int64); seq > 0 {
+			entries = append(entries, journal.Entry{Record: records[i], Seq: uint64(seq), Nonce: nonces[i]})
+		}
+	}
+	return head, entries, nil
+}
+
+var errJournal = errors.New("fluster: what lies in the journal is not ours")
+
+// read returns the head, and up to journalPage entries from seq on; ok is false
+// when there is no head.
+func (j journalOn) read(ctx context.Context, from uint64) (head journal.Head, entries []journal.Entry, ok bool, err error) {
+	pipe := j.node.Client().Pipeline()
+	h := pipe.Get(ctx, j.bucket.head())
+	page := pipe.XRangeN(ctx, j.bucket.journal(), strconv.FormatUint(max(from, 1), 10)+"-0", "+", journalPage)
+	_, err = pipe.Exec(ctx)
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return head, nil, false, fmt.Errorf("reading the journal on node %q: %w", j.node.Name(), err)
+	}
+	if head, ok = journal.ParseHead(h.Val()); !ok {
+		return head, nil, false, nil
+	}
+	for _, m := range page.Val() {
+		e, err := parseEntry(m)
+		if err != nil {
+			return head, nil, true, err
+		}
+		entries = append(entries, e)
+	}
+	return head, entries, true, nil
+}
+
+// seeHead reads the head alone.
+func (j journalOn) seeHead(ctx context.Context) (head journal.Head, ok bool, err error) {
+	s, err := j.node.Client().Get(ctx, j.bucket.head()).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return head, false, err
+	}
+	head, ok = journal.ParseHead(s)
+	return head, ok, nil
+}
+
+// kindCode is how the kind of a target lies in a journal.
+func kindCode(t journal.Target) string {
+	if t.Soft {
+		return "~" + string(t.Kind)
+	}
+	return string(t.Kind)
+}
+
+func parseEntry(m redis.XMessage) (journal.Entry, error) {
+	var e journal.Entry
+	seq, rest, _ := strings.Cut(m.ID, "-")
+	var err error
+	if e.Seq, err = strconv.ParseUint(seq, 10, 53); err != nil || rest != "0" {
+		return e, errJournal
+	}
+	field := func(name string) string { s, _ := m.Values[name].(string); return s }
+	if e.Nonce, err = strconv.ParseUint(field("n"), 16, 64); err != nil {
+		return e, errJournal
+	}
+	e.ID = field("i")
+	e.Target, err = parseTarget(field("k"), field("v"))
+	return e, err
+}
+
+func parseTarget(kind, value string) (journal.Target, error) {
+	code, soft := strings.CutPrefix(kind, "~")
+	if len(code) != 1 || !strings.Contains("utphab", code) {
+		return journal.Target{}, errJournal
+	}
+	return journal.Target{Kind: journal.Kind(code[0]), Value: value, Soft: soft}, nil
+}
+
+// parseNews reads what a node tells of a new entry: "inc:seq:nonce id kind value".
+func parseNews(s string) (inc uint64, e journal.Entry, ok bool) {
+	head, rest, _ := strings.Cut(s, " ")
+	id, rest, _ := strings.Cut(rest, " ")
+	kind, value, ok1 := strings.Cut(rest, " ")
+	h, ok2 := journal.ParseHead(head)
+	if !ok1 || !ok2 || id == "" {
+		return 0, e, false
+	}
+	t, err := parseTarget(kind, value)
+	e = journal.Entry{Record: journal.Record{ID: id, Target: t}, Seq: h.Seq, Nonce: h.Nonce}
+	return h.Inc, e, err == nil
+}
+
+// nonZeroHex returns 64 random bits in hexadecimal, never zero.
+func nonZeroHex() string {
+	var b [8]byte
+	for {
+		rand.Read(b[:])
+		if n := binary.BigEndian.Uint64(b[:]); n != 0 {
+			return fmt.Sprintf("%016x", n)
+		}
+	}
+}
+
+// probe does what the node will be asked to do: it writes and reads.
+func (j journalOn) probe(ctx context.Context) error {
+	pipe := j.node.Client().Pipeline()
+	pipe.Set(ctx, j.bucket.probe(), "1", 10*time.Second)
+	pipe.Get(ctx, j.bucket.probe())
+	_, err := pipe.Exec(ctx)
+	return err
+}
+
+// reset gives up a journal that holds what is not ours. The next append makes
+// a new one, and nothing that was stored under the old one is served again.
+func (j journalOn) reset(ctx context.Context) error {
+	return j.node.Client().Unlink(ctx, j.bucket.head(), j.bucket.journal()).Err()
+}

@@ -1,0 +1,54 @@
+package fluster
+
+import (
+	"encoding/hex"
+	"strconv"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// bucket is the prefix of all keys that lie together on one node, and its hash
+// tag, so that they would share a slot on a Redis Cluster.
+type bucket string
+
+// newBucket returns bucket number n of a namespace; an independent node has
+// bucket 0 alone.
+func newBucket(namespace string, n int) bucket {
+	return bucket("{" + namespace + ":" + strconv.Itoa(n) + "}")
+}
+
+// head is the key of the journal's head, "inc:seq:nonce".
+func (b bucket) head() string { return string(b) + ":h" }
+
+// journal is the key of the stream of records.
+func (b bucket) journal() string { return string(b) + ":j" }
+
+// record is the key that says that a record is here already.
+func (b bucket) record(id string) string { return string(b) + ":d:" + id }
+
+// probe is the key that a node is tried with.
+func (b bucket) probe() string { return string(b) + ":p" }
+
+// entry is the key of what is stored under a cache key: a response, or the
+// list of a URL's variants.
+func (b bucket) entry(key string) string {
+	return string(b) + ":e:" + hash128(key)
+}
+
+// chunk is the key of the i-th part of a long body.
+func (b bucket) chunk(token uint64, i int) string {
+	return string(b) + ":c:" + strconv.FormatUint(token, 16) + ":" + strconv.Itoa(i)
+}
+
+// hash128 returns 128 bits of hash in hexadecimal. Chosen collisions are
+// possible; the whole cache key is in the value and compared.
+func hash128(key string) string {
+	var sum [16]byte
+	var d xxhash.Digest
+	for i := range 2 {
+		d.ResetWithSeed(uint64(i))
+		d.WriteString(key)
+		d.Sum(sum[i*8 : i*8])
+	}
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,142 @@
+// Package fluster is an HTTP response cache and a request queue for Caddy, on
+// Redis servers that may die at any time.
+//
+// This package is the Caddy face. It alone imports Caddy, starts goroutines,
+// logs, counts and reads configuration. The packages beneath it do what they
+// are told:
+//
+//	httpcache  RFC 9111 and its relatives, as pure functions
+//	stored     the stored response and its binary format
+//	near       the hottest entries in this process, bounded by bytes
+//	shard      the nodes: which one a key lies on, their clients, their outcomes
+//	journal    what was invalidated, and which stored responses that kills
+//
+// A request flows through cache_handler.go:
+//
+//	request → key → near cache → node → origin → store
+//
+// and meets on its way:
+//
+//	cache_key.go       what makes two requests the same
+//	cache_entry.go     what lies under a key, and which variant a request selects
+//	cache_store.go     looking up on a node, and storing on it
+//	cache_serve.go     answering from what is stored
+//	cache_forward.go   asking the origin, validating
+//	cache_collapse.go  concurrent misses share one forward
+//	cache_writer.go    streaming the origin's answer while a copy is kept
+//
+// Beside the requests, for each node: node.go keeps its journal proven,
+// penalty.go says when it sits out, invalidation.go listens to it. What all
+// configurations share, so that a reload loses nothing, is in pool.go.
+package fluster
+
+import (
+	"fmt"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+	"go.uber.org/zap"
+)
+
+func init() {
+	caddy.RegisterModule(App{})
+	caddy.RegisterModule(Cache{})
+	caddy.RegisterModule(adminAPI{})
+	httpcaddyfile.RegisterGlobalOption("fluster", parseGlobalOption)
+	httpcaddyfile.RegisterHandlerDirective("fluster_cache", parseCacheDirective)
+	httpcaddyfile.RegisterDirectiveOrder("fluster_cache", httpcaddyfile.Before, "reverse_proxy")
+
+	// go-redis writes to standard error by itself. What matters of that is told
+	// by the penalty box, once.
+	redis.SetLogger(&logging.VoidLogger{})
+}
+
+// App is the app `fluster`: the pools of Redis servers. The options of the
+// default pool stand in it directly. Without any node the cache lives in this
+// process alone.
+type App struct {
+	PoolConfig
+
+	// Further pools by name, each with the same options.
+	Pools map[string]*PoolConfig `json:"pools,omitempty"`
+
+	pools  map[string]*pool
+	logger *zap.Logger
+}
+
+// CaddyModule returns the module's information.
+func (App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "fluster", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision checks the configuration and opens the pools. Nothing is sent to a
+// node before Start, so that a configuration can be validated anywhere.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.logger = ctx.Logger()
+	a.pools = map[string]*pool{}
+	repl := caddy.NewReplacer()
+	registerMetrics(ctx.GetMetricsRegistry())
+	configs := map[string]*PoolConfig{"": &a.PoolConfig}
+	for name, c := range a.Pools {
+		if name == "" || c == nil {
+			return fmt.Errorf("a pool in pools needs a name and options")
+		}
+		configs[name] = c
+	}
+	for name, c := range configs {
+		p, err := newPool(name, *c, repl, a.logger)
+		if err != nil && name != "" {
+			return fmt.Errorf("pool %s: %w", name, err)
+		}
+		if err != nil {
+			return err
+		}
+		a.pools[name] = p
+	}
+	return nil
+}
+
+// Start begins to use the nodes. A node that cannot be reached is no error: it
+// is used when it comes.
+func (a *App) Start() error {
+	for _, p := range a.pools {
+		p.start()
+	}
+	runningApp.Store(a)
+	return nil
+}
+
+// Stop ends what this configuration has started. What the next one shares goes on.
+func (a *App) Stop() error {
+	runningApp.CompareAndSwap(a, nil)
+	for _, p := range a.pools {
+		p.stop()
+	}
+	return nil
+}
+
+// Cleanup lets go of what outlives a configuration, also after half a Provision.
+func (a *App) Cleanup() error {
+	for _, p := range a.pools {
+		p.close()
+	}
+	return nil
+}
+
+// pool returns the pool with this name.
+func (a *App) pool(name string) (*pool, error) {
+	p, ok := a.pools[name]
+	if !ok {
+		return nil, fmt.Errorf("there is no pool %q", name)
+	}
+	return p, nil
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

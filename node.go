@@ -1,0 +1,312 @@
+package fluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-fluster/caddy-fluster/journal"
+	"github.com/caddy-fluster/caddy-fluster/shard"
+)
+
+// node is one node with all that belongs to it in this process: its clients,
+// its journal as far as it was read, its place in the penalty box, and three
+// goroutines: the keeper, the listener and the writer. It is shared by all
+// configurations that name it.
+type node struct {
+	*shard.Node
+	state   *poolState
+	seat    *seat
+	view    *journal.View
+	journal journalOn
+	channel string // where users publish
+	timeout time.Duration
+	writes  *writeQueue
+
+	once  sync.Once
+	key   string
+	wake  chan struct{} // asks the keeper to read the journal now
+	tried chan struct{} // closed when the keeper has tried the node for the first time
+	end   context.CancelFunc
+	wg    sync.WaitGroup
+
+	reading chan struct{} // holds a token while somebody reads the journal
+}
+
+func newNode(sn *shard.Node, key string, state *poolState, c *PoolConfig) *node {
+	b := newBucket(c.Namespace, 0)
+	return &node{
+		Node: sn, key: key, state: state, seat: state.box.admit(sn),
+		journal: journalOn{node: sn, bucket: b, channel: c.Namespace + ":journal"},
+		channel: c.Channel, timeout: time.Duration(c.Timeout),
+		writes: newWriteQueue(),
+		wake:   make(chan struct{}, 1), tried: make(chan struct{}),
+		reading: make(chan struct{}, 1),
+	}
+}
+
+// start starts the node's goroutines, once.
+func (n *node) start() {
+	n.once.Do(func() {
+		n.view = n.state.book.AddNode(n.key)
+		ctx, end := context.WithCancel(context.Background())
+		n.end = end
+		n.wg.Go(func() { n.keep(ctx) })
+		n.wg.Go(func() { n.listen(ctx) })
+		n.wg.Go(func() { n.write(ctx) })
+	})
+}
+
+// Destruct ends the goroutines and closes the clients.
+func (n *node) Destruct() error {
+	n.once.Do(func() {}) // never started: never to be
+	if n.end != nil {
+		n.end()
+	}
+	err := n.Close()
+	n.wg.Wait()
+	n.state.box.dismiss(n.Node)
+	n.state.book.RemoveNode(n.key)
+	return err
+}
+
+// inUse reports whether the node may be read from and written to.
+func (n *node) inUse() bool { return n.seat.available.Load() }
+
+// pollEvery is how often a node is asked for the head of its journal.
+const pollEvery = journal.Lease / 3
+
+// keep is the keeper: it tries the node, puts it to use, watches its journal
+// while it is in use, and waits out its penalties.
+func (n *node) keep(ctx context.Context) {
+	first := true
+	for ctx.Err() == nil {
+		err := n.sync(ctx)
+		if err == nil && n.view.Use() {
+			n.returned(first)
+		}
+		if first {
+			if err != nil {
+				n.view.Penalize()
+			}
+			close(n.tried)
+			first = false
+		}
+		if err == nil {
+			err = n.watch(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			n.sitOut(ctx, err)
+		}
+	}
+}
+
+// returned puts the node to use and tells so.
+func (n *node) returned(first bool) {
+	if n.seat.available.Load() {
+		return
+	}
+	out := n.seat.release(time.Now())
+	metrics.nodeUp.WithLabelValues(n.Name()).Set(1)
+	if !first {
+		n.state.log().Info("node returned", zap.String("node", n.Name()), zap.Duration("after", out))
+	}
+}
+
+// sitOut serves one penalty.
+func (n *node) sitOut(ctx context.Context, err error) {
+	repeated := !n.seat.inPenalty()
+	d := n.state.box.penalize(n.seat, err, time.Now())
+	n.view.Penalize()
+	metrics.nodeUp.WithLabelValues(n.Name()).Set(0)
+	log := n.state.log().Debug
+	if repeated {
+		metrics.penalties.WithLabelValues(n.Name()).Inc()
+		log = n.state.log().Warn
+	}
+	log("node penalized", zap.String("node", n.Name()), zap.Duration("for", d), zap.Error(err))
+	sleep(ctx, d)
+}
+
+// errJournalMoves ends a sync that never reaches the head.
+var errJournalMoves = errors.New("fluster: the journal grows faster than it can be read")
+
+// sync does what has to be true before the node is used: it can be written and
+// read, its journal was read to the head, and has the records that it was owed.
+func (n *node) sync(ctx context.Context) error {
+	probe, cancel := context.WithTimeout(ctx, n.timeout)
+	defer cancel()
+	if err := n.journal.probe(probe); err != nil {
+		return err
+	}
+	if err := n.readToHead(ctx, 64); err != nil {
+		return err
+	}
+	if err := n.relay(ctx); err != nil {
+		return err
+	}
+	return n.readToHead(ctx, 64)
+}
+
+// readToHead reads what the journal has and the view lacks. tries is how many
+// forks and gaps it puts up with.
+func (n *node) readToHead(ctx context.Context, tries int) error {
+	select {
+	case n.reading <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-n.reading }()
+	for behind := 0; tries > 0 && behind < 10000; behind++ {
+		sight, err := n.readPage(ctx)
+		switch {
+		case err != nil:
+			return err
+		case sight == journal.Proven:
+			return nil
+		case sight == journal.Forked:
+			metrics.forks.WithLabelValues(n.Name()).Inc()
+			tries--
+		}
+	}
+	return errJournalMoves
+}
+
+func (n *node) readPage(ctx context.Context) (journal.Sight, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.timeout)
+	defer cancel()
+	from, sent := n.view.From(), time.Now()
+	head, entries, ok, err := n.journal.read(ctx, from)
+	if errors.Is(err, errJournal) {
+		n.state.log().Warn("journal holds foreign records and is begun anew", zap.String("node", n.Name()))
+		return journal.Forked, n.journal.reset(ctx)
+	}
+	if err != nil {
+		return journal.Forked, err
+	}
+	if !ok {
+		n.view.Observe(head, false, sent)
+		_, _, err := n.journal.appendRecords(ctx, nil)
+		return journal.Forked, err
+	}
+	return n.view.Advance(from, head, entries, sent), nil
+}
+
+// relay appends to the journal what this process knows and the journal lacks.
+func (n *node) relay(ctx context.Context) error {
+	for range 1024 {
+		owed := n.view.Owed(appendBatch)
+		if len(owed) == 0 {
+			return nil
+		}
+		if err := n.append(ctx, owed); err != nil {
+			return err
+		}
+		if err := n.readToHead(ctx, 8); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// append appends records, at most appendBatch, within the node's time-out, and
+// takes note of those that are new at once.
+func (n *node) append(ctx context.Context, records []journal.Record) error {
+	ctx, cancel := context.WithTimeout(ctx, n.timeout)
+	defer cancel()
+	head, entries, err := n.journal.appendRecords(ctx, records)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !n.view.Heard(head.Inc, e) {
+			n.ask()
+			break
+		}
+	}
+	return nil
+}
+
+// relayAfter is how long a process leaves it to the others to complete their
+// invalidations before it does so itself; jitter is added.
+const relayAfter = 200 * time.Millisecond
+
+// watch keeps the node's journal proven while the node is in use. It returns
+// why it is to be used no more.
+func (n *node) watch(ctx context.Context) error {
+	tick := time.NewTimer(pollEvery)
+	defer tick.Stop()
+	var owedSince time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-n.seat.leave:
+			_, reason, _ := n.seat.status()
+			return fmt.Errorf("in use: %w", reason)
+		case <-n.wake:
+		case <-tick.C:
+		}
+		if err := n.look(ctx); err != nil && !n.inUse() {
+			return err
+		} else if err != nil {
+			tick.Reset(time.Millisecond) // once is no proof; ask again
+			continue
+		}
+		tick.Reset(pollEvery)
+		if n.view.Owes() == 0 {
+			owedSince = time.Time{}
+			continue
+		}
+		if owedSince.IsZero() {
+			owedSince = time.Now().Add(rand.N(relayAfter / 4))
+		}
+		if wait := relayAfter - time.Since(owedSince); wait > 0 {
+			tick.Reset(min(wait, pollEvery))
+		} else if err := n.relay(ctx); err != nil {
+			n.state.log().Debug("relaying invalidations", zap.String("node", n.Name()), zap.Error(err))
+		}
+	}
+}
+
+// look reads the head, and what is behind it if it has moved.
+func (n *node) look(ctx context.Context) error {
+	short, cancel := context.WithTimeout(ctx, n.timeout)
+	defer cancel()
+	sent := time.Now()
+	head, ok, err := n.journal.seeHead(short)
+	if err != nil {
+		return err
+	}
+	if n.view.Observe(head, ok, sent) == journal.Proven {
+		return nil
+	}
+	if err := n.readToHead(ctx, 64); err != nil {
+		return err
+	}
+	n.view.Use()
+	return nil
+}
+
+// ask wakes the keeper.
+func (n *node) ask() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// sleep waits for d or for the end of ctx.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

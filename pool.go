@@ -1,0 +1,264 @@
+package fluster
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-fluster/caddy-fluster/journal"
+	"github.com/caddy-fluster/caddy-fluster/near"
+	"github.com/caddy-fluster/caddy-fluster/shard"
+)
+
+// What outlives a config reload: the state of each pool, by its name and
+// namespace, and each node's clients and keeper, by all that is configured of it.
+var (
+	states = caddy.NewUsagePool() // string → *poolState
+	nodes  = caddy.NewUsagePool() // string → *node
+)
+
+// poolState is what a pool keeps over config reloads.
+type poolState struct {
+	book *journal.Book
+	box  *penaltyBox
+	near atomic.Pointer[near.Cache[*entry]] // points to nil while the near cache is off
+
+	flights flights        // the forwards under way
+	later   sync.WaitGroup // validations in the background
+
+	mu      sync.Mutex // guards all below
+	logger  *zap.Logger
+	current *herald // of the newest configuration
+}
+
+func newPoolState() *poolState {
+	s := &poolState{
+		book:   journal.NewBook(journal.Options{MaxBlind: defaultMaxBlind}, time.Now()),
+		box:    newPenaltyBox(),
+		logger: zap.NewNop(),
+	}
+	s.flights.open = map[string]*flight{}
+	return s
+}
+
+// Destruct is called when no configuration uses the pool any more.
+func (s *poolState) Destruct() error {
+	s.later.Wait()
+	if c := s.near.Load(); c != nil {
+		c.Close()
+	}
+	return nil
+}
+
+// log returns the logger of the newest configuration.
+func (s *poolState) log() *zap.Logger {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.logger
+}
+
+func (s *poolState) setHerald(h *herald) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = h
+}
+
+// configure applies what may change while the pool goes on.
+func (s *poolState) configure(c *PoolConfig, logger *zap.Logger) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.logger = logger
+	s.box.setConfig(*c.Penalty)
+	s.book.SetMaxBlind(time.Duration(c.MaxBlind))
+	old := s.near.Load()
+	switch {
+	case c.Near.Off || c.Near.Bytes == 0:
+		s.near.Store(nil)
+		old.Close()
+	case old == nil:
+		s.near.Store(near.New(c.Near.Bytes, weighEntry))
+	default:
+		old.SetMaximum(c.Near.Bytes)
+	}
+}
+
+// pool is one pool as one configuration has it.
+type pool struct {
+	name   string
+	config PoolConfig
+	logger *zap.Logger
+	*poolState
+	stateKey string
+
+	ring    *shard.Pool
+	nodes   []*node // in the order of the configuration
+	keys    []string
+	byShard map[*shard.Node]*node
+	herald  *herald
+
+	ready atomic.Bool   // every node was tried once
+	tried chan struct{} // closed then
+}
+
+// newPool opens the pool's clients; nothing is sent to a node before start.
+func newPool(name string, c PoolConfig, repl *caddy.Replacer, logger *zap.Logger) (*pool, error) {
+	c, err := c.resolve(repl)
+	if err != nil {
+		return nil, err
+	}
+	tlsConfig, err := c.tlsConfig(repl)
+	if err != nil {
+		return nil, err
+	}
+	p := &pool{name: name, config: c, logger: logger, byShard: map[*shard.Node]*node{}, tried: make(chan struct{})}
+	p.stateKey = name + "\x00" + c.Namespace
+	state, _, err := states.LoadOrNew(p.stateKey, func() (caddy.Destructor, error) { return newPoolState(), nil })
+	if err != nil {
+		return nil, err
+	}
+	p.poolState = state.(*poolState)
+	options := shard.Options{Username: c.Username, Password: c.Password, TLS: tlsConfig, Timeout: time.Duration(c.Timeout), ClientName: "caddy-fluster"}
+	if err := p.openNodes(options); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// openNodes makes the nodes that the configuration names, or finds those that
+// the previous configuration had already.
+func (p *pool) openNodes(o shard.Options) error {
+	addresses, err := p.config.addresses()
+	if err != nil {
+		return err
+	}
+	open := func(identity string, make func() (*shard.Node, error)) error {
+		key := p.nodeKey(identity)
+		n, _, err := nodes.LoadOrNew(key, func() (caddy.Destructor, error) {
+			sn, err := make()
+			if err != nil {
+				return nil, err
+			}
+			return newNode(sn, key, p.poolState, &p.config), nil
+		})
+		if err != nil {
+			return err
+		}
+		p.keys = append(p.keys, key)
+		p.nodes = append(p.nodes, n.(*node))
+		return nil
+	}
+	switch {
+	case len(p.config.Cluster) > 0:
+		err = open("cluster", func() (*shard.Node, error) { return shard.NewCluster(addresses, o, p.box) })
+	case p.config.Sentinel != nil:
+		err = open("sentinel", func() (*shard.Node, error) {
+			return shard.NewSentinel(p.config.Sentinel.Master, addresses, o, p.box)
+		})
+	default:
+		for i, a := range addresses {
+			if err = open(p.config.Nodes[i], func() (*shard.Node, error) { return shard.NewNode(a, o, p.box) }); err != nil {
+				break
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	var sns []*shard.Node
+	for _, n := range p.nodes {
+		sns = append(sns, n.Node)
+		p.byShard[n.Node] = n
+	}
+	p.ring, err = shard.NewPool(sns, p.box)
+	return err
+}
+
+// nodeKey tells nodes apart by all that is configured of them. It is hashed, as
+// it holds secrets.
+func (p *pool) nodeKey(identity string) string {
+	c := p.config
+	all, _ := json.Marshal([]any{p.stateKey, identity, c.Cluster, c.Sentinel, c.Username, c.Password, c.TLS, c.Timeout, c.Channel})
+	sum := sha256.Sum256(all)
+	return hex.EncodeToString(sum[:])
+}
+
+// startWait is how long a start waits for the nodes' first answers, so that the
+// first request finds them in use.
+const startWait = 250 * time.Millisecond
+
+// start begins to use the nodes, and waits a moment for their first answers.
+func (p *pool) start() {
+	p.configure(&p.config, p.logger)
+	p.herald = newHerald(p)
+	p.setHerald(p.herald)
+	for _, n := range p.nodes {
+		n.start()
+	}
+	timer := time.NewTimer(startWait)
+	defer timer.Stop()
+	for _, n := range p.nodes {
+		select {
+		case <-n.tried:
+		case <-timer.C:
+			p.logger.Warn("nodes have not answered yet; requests go to the origin until they do", zap.String("pool", p.name))
+			p.markReady()
+			return
+		}
+	}
+	p.markReady()
+	if len(p.nodes) > 0 && !slices.ContainsFunc(p.nodes, func(n *node) bool { return p.box.Available(n.Node) }) {
+		p.logger.Warn("no node can be reached; requests go to the origin until one is back", zap.String("pool", p.name))
+	}
+}
+
+func (p *pool) markReady() {
+	p.ready.Store(true)
+	close(p.tried)
+}
+
+// waitReady holds the first requests up, which may come before the app is
+// started, until the nodes were tried; at most for one time-out.
+func (p *pool) waitReady(ctx context.Context) {
+	if p.ready.Load() || len(p.nodes) == 0 {
+		return
+	}
+	timer := time.NewTimer(time.Duration(p.config.Timeout))
+	defer timer.Stop()
+	select {
+	case <-p.tried:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// stop ends what this configuration started; what another one shares goes on.
+func (p *pool) stop() {
+	if p.herald != nil {
+		p.herald.stop()
+	}
+}
+
+// close lets go of everything that outlives a configuration.
+func (p *pool) close() {
+	for _, key := range p.keys {
+		if _, err := nodes.Delete(key); err != nil {
+			p.logger.Warn("closing node", zap.Error(err))
+		}
+	}
+	p.keys = nil
+	if p.stateKey != "" {
+		if _, err := states.Delete(p.stateKey); err != nil {
+			p.logger.Warn("closing pool", zap.Error(err))
+		}
+		p.stateKey = ""
+	}
+}

@@ -1,0 +1,134 @@
+package shard
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
+)
+
+func TestHandshakeFailureIsRefused(t *testing.T) {
+	ctx := context.Background()
+	server := redistest.Start(t, "--requirepass", "s3cret")
+	for name, tt := range map[string]struct {
+		url  string
+		o    Options
+		want Outcome
+	}{
+		"no password":         {"redis://" + server.Addr(), Options{}, Refused},
+		"wrong password":      {"redis://:wr0ng@" + server.Addr(), Options{}, Refused},
+		"no such database":    {"redis://:s3cret@" + server.Addr() + "/99", Options{}, Refused},
+		"right":               {"redis://:s3cret@" + server.Addr() + "/1", Options{}, OK},
+		"password in options": {"redis://" + server.Addr(), Options{Password: "s3cret"}, OK},
+	} {
+		tt.o.Timeout = time.Second
+		n, told := open(t, tt.url, tt.o)
+		_, readErr := n.Read(ctx, "k")
+		setErr := n.Client().Set(ctx, "k", "v", 0).Err()
+		if o := told.take(); !slices.Equal(o, []Outcome{tt.want, tt.want}) {
+			t.Errorf("%s: reported %v (%v; %v), want twice %v", name, o, readErr, setErr, tt.want)
+		}
+		for _, err := range []error{readErr, setErr} {
+			if err != nil && (strings.Contains(err.Error(), "wr0ng") || strings.Contains(err.Error(), "s3cret")) {
+				t.Errorf("%s: the error shows the password: %v", name, err)
+			}
+		}
+	}
+}
+
+// serve starts a listener that does the same with each of its connections, and
+// returns its address.
+func serve(tb testing.TB, handle func(net.Conn)) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				handle(c)
+				_ = c.Close()
+			})
+		}
+	})
+	tb.Cleanup(func() { _ = l.Close(); wg.Wait() })
+	return l.Addr().String()
+}
+
+func TestWhatIsNoRedisIsRefused(t *testing.T) {
+	ctx := context.Background()
+	for name, handle := range map[string]func(net.Conn){
+		"hangs up": func(net.Conn) {},
+		"rubbish": func(c net.Conn) {
+			_, _ = c.Read(make([]byte, 64))
+			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+		},
+		"too many clients": func(c net.Conn) {
+			_, _ = c.Write([]byte("-ERR max number of clients reached\r\n"))
+			_, _ = c.Read(make([]byte, 64))
+		},
+	} {
+		n, told := open(t, "redis://"+serve(t, handle), Options{Timeout: time.Second})
+		_, readErr := n.Read(ctx, "k")
+		getErr := n.Client().Get(ctx, "k").Err()
+		if o := told.take(); !slices.Equal(o, []Outcome{Refused, Refused}) {
+			t.Errorf("%s: reported %v (%v; %v), want twice refused", name, o, readErr, getErr)
+		}
+	}
+}
+
+func TestTLS(t *testing.T) {
+	ctx := context.Background()
+	server := redistest.Start(t)
+	known := httptest.NewTLSServer(nil) // for its certificate, which is for 127.0.0.1
+	t.Cleanup(known.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(known.Certificate())
+	url := "rediss://" + serve(t, func(c net.Conn) {
+		plain, err := net.Dial("tcp", server.Addr())
+		if err != nil {
+			return
+		}
+		encrypted := tls.Server(c, &tls.Config{Certificates: known.TLS.Certificates})
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = io.Copy(plain, encrypted); _ = plain.Close() })
+		_, _ = io.Copy(encrypted, plain)
+		_ = encrypted.Close()
+		wg.Wait()
+	})
+	for _, tt := range []struct {
+		config *tls.Config
+		want   Outcome
+	}{{nil, Refused}, {&tls.Config{RootCAs: roots}, OK}} {
+		n, told := open(t, url, Options{TLS: tt.config, Timeout: 5 * time.Second})
+		_, err := n.Read(ctx, "k")
+		if o := told.take(); !slices.Equal(o, []Outcome{tt.want}) {
+			t.Errorf("with roots of its own %v: got %v, reported %v; want %v", tt.config != nil, err, o, tt.want)
+		}
+	}
+}
+
+func TestUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r.sock")
+	redistest.Start(t, "--unixsocket", path)
+	n, told := open(t, "unix://"+path+"?db=1", Options{Timeout: time.Second})
+	if _, err := n.Read(context.Background(), "k"); err != nil || !slices.Equal(told.take(), []Outcome{OK}) {
+		t.Errorf("Read by a socket: %v", err)
+	}
+}

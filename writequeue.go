@@ -1,0 +1,52 @@
+package fluster
+
+import (
+	"context"
+	"sync"
+)
+
+const (
+	// maxWrites and maxWriteBytes bound what waits to be stored on one node. A
+	// node that is too slow for more costs hits, not memory.
+	maxWrites     = 4096
+	maxWriteBytes = 32 << 20
+)
+
+// writeQueue is what waits to be stored on one node, bounded by number and bytes.
+type writeQueue struct {
+	mu    sync.Mutex // guards bytes
+	bytes int64
+	queue chan write
+}
+
+func newWriteQueue() *writeQueue { return &writeQueue{queue: make(chan write, maxWrites)} }
+
+// push adds w, or drops it when the queue is full; it never waits.
+func (q *writeQueue) push(w write) {
+	size := w.size()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.bytes+size > maxWriteBytes && q.bytes > 0 {
+		metrics.stores.WithLabelValues("dropped").Inc()
+		return
+	}
+	select {
+	case q.queue <- w:
+		q.bytes += size
+	default:
+		metrics.stores.WithLabelValues("dropped").Inc()
+	}
+}
+
+// pop returns the next write; false when ctx has ended.
+func (q *writeQueue) pop(ctx context.Context) (write, bool) {
+	select {
+	case <-ctx.Done():
+		return write{}, false
+	case w := <-q.queue:
+		q.mu.Lock()
+		q.bytes -= w.size()
+		q.mu.Unlock()
+		return w, true
+	}
+}
