@@ -37,7 +37,7 @@ func (x *exchange) forward(f *found, use httpcache.Reuse) error {
 
 // sharesForwards reports whether the answer to others will do for this request.
 func (x *exchange) sharesForwards(use httpcache.Reuse) bool {
-	if x.Collapse == "off" || x.alone || use.Request || x.r.Method != http.MethodGet || x.r.Header["Range"] != nil ||
+	if x.Collapse == "off" || use.Request || x.r.Method != http.MethodGet || x.r.Header["Range"] != nil ||
 		x.directives.NoCache() || x.directives.NoStore() {
 		return false
 	}
@@ -67,6 +67,12 @@ func (x *exchange) flightKey() string {
 // fetch sends the request to the origin and its answer to the client, and keeps
 // a copy if that may be stored.
 func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
+	// Before the request to the origin: what is invalidated from now on is held
+	// against the response.
+	if x.node == nil || !x.node.inUse() {
+		x.node = x.pool.pick(x.key)
+	}
+	x.place = x.pool.placeFor(x.node, time.Now())
 	req, end := x.request(fl, f)
 	defer end()
 	fw := newFillWriter(x, fl, f, use)
@@ -85,8 +91,7 @@ func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 // client's copy. A request for a part goes on as it is. The forward outlives
 // the client while others wait for it.
 func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
-	req := new(http.Request)
-	*req = *x.r
+	req := x.r.WithContext(x.r.Context())
 	if x.isConditional() || f != nil {
 		req.Header = x.r.Header.Clone()
 		if f != nil || x.r.Header["Range"] == nil {
@@ -188,7 +193,6 @@ func (x *exchange) validateLater(e *entry) {
 		defer func() { recover() }() //nolint:errcheck // handlers panic to abort a response
 		y.r = y.r.WithContext(ctx)
 		y.now = time.Now()
-		y.place = y.pool.placeFor(y.pool.pick(y.key), y.now)
 		y.why = "stale"
 		y.fetch(y.pool.flights.solo(), &found{entry: e}, httpcache.Reuse{}) //nolint:errcheck // the next request sees to it
 	})

@@ -28,7 +28,7 @@ type exchange struct {
 	directives httpcache.RequestDirectives
 
 	list  *stored.Variants // the URL's variants, if its responses are known to vary
-	alone bool             // its responses are known not to be shared
+	node  *node            // that was asked last, if any
 	place place            // where what is fetched will lie
 	why   string           // why it is forwarded: fwd of Cache-Status
 
@@ -75,9 +75,13 @@ func isTunnel(r *http.Request) bool {
 }
 
 // bypasses reports whether the request is one that never looks up nor stores.
-// Conditions on the state of the origin (If-Match) are for the origin alone.
+// Conditions on the state of the origin (If-Match) are for the origin alone,
+// and so is content: it is no part of the key, but an origin may answer by it.
 func (h *Cache) bypasses(r *http.Request) (bool, error) {
 	if r.Header["If-Match"] != nil || r.Header["If-Unmodified-Since"] != nil {
+		return true, nil
+	}
+	if r.ContentLength != 0 && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 		return true, nil
 	}
 	if len(h.bypass) == 0 {
@@ -93,31 +97,24 @@ type found struct {
 	soft  bool   // stale, whatever its terms say
 }
 
-// lookup looks in the near cache, then on the node. It notes where a response
-// that is fetched now will lie, and the state of the journal there.
+// lookup looks in the near cache, then on the node.
 func (x *exchange) lookup() *found {
-	p := x.pool
-	p.waitReady(x.r.Context())
+	x.pool.waitReady(x.r.Context())
 	f, known := x.lookupNear()
 	if f != nil {
 		return f
 	}
-	x.place = p.placeFor(nil, x.now)
-	if x.alone {
-		x.place = p.placeFor(p.pick(x.key), x.now)
-		return nil
-	}
-	a, list := p.ask(x.r.Context(), x.key, known, x.selectVariant, x.selectors)
+	near := x.pool.near.Load()
+	e, list := x.lookupNode(known)
 	if list != nil {
-		x.list = list.variants
-		p.near.Load().Set(x.key, list)
+		x.list = list
+		near.Set(x.key, &entry{variants: list})
 	}
-	x.place = p.placeFor(a.node, time.Now())
-	if a.entry == nil {
+	if e == nil {
 		return nil
 	}
-	p.near.Load().Set(a.entry.resp.Key, a.entry)
-	return &found{a.entry, "node", a.entry.soft}
+	near.Set(e.resp.Key, e)
+	return &found{e, "node", e.soft}
 }
 
 // lookupNear looks in the near cache. The second result is the key of the
@@ -141,7 +138,6 @@ func (x *exchange) lookupNear() (*found, string) {
 		}
 	}
 	if e.resp == nil {
-		x.alone = e.aloneUntil > x.now.UnixMilli()
 		return nil, known
 	}
 	switch x.validity(e) {
@@ -177,10 +173,6 @@ func (x *exchange) selectors(e *entry) *journal.Selectors {
 	}
 	sel := e.sel.WithURL(x.asked)
 	return &sel
-}
-
-func (x *exchange) selectVariant(v *stored.Variants) *stored.Variant {
-	return selectVariant(v, x.r.Header)
 }
 
 // judge says what may be done with what was found, and why the request is
@@ -242,7 +234,7 @@ func (x *exchange) invalidateUnsafe(urls []string) {
 
 // fail answers with a status of this cache's own.
 func (x *exchange) fail(status int) error {
-	x.status = httpcache.CacheStatus{Fwd: "", Detail: "only-if-cached"}
+	x.status = httpcache.CacheStatus{Detail: "only-if-cached"}
 	x.tell(x.w.Header())
 	return caddyhttp.Error(status, nil)
 }
@@ -282,10 +274,10 @@ func (x *exchange) expose() {
 		case "key":
 			return x.key, true
 		case "node":
-			if x.place.node == nil {
+			if x.node == nil {
 				return "", true
 			}
-			return x.place.node.Name(), true
+			return x.node.Name(), true
 		}
 		return nil, false
 	})

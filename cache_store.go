@@ -51,71 +51,58 @@ func (p *pool) pick(key string) *node {
 	return p.byShard[sn]
 }
 
-// answer is what a lookup on a node found.
-type answer struct {
-	entry *entry
-	node  *node // the last node that was asked, if any
-}
-
-// ask looks key up on its node, within the node's time-out. All trouble is a
-// miss. After a fast failure one further node is asked. known, if not empty, is
-// the key of the variant that the near cache knows to be selected.
-func (p *pool) ask(ctx context.Context, key, known string, pickVariant func(*stored.Variants) *stored.Variant, sel func(*entry) *journal.Selectors) (answer, *entry) {
-	sn, err := p.ring.Pick(key)
+// lookupNode looks on the key's node, within the node's time-out, and returns
+// the response that the request selects and the list of variants, if it read
+// that. All trouble is a miss. After a fast failure one further node is asked.
+// known, if not empty, is the key of the variant that is selected.
+func (x *exchange) lookupNode(known string) (*entry, *stored.Variants) {
+	p := x.pool
+	sn, err := p.ring.Pick(x.key)
 	if err != nil {
-		return answer{}, nil
+		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.config.Timeout))
+	ctx, cancel := context.WithTimeout(x.r.Context(), time.Duration(p.config.Timeout))
 	defer cancel()
-	l := lookup{pool: p, key: key, pickVariant: pickVariant, sel: sel}
 	for range 2 {
-		n := p.byShard[sn]
-		found, list, err := l.on(ctx, n, known)
+		x.node = p.byShard[sn]
+		e, list, err := x.lookupOn(ctx, known)
 		if err == nil || ctx.Err() != nil {
-			return answer{found, n}, list
+			return e, list
 		}
-		if sn, err = p.ring.PickNext(key, sn); err != nil {
-			return answer{node: n}, list
+		if sn, err = p.ring.PickNext(x.key, sn); err != nil {
+			break
 		}
 	}
-	return answer{node: p.byShard[sn]}, nil
+	return nil, nil
 }
 
-// lookup is one search for a stored response on a node.
-type lookup struct {
-	pool        *pool
-	key         string
-	pickVariant func(*stored.Variants) *stored.Variant
-	sel         func(*entry) *journal.Selectors
-}
-
-// on searches one node. The second result is the list of variants, if there is one.
-func (l *lookup) on(ctx context.Context, n *node, known string) (*entry, *entry, error) {
-	key := l.key
+// lookupOn looks on x.node.
+func (x *exchange) lookupOn(ctx context.Context, known string) (*entry, *stored.Variants, error) {
+	key := x.key
 	if known != "" {
 		key = known
 	}
-	found, err := l.read(ctx, n, key)
-	if err != nil || found == nil || found.variants == nil {
-		return found, nil, err
+	e, err := x.read(ctx, key)
+	if err != nil || e == nil || e.variants == nil {
+		return e, nil, err
 	}
-	list := found
-	v := l.pickVariant(list.variants)
+	list := e.variants
+	v := selectVariant(list, x.r.Header)
 	if v == nil {
 		return nil, list, nil
 	}
-	found, err = l.read(ctx, n, v.Key)
-	if found != nil && found.resp == nil {
-		found = nil // a list under a variant's key: not ours
+	e, err = x.read(ctx, v.Key)
+	if e != nil && e.resp == nil {
+		e = nil // a list under a variant's key: not ours
 	}
-	return found, list, err
+	return e, list, err
 }
 
 // read reads what lies under one key together with the head of the journal, in
 // one round trip, and judges it. What is dead, foreign or torn is a miss.
-func (l *lookup) read(ctx context.Context, n *node, key string) (*entry, error) {
-	b := n.journal.bucket
-	sent, learn := time.Now(), l.pool.book.Learnt()
+func (x *exchange) read(ctx context.Context, key string) (*entry, error) {
+	n, b := x.node, x.node.journal.bucket
+	sent, learn := time.Now(), x.pool.book.Learnt()
 	values, err := n.Read(ctx, b.entry(key), b.head())
 	if err != nil {
 		return nil, err
@@ -148,19 +135,20 @@ func (l *lookup) read(ctx context.Context, n *node, key string) (*entry, error) 
 		metrics.garbage.WithLabelValues("key").Inc()
 		return nil, nil
 	}
-	return l.judge(ctx, n, newEntry(resp, learn))
+	return x.admit(ctx, newEntry(resp, learn))
 }
 
-// judge asks the journal about a response, and fetches the rest of its body.
-func (l *lookup) judge(ctx context.Context, n *node, e *entry) (*entry, error) {
-	switch n.view.ValidNode(journal.Stamp(e.resp.Stamp), l.sel(e)) {
+// admit asks the journal about a response that was read, and fetches the rest
+// of its body.
+func (x *exchange) admit(ctx context.Context, e *entry) (*entry, error) {
+	switch x.node.view.ValidNode(journal.Stamp(e.resp.Stamp), x.selectors(e)) {
 	case journal.Dead:
 		return nil, nil
 	case journal.Stale:
 		e.soft = true
 	}
 	if e.resp.Chunks != nil {
-		body, err := readChunks(ctx, n, e.resp, l.pool.config.maxValue())
+		body, err := readChunks(ctx, x.node, e.resp, x.maxBody)
 		if err != nil || body == nil {
 			return nil, err
 		}
@@ -169,12 +157,8 @@ func (l *lookup) judge(ctx context.Context, n *node, e *entry) (*entry, error) {
 	return e, nil
 }
 
-// maxValue bounds what is believed of a manifest: the longest body that is read
-// into memory at once.
-func (c *PoolConfig) maxValue() int64 { return 64 << 20 }
-
-// readChunks reads a body that lies in chunks; nil without an error means that
-// it is not all there, or not what was stored.
+// readChunks reads a body of at most most bytes that lies in chunks; nil without
+// an error means that it is not all there, or not what was stored.
 func readChunks(ctx context.Context, n *node, r *stored.Response, most int64) ([]byte, error) {
 	c := r.Chunks
 	if r.BodySize > most || c.Size > 1<<20 {

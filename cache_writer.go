@@ -174,6 +174,7 @@ func (w *fillWriter) confirmToClient() {
 	maps.Copy(h, w.before)
 	w.x.writeHead(&found{entry: w.head}, httpcache.NotModifiedHeader(w.head.header()))
 	w.ResponseWriter.WriteHeader(http.StatusNotModified)
+	http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // it only hurries
 }
 
 // Write sends a part of the body to the client and to the copy.
@@ -273,11 +274,14 @@ func (w *fillWriter) fail(err error) error {
 	if w.mode == waiting && w.f != nil && w.use.IfError {
 		return w.serveStale(0)
 	}
-	if w.mode == waiting {
-		w.fl.settle(alone)
-	} else {
+	if w.mode == passing {
 		w.fl.settle(broken)
+		return err
 	}
+	w.fl.settle(alone)
+	metrics.requests.WithLabelValues("miss").Inc()
+	w.x.status = httpcache.CacheStatus{Fwd: w.x.why}
+	w.x.tell(w.Header())
 	return err
 }
 

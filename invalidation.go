@@ -174,13 +174,21 @@ func (h *herald) write(ctx context.Context, batch []heard) {
 }
 
 // appendAll appends records, at most appendBatch, to the journals of all nodes
-// at once, those in a penalty too, and returns the names of those that have
-// them. The others are owed them.
+// that are in use, at once, and returns the names of those that have them. A
+// time-out is tried again until it has cost the node its place. The others are
+// owed the records; their keepers are asked to try at once.
 func (p *pool) appendAll(ctx context.Context, records []journal.Record) (applied, owed []string) {
 	done := make([]bool, len(p.nodes))
 	var wg sync.WaitGroup
 	for i, n := range p.nodes {
-		wg.Go(func() { done[i] = n.append(ctx, records) == nil })
+		wg.Go(func() {
+			for try := 0; try < slowInARow && n.inUse() && !done[i]; try++ {
+				done[i] = n.append(ctx, records) == nil
+			}
+			if !done[i] {
+				n.ask()
+			}
+		})
 	}
 	wg.Wait()
 	applied, owed = []string{}, []string{}

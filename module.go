@@ -35,6 +35,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	"go.uber.org/zap"
@@ -63,6 +64,7 @@ type App struct {
 	Pools map[string]*PoolConfig `json:"pools,omitempty"`
 
 	pools  map[string]*pool
+	ctx    caddy.Context
 	logger *zap.Logger
 }
 
@@ -74,7 +76,12 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // Provision checks the configuration and opens the pools. Nothing is sent to a
 // node before Start, so that a configuration can be validated anywhere.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Logger()
+	a.ctx, a.logger = ctx, ctx.Logger()
+	events, err := ctx.App("events")
+	if err != nil {
+		return err
+	}
+	emit := func(name string, data map[string]any) { events.(*caddyevents.App).Emit(ctx, "fluster."+name, data) }
 	a.pools = map[string]*pool{}
 	repl := caddy.NewReplacer()
 	registerMetrics(ctx.GetMetricsRegistry())
@@ -86,7 +93,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		configs[name] = c
 	}
 	for name, c := range configs {
-		p, err := newPool(name, *c, repl, a.logger)
+		p, err := newPool(name, *c, repl, a.logger, emit)
 		if err != nil && name != "" {
 			return fmt.Errorf("pool %s: %w", name, err)
 		}
@@ -105,6 +112,7 @@ func (a *App) Start() error {
 		p.start()
 	}
 	runningApp.Store(a)
+	a.warnUnreachable(a.ctx)
 	return nil
 }
 

@@ -114,23 +114,45 @@ func (n *node) returned(first bool) {
 	out := n.seat.release(time.Now())
 	metrics.nodeUp.WithLabelValues(n.Name()).Set(1)
 	if !first {
+		n.state.event("node_returned", map[string]any{"node": n.Name(), "after": out.Seconds()})
 		n.state.log().Info("node returned", zap.String("node", n.Name()), zap.Duration("after", out))
 	}
 }
 
 // sitOut serves one penalty.
 func (n *node) sitOut(ctx context.Context, err error) {
-	repeated := !n.seat.inPenalty()
+	starts := !n.seat.inPenalty()
 	d := n.state.box.penalize(n.seat, err, time.Now())
 	n.view.Penalize()
 	metrics.nodeUp.WithLabelValues(n.Name()).Set(0)
 	log := n.state.log().Debug
-	if repeated {
+	if starts {
 		metrics.penalties.WithLabelValues(n.Name()).Inc()
+		n.state.event("node_penalized", map[string]any{"node": n.Name(), "for": d.Seconds(), "reason": err.Error()})
 		log = n.state.log().Warn
 	}
 	log("node penalized", zap.String("node", n.Name()), zap.Duration("for", d), zap.Error(err))
-	sleep(ctx, d)
+	n.wait(ctx, d)
+}
+
+// wait waits for d. An invalidation that is made meanwhile is tried on the node
+// at once: it may be well, and others may be using it.
+func (n *node) wait(ctx context.Context, d time.Duration) {
+	over := time.NewTimer(d)
+	defer over.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-over.C:
+			return
+		case <-n.wake:
+		}
+		if owed := n.view.Owed(appendBatch); len(owed) > 0 {
+			n.append(ctx, owed) //nolint:errcheck // it is owed until it is there
+			sleep(ctx, n.timeout)
+		}
+	}
 }
 
 // errJournalMoves ends a sync that never reaches the head.

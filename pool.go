@@ -36,14 +36,19 @@ type poolState struct {
 
 	mu      sync.Mutex // guards all below
 	logger  *zap.Logger
+	emit    emitFunc
 	current *herald // of the newest configuration
 }
+
+// emitFunc tells Caddy's events app of something.
+type emitFunc func(name string, data map[string]any)
 
 func newPoolState() *poolState {
 	s := &poolState{
 		book:   journal.NewBook(journal.Options{MaxBlind: defaultMaxBlind}, time.Now()),
 		box:    newPenaltyBox(),
 		logger: zap.NewNop(),
+		emit:   func(string, map[string]any) {},
 	}
 	s.flights.open = map[string]*flight{}
 	return s
@@ -65,6 +70,14 @@ func (s *poolState) log() *zap.Logger {
 	return s.logger
 }
 
+// event emits an event through the newest configuration.
+func (s *poolState) event(name string, data map[string]any) {
+	s.mu.Lock()
+	emit := s.emit
+	s.mu.Unlock()
+	emit(name, data)
+}
+
 func (s *poolState) setHerald(h *herald) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,12 +85,16 @@ func (s *poolState) setHerald(h *herald) {
 }
 
 // configure applies what may change while the pool goes on.
-func (s *poolState) configure(c *PoolConfig, logger *zap.Logger) {
+func (s *poolState) configure(c *PoolConfig, logger *zap.Logger, emit emitFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.logger = logger
+	s.logger, s.emit = logger, emit
 	s.box.setConfig(*c.Penalty)
-	s.book.SetMaxBlind(time.Duration(c.MaxBlind))
+	blind := time.Duration(c.MaxBlind)
+	if c.Quorum == "strict" {
+		blind = 0 // a miss rather than a doubt
+	}
+	s.book.SetMaxBlind(blind)
 	old := s.near.Load()
 	switch {
 	case c.Near.Off || c.Near.Bytes == 0:
@@ -95,6 +112,7 @@ type pool struct {
 	name   string
 	config PoolConfig
 	logger *zap.Logger
+	emit   emitFunc
 	*poolState
 	stateKey string
 
@@ -109,7 +127,7 @@ type pool struct {
 }
 
 // newPool opens the pool's clients; nothing is sent to a node before start.
-func newPool(name string, c PoolConfig, repl *caddy.Replacer, logger *zap.Logger) (*pool, error) {
+func newPool(name string, c PoolConfig, repl *caddy.Replacer, logger *zap.Logger, emit emitFunc) (*pool, error) {
 	c, err := c.resolve(repl)
 	if err != nil {
 		return nil, err
@@ -118,7 +136,7 @@ func newPool(name string, c PoolConfig, repl *caddy.Replacer, logger *zap.Logger
 	if err != nil {
 		return nil, err
 	}
-	p := &pool{name: name, config: c, logger: logger, byShard: map[*shard.Node]*node{}, tried: make(chan struct{})}
+	p := &pool{name: name, config: c, logger: logger, emit: emit, byShard: map[*shard.Node]*node{}, tried: make(chan struct{})}
 	p.stateKey = name + "\x00" + c.Namespace
 	state, _, err := states.LoadOrNew(p.stateKey, func() (caddy.Destructor, error) { return newPoolState(), nil })
 	if err != nil {
@@ -197,7 +215,7 @@ const startWait = 250 * time.Millisecond
 
 // start begins to use the nodes, and waits a moment for their first answers.
 func (p *pool) start() {
-	p.configure(&p.config, p.logger)
+	p.configure(&p.config, p.logger, p.emit)
 	p.herald = newHerald(p)
 	p.setHerald(p.herald)
 	for _, n := range p.nodes {

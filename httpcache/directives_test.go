@@ -80,6 +80,7 @@ func TestResponseDirectives(t *testing.T) {
 		{`foo="a, no-store, b"`, noStore, false},
 		{`"no-store"`, noStore, false},
 		{`foo="a, no-store`, noStore, true}, // no end: nothing is hidden
+		{`foo bar, no-store, baz="x"`, noStore, true},
 		{"no-stored", noStore, false},
 		{"x-no-store", noStore, false},
 		{"no-cache", noCache, true},
@@ -94,6 +95,7 @@ func TestResponseDirectives(t *testing.T) {
 		{"private=X-Foo", private, false},
 		{`private="content-encoding"`, private, true},
 		{`private="X-Foo`, private, true},
+		{`private="X-Foo" foo`, private, true},
 		{"public", public, true},
 		{"public foo", public, false},
 	} {
@@ -159,4 +161,16 @@ func TestParseDeltaOfManyDigits(t *testing.T) {
 	if got != maxDelta || !ok {
 		t.Errorf("got %d, %t, want %d", got, ok, maxDelta)
 	}
+}
+
+// RFC 9110, Section 5.6.2.
+func TestIsToken(t *testing.T) {
+	const want = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	for c := range 256 {
+		s := string([]byte{byte(c)})
+		if got := isToken(s); got != strings.Contains(want, s) {
+			t.Errorf("%q: got %t", s, got)
+		}
+	}
+	equal(t, "nothing", isToken(""), false)
 }

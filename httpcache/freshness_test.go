@@ -49,6 +49,7 @@ func TestFreshnessLifetime(t *testing.T) {
 		{"heuristic for success: redirect", Policy{Heuristic: HeuristicSuccess}, 301, []string{lm}, 100},
 		{"heuristic for success: 404", Policy{Heuristic: HeuristicSuccess}, 404, []string{lm}, 0},
 		{"heuristic for success: 404, public", Policy{Heuristic: HeuristicSuccess}, 404, []string{lm, "Cache-Control: public"}, 0},
+		{"heuristic for success: 400, public", Policy{Heuristic: HeuristicSuccess}, 400, []string{lm, "Cache-Control: public"}, 0},
 		{"heuristic of 404", Policy{}, 404, []string{lm}, 100},
 		{"heuristic of 302", Policy{}, 302, []string{lm}, 0},
 		{"heuristic of 302, public", Policy{}, 302, []string{lm, "Cache-Control: public"}, 100},

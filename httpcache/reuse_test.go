@@ -47,6 +47,7 @@ func TestReuseFor(t *testing.T) {
 		{"if error, must-revalidate", "must-revalidate, stale-if-error=5", "", 11, UseValidate, false, false},
 		{"if error, of the request", "", "stale-if-error=5", 14, UseValidate, false, true},
 		{"if error, of the request, over", "", "stale-if-error=5", 16, UseValidate, false, false},
+		{"if error, of the request, at its end", "", "stale-if-error=5", 15, UseValidate, false, false},
 		{"if error, of the request, s-maxage", "s-maxage=10", "stale-if-error=5", 14, UseValidate, false, false},
 
 		{"request no-cache", "", "no-cache", 1, UseValidate, true, false},
@@ -72,6 +73,7 @@ func TestReuseFor(t *testing.T) {
 		{"immutable, reload", "immutable", "max-age=0", 1, UseFresh, false, false},
 		{"immutable, no-cache", "immutable", "no-cache", 1, UseValidate, true, false},
 		{"immutable, stale", "immutable", "max-age=0", 11, UseValidate, false, true},
+		{"immutable, just stale", "immutable", "max-stale=5, max-age=3", 10, UseValidate, false, true},
 		{"immutable, min-fresh", "immutable", "min-fresh=60", 1, UseValidate, true, true},
 	} {
 		p := Policy{}

@@ -58,6 +58,9 @@ func TestMayStore(t *testing.T) {
 		{name: "416 of a range", status: 416, req: []string{"Range: bytes=9-"}, lines: []string{fresh}, want: "range"},
 		{name: "206", status: 206, lines: []string{fresh, "Content-Range: bytes 0-1/4"}},
 		{name: "206 without a range", status: 206, lines: []string{fresh}, want: "range"},
+		{name: "206 of a type", status: 206, lines: []string{fresh, "Content-Range: bytes 0-1/4", "Content-Type: a/b"}},
+		{name: "206 of a longer type", status: 206, lines: []string{fresh, "Content-Range: bytes 0-1/4", "Content-Type: application/octet-stream"}},
+		{name: "206 of several parts, bare", status: 206, lines: []string{fresh, "Content-Range: bytes 0-1/4", "Content-Type: multipart/byteranges"}, want: "range"},
 		{name: "206 of several parts", status: 206, lines: []string{fresh, "Content-Range: bytes 0-1/4", "Content-Type: multipart/byteranges; boundary=x"}, want: "range"},
 
 		{name: "no-store", lines: []string{"Cache-Control: no-store, max-age=60"}, want: "no-store"},
