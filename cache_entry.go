@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
 	"github.com/caddy-fluster/caddy-fluster/stored"
 )
@@ -13,10 +12,11 @@ import (
 // entry is what the near cache holds under one key, and what a lookup on a node
 // gives: a stored response made ready to be served, the list of a URL's
 // variants, or the note that a URL's responses cannot be shared. It is
-// immutable but for learn.
+// immutable but for learn and used.
 type entry struct {
 	resp     *stored.Response
 	variants *stored.Variants
+	used     []atomic.Int64 // of variants: when each was last used, Unix ms
 	// aloneUntil, Unix ms: until then misses are forwarded each for itself.
 	aloneUntil int64
 
@@ -34,7 +34,11 @@ type line struct {
 
 // newEntry makes a stored response ready to be served.
 func newEntry(r *stored.Response, learn uint64) *entry {
-	e := &entry{resp: r, sel: journal.NewSelectors(r.URL, r.Tags)}
+	tags := r.Tags
+	for _, g := range r.Groups {
+		tags = append(tags[:len(tags):len(tags)], groupTag(r.URL, g))
+	}
+	e := &entry{resp: r, sel: journal.NewSelectors(r.URL, tags)}
 	e.learn.Store(learn)
 	for _, f := range r.Header {
 		if n := len(e.lines); n > 0 && e.lines[n-1].name == f.Name {
@@ -46,6 +50,19 @@ func newEntry(r *stored.Response, learn uint64) *entry {
 	return e
 }
 
+// groupTag is the tag that stands for a cache group of the origin of url (RFC
+// 9875: groups are per origin). No published message can name it.
+func groupTag(url, group string) string {
+	scheme, rest, _ := strings.Cut(url, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	return "\ngroup " + scheme + "://" + host + " " + group
+}
+
+// newList makes a list of variants ready to be selected from.
+func newList(v *stored.Variants) *entry {
+	return &entry{variants: v, used: make([]atomic.Int64, len(v.List))}
+}
+
 // header returns the stored header as a map of its own.
 func (e *entry) header() http.Header {
 	h := make(http.Header, len(e.lines))
@@ -55,7 +72,7 @@ func (e *entry) header() http.Header {
 	return h
 }
 
-// contentType and the like: the first value of a field, "" if it has none.
+// field returns the first value of a stored field, "" if there is none.
 func (e *entry) field(name string) string {
 	for _, l := range e.lines {
 		if l.name == name {
@@ -63,17 +80,6 @@ func (e *entry) field(name string) string {
 		}
 	}
 	return ""
-}
-
-// terms are the terms of the response; a softly invalidated one is stale.
-func (e *entry) terms(nowMs int64) *httpcache.Terms {
-	t := &e.resp.Terms
-	if e.soft && t.FreshUntil > nowMs {
-		stale := *t
-		stale.FreshUntil = nowMs
-		return &stale
-	}
-	return t
 }
 
 const entryOverhead = 256
@@ -93,71 +99,4 @@ func weighEntry(key string, e *entry) uint32 {
 		}
 	}
 	return uint32(min(n, 1<<32-1))
-}
-
-// variantKey returns the cache key of the variant of key for these values of
-// the nominated fields.
-func variantKey(key string, nominated []stored.Field) string {
-	var b strings.Builder
-	b.WriteString(key)
-	for _, f := range nominated {
-		b.WriteString("\nvary ")
-		b.WriteString(f.Name)
-		b.WriteByte(' ')
-		b.WriteString(f.Value)
-	}
-	return b.String()
-}
-
-// nominate returns what the request has in the fields that Vary names.
-func nominate(names []string, h http.Header) []stored.Field {
-	out := make([]stored.Field, len(names))
-	for i, name := range names {
-		out[i] = stored.Field{Name: name, Value: httpcache.NominatedValue(name, h)}
-	}
-	return out
-}
-
-// selectVariant returns the variant that a request with the header h selects:
-// the most recently stored of those whose nominated fields match (RFC 9111,
-// Section 4.1), or one in the very language that the request likes best.
-func selectVariant(v *stored.Variants, h http.Header) (best *stored.Variant) {
-	values := map[string]string{}
-	value := func(name string) string {
-		s, ok := values[name]
-		if !ok {
-			s = httpcache.NominatedValue(name, h)
-			values[name] = s
-		}
-		return s
-	}
-	var byLanguage *stored.Variant
-	for i := range v.List {
-		c := &v.List[i]
-		matches, language := true, false
-		for _, f := range c.Nominated {
-			if value(f.Name) == f.Value {
-				continue
-			}
-			if f.Name == "accept-language" && c.Language != "" && httpcache.LanguageSelected(value(f.Name), c.Language) {
-				language = true
-				continue
-			}
-			matches = false
-			break
-		}
-		switch {
-		case !matches:
-		case language:
-			if byLanguage == nil || c.Stored > byLanguage.Stored {
-				byLanguage = c
-			}
-		case best == nil || c.Stored > best.Stored:
-			best = c
-		}
-	}
-	if best == nil {
-		return byLanguage
-	}
-	return best
 }

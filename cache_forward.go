@@ -37,7 +37,7 @@ func (x *exchange) forward(f *found, use httpcache.Reuse) error {
 
 // sharesForwards reports whether the answer to others will do for this request.
 func (x *exchange) sharesForwards(use httpcache.Reuse) bool {
-	if x.Collapse == "off" || use.Request || x.r.Method != http.MethodGet || x.r.Header["Range"] != nil ||
+	if x.Collapse == "off" || use.Request || x.r.Method != http.MethodGet || x.r.Header["Range"] != nil || x.part != nil ||
 		x.directives.NoCache() || x.directives.NoStore() {
 		return false
 	}
@@ -54,11 +54,11 @@ const aloneFor = 10 * time.Second
 // flightKey is what a forward is for: the cache key, and as far as it is known
 // what selects the variant.
 func (x *exchange) flightKey() string {
-	if x.list == nil || len(x.list.List) == 0 {
+	if x.list == nil || len(x.list.variants.List) == 0 {
 		return x.key
 	}
 	var names []string
-	for _, f := range x.list.List[0].Nominated {
+	for _, f := range x.list.variants.List[0].Nominated {
 		names = append(names, f.Name)
 	}
 	return variantKey(x.key, nominate(names, x.r.Header))
@@ -80,7 +80,8 @@ func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 	err := x.next.ServeHTTP(fw, req)
 	again, err := fw.finish(err)
 	if again {
-		// The origin confirmed a response that it was not asked about.
+		// The origin confirmed, or completed, a response that is not the stored one.
+		x.part = nil
 		return x.fetch(x.pool.flights.solo(), nil, use)
 	}
 	return err
@@ -92,13 +93,16 @@ func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 // the client while others wait for it.
 func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
 	req := x.r.WithContext(x.r.Context())
-	if x.isConditional() || f != nil {
+	if x.isConditional() || f != nil || x.part != nil {
 		req.Header = x.r.Header.Clone()
 		if f != nil || x.r.Header["Range"] == nil {
 			httpcache.RemoveConditionals(req.Header)
 		}
 		if f != nil && f.resp.Terms.Flags.Has(httpcache.HasValidator) && x.r.Method == http.MethodGet {
 			httpcache.AddValidators(req.Header, f.header())
+		}
+		if x.part != nil && !httpcache.AddRange(req.Header, x.part.f.header(), x.part.missing) {
+			x.part = nil // nothing to say by that it is the same representation
 		}
 	}
 	if fl.key == "" {
@@ -119,7 +123,9 @@ func (x *exchange) freshen(f *found, header304 http.Header, t httpcache.Times) (
 	if header["Date"] == nil {
 		header.Set("Date", t.Received.UTC().Format(http.TimeFormat))
 	}
-	v := x.policy.MayStore(x.asRequest(), f.resp.Status, header, t)
+	req := x.asRequest()
+	req.Method = http.MethodGet // which it is the response to
+	v := x.policy.MayStore(req, f.resp.Status, header, t)
 	resp := *f.resp
 	resp.Terms = v.Terms
 	if tags := httpcache.Tags(header304, x.tags); len(tags) > 0 {
@@ -128,6 +134,27 @@ func (x *exchange) freshen(f *found, header304 http.Header, t httpcache.Times) (
 	drop(header, v.Drop, x.tags)
 	resp.Header = fields(header)
 	return newEntry(&resp, x.place.learn), v
+}
+
+// freshenByHead takes from the response to a HEAD what it says of the stored
+// response to a GET: it is still so, or it is stale (RFC 9111, Section 4.3.5).
+func (x *exchange) freshenByHead(f *found, head http.Header, t httpcache.Times) {
+	if !httpcache.HeadFreshens(f.header(), head, f.resp.BodySize) {
+		// The body was not confirmed: it keeps its old learn number, and its stamp.
+		resp := *f.resp
+		resp.Terms.FreshUntil = min(resp.Terms.FreshUntil, t.Received.UnixMilli())
+		x.pool.near.Load().Set(resp.Key, newEntry(&resp, f.learn.Load()))
+		if n := x.place.node; n != nil {
+			n.writes.push(write{forget: []string{n.journal.bucket.entry(resp.Key)}})
+		}
+		return
+	}
+	if head["Etag"] == nil && head["Last-Modified"] == nil {
+		return // nothing that says that the body is still the same
+	}
+	if e, v := x.freshen(f, head, t); v.Store {
+		x.keepWhole(e, e.resp.Body)
+	}
 }
 
 // asRequest is what the rules need to know of the request.
@@ -151,28 +178,10 @@ func (x *exchange) keepWhole(e *entry, body []byte) {
 	now := time.Now()
 	ttl := keepFor(&resp.Terms, now)
 	if len(resp.Nominated) > 0 {
-		x.pool.keepVariants(x.place, x.withVariant(&resp, now), max(ttl, keepList))
+		v := stored.Variant{Nominated: resp.Nominated, Key: resp.Key, Stored: now.UnixMilli(), Language: e.field("Content-Language")}
+		x.pool.keepVariants(x.place, x.list.with(x.key, v), max(ttl, keepList))
 	}
 	x.pool.keep(x.place, resp.Key, &resp, ttl)
-}
-
-// withVariant returns the list of the URL's variants with this response first.
-func (x *exchange) withVariant(r *stored.Response, now time.Time) *stored.Variants {
-	v := stored.Variant{Nominated: r.Nominated, Key: r.Key, Stored: now.UnixMilli()}
-	for _, f := range r.Header {
-		if f.Name == "Content-Language" {
-			v.Language = f.Value
-		}
-	}
-	out := &stored.Variants{Key: x.key, List: []stored.Variant{v}}
-	if x.list != nil {
-		for _, old := range x.list.List {
-			if old.Key != r.Key && len(out.List) < stored.MaxVariants {
-				out.List = append(out.List, old)
-			}
-		}
-	}
-	return out
 }
 
 // validateLater validates a stale response after it was served, once for all

@@ -1,19 +1,15 @@
 package fluster
 
 import (
-	"context"
-	"errors"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
-	"github.com/caddy-fluster/caddy-fluster/stored"
 )
 
 // exchange is one request on its way through the cache. Its methods are the
@@ -27,10 +23,11 @@ type exchange struct {
 	names
 	directives httpcache.RequestDirectives
 
-	list  *stored.Variants // the URL's variants, if its responses are known to vary
-	node  *node            // that was asked last, if any
-	place place            // where what is fetched will lie
-	why   string           // why it is forwarded: fwd of Cache-Status
+	list  *entry // the list of the URL's variants, if its responses are known to vary
+	part  *part  // a stored part of the response that is to be completed
+	node  *node  // that was asked last, if any
+	place place  // where what is fetched will lie
+	why   string // why it is forwarded: fwd of Cache-Status
 
 	status httpcache.CacheStatus // told to the client
 }
@@ -49,24 +46,30 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		return x.pass("bypass")
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return x.pass("method")
+		return x.change()
 	}
 	x.directives = h.policy.RequestDirectives(r.Header)
 
-	found := x.lookup()
-	use := x.judge(found)
+	f := x.lookup()
+	use := x.judge(f)
+	if f != nil && f.resp.Status == http.StatusPartialContent {
+		if done, err := x.serveFromPart(f, use); done {
+			return err
+		}
+		f, use = nil, httpcache.Reuse{}
+	}
 	switch use.Use {
 	case httpcache.UseFresh, httpcache.UseStale:
-		return x.serve(found)
+		return x.serve(f)
 	case httpcache.UseStaleRevalidate:
-		x.validateLater(found.entry)
-		return x.serve(found)
+		x.validateLater(f.entry)
+		return x.serve(f)
 	}
 	if x.directives.OnlyIfCached() {
 		// RFC 9111, Section 5.2.1.7.
 		return x.fail(http.StatusGatewayTimeout)
 	}
-	return x.forward(found, use)
+	return x.forward(f, use)
 }
 
 // isTunnel reports whether the request asks to leave HTTP, as WebSocket does.
@@ -108,7 +111,7 @@ func (x *exchange) lookup() *found {
 	e, list := x.lookupNode(known)
 	if list != nil {
 		x.list = list
-		near.Set(x.key, &entry{variants: list})
+		near.Set(x.key, list)
 	}
 	if e == nil {
 		return nil
@@ -127,8 +130,8 @@ func (x *exchange) lookupNear() (*found, string) {
 	}
 	known := ""
 	if e.variants != nil {
-		x.list = e.variants
-		v := selectVariant(e.variants, x.r.Header)
+		x.list = e
+		v := e.selectVariant(x.r.Header, x.now.UnixMilli())
 		if v == nil {
 			return nil, ""
 		}
@@ -186,6 +189,10 @@ func (x *exchange) judge(f *found) httpcache.Reuse {
 		return httpcache.Reuse{Use: httpcache.UseValidate}
 	}
 	reuse := x.policy.ReuseFor(x.directives, f.termsAt(x.now), x.now)
+	if f.resp.Status == http.StatusPartialContent {
+		x.why = "partial"
+		return reuse
+	}
 	x.why = "stale"
 	if reuse.Request {
 		x.why = "request"
@@ -202,34 +209,6 @@ func (f *found) termsAt(now time.Time) *httpcache.Terms {
 	stale := *t
 	stale.FreshUntil = now.UnixMilli()
 	return &stale
-}
-
-// pass forwards the request without looking at what is stored, and lets the
-// response through as it is. What an unsafe request changed is invalidated.
-func (x *exchange) pass(why string) error {
-	x.why = why
-	pw := newPassWriter(x)
-	err := x.next.ServeHTTP(pw, x.r)
-	if err == nil && httpcache.Invalidates(x.r.Method, pw.statusCode) {
-		x.invalidateUnsafe(pw.invalidates)
-	}
-	return err
-}
-
-// invalidateUnsafe invalidates what a request with an unsafe method has
-// changed: RFC 9111, Section 4.4.
-func (x *exchange) invalidateUnsafe(urls []string) {
-	var targets []journal.Target
-	for _, u := range append(urls, x.asked) {
-		if t, err := journal.NewTarget(journal.URL, u, false); err == nil {
-			targets = append(targets, t)
-		}
-	}
-	// The client of an unsafe request reads its own write, so this is done before
-	// the response ends; a node in trouble costs no more than its time-out.
-	if _, err := x.pool.invalidate(context.WithoutCancel(x.r.Context()), targets, false); err != nil && !errors.Is(err, errQuorum) {
-		x.logger.Warn("invalidating after an unsafe request", zap.Error(err))
-	}
 }
 
 // fail answers with a status of this cache's own.

@@ -10,13 +10,19 @@ import (
 
 // serve answers from a stored response.
 func (x *exchange) serve(f *found) error {
-	ttl := f.termsAt(x.now).TTL(x.now)
-	x.status = httpcache.CacheStatus{Hit: true, TTL: ttl, HasTTL: true}
-	if ttl > 0 {
-		x.status.Detail = f.where
-	}
-	metrics.hit(f.where, ttl)
+	x.status = x.hitStatus(f)
 	return x.write(f)
+}
+
+// hitStatus counts a hit, and returns what is told of it.
+func (x *exchange) hitStatus(f *found) httpcache.CacheStatus {
+	ttl := f.termsAt(x.now).TTL(x.now)
+	metrics.hit(f.where, ttl)
+	s := httpcache.CacheStatus{Hit: true, TTL: ttl, HasTTL: true}
+	if ttl > 0 {
+		s.Detail = f.where
+	}
+	return s
 }
 
 // write sends a stored response, or the part or the 304 that the client asks for.

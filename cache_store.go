@@ -55,7 +55,7 @@ func (p *pool) pick(key string) *node {
 // the response that the request selects and the list of variants, if it read
 // that. All trouble is a miss. After a fast failure one further node is asked.
 // known, if not empty, is the key of the variant that is selected.
-func (x *exchange) lookupNode(known string) (*entry, *stored.Variants) {
+func (x *exchange) lookupNode(known string) (e, list *entry) {
 	p := x.pool
 	sn, err := p.ring.Pick(x.key)
 	if err != nil {
@@ -65,7 +65,7 @@ func (x *exchange) lookupNode(known string) (*entry, *stored.Variants) {
 	defer cancel()
 	for range 2 {
 		x.node = p.byShard[sn]
-		e, list, err := x.lookupOn(ctx, known)
+		e, list, err = x.lookupOn(ctx, known)
 		if err == nil || ctx.Err() != nil {
 			return e, list
 		}
@@ -77,17 +77,17 @@ func (x *exchange) lookupNode(known string) (*entry, *stored.Variants) {
 }
 
 // lookupOn looks on x.node.
-func (x *exchange) lookupOn(ctx context.Context, known string) (*entry, *stored.Variants, error) {
+func (x *exchange) lookupOn(ctx context.Context, known string) (e, list *entry, err error) {
 	key := x.key
 	if known != "" {
 		key = known
 	}
-	e, err := x.read(ctx, key)
+	e, err = x.read(ctx, key)
 	if err != nil || e == nil || e.variants == nil {
 		return e, nil, err
 	}
-	list := e.variants
-	v := selectVariant(list, x.r.Header)
+	list = e
+	v := list.selectVariant(x.r.Header, x.now.UnixMilli())
 	if v == nil {
 		return nil, list, nil
 	}
@@ -130,7 +130,7 @@ func (x *exchange) read(ctx context.Context, key string) (*entry, error) {
 		n.writes.push(write{forget: []string{b.entry(key)}})
 		return nil, nil
 	case variants != nil && variants.Key == key:
-		return &entry{variants: variants}, nil
+		return newList(variants), nil
 	case resp == nil || resp.Key != key:
 		metrics.garbage.WithLabelValues("key").Inc()
 		return nil, nil
@@ -200,8 +200,9 @@ func (p *pool) keep(pl place, key string, resp *stored.Response, ttl time.Durati
 }
 
 // keepVariants puts the list of a URL's variants where its responses lie.
-func (p *pool) keepVariants(pl place, v *stored.Variants, ttl time.Duration) {
-	p.near.Load().Set(v.Key, &entry{variants: v})
+func (p *pool) keepVariants(pl place, list *entry, ttl time.Duration) {
+	v := list.variants
+	p.near.Load().Set(v.Key, list)
 	if pl.node == nil || !pl.ok || !pl.node.inUse() {
 		return
 	}

@@ -9,6 +9,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
 	"github.com/caddy-fluster/caddy-fluster/stored"
@@ -34,7 +37,8 @@ type fillWriter struct {
 	copying  bool   // a copy of the body is kept
 	muted    bool   // the client gets no body, or is gone
 	hijacked bool
-	want     int64 // Content-Length, −1 if there is none
+	gotRange httpcache.ContentRange // of the part that came
+	want     int64                  // Content-Length, −1 if there is none
 	got      int64
 	done     bool
 }
@@ -47,6 +51,7 @@ const (
 	confirmed                    // it is a 304 for what is stored
 	misconfirmed                 // it is a 304 for something else
 	replaced                     // it is a failure, and what is stored is served instead
+	completing                   // it is the missing part of what is stored
 )
 
 func newFillWriter(x *exchange, fl *flight, f *found, use httpcache.Reuse) *fillWriter {
@@ -73,10 +78,18 @@ func (w *fillWriter) WriteHeader(status int) {
 		if httpcache.SelectedBy304(w.f.header(), h) {
 			w.mode = confirmed
 		}
+	case w.x.part != nil && status != http.StatusOK:
+		w.mode = misconfirmed
+		if got, ok := w.x.part.completes(status, h, w.x.maxBody); ok {
+			w.mode, w.gotRange = completing, got
+		}
 	case w.f != nil && status >= 500 && w.use.IfError:
 		w.mode, w.status = replaced, status
 	default:
 		w.mode = passing
+		if w.f != nil && status == http.StatusOK && w.x.r.Method == http.MethodHead {
+			w.x.freshenByHead(w.f, h, w.times)
+		}
 		w.pass(status, h)
 	}
 }
@@ -86,9 +99,15 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	x := w.x
 	w.want = contentLength(h)
 	v, tags := w.judge(status, h)
+	if httpcache.Invalidates(x.r.Method, status) && !x.invalidateChanged(h) {
+		v.Store = false
+	}
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: status, Stored: v.Store, Detail: v.Detail}
 	for _, name := range x.tags {
 		delete(h, name)
+	}
+	if c := x.logger.Check(zap.DebugLevel, "response forwarded"); c != nil {
+		c.Write(zap.String("url", x.url), zap.Int("status", status), zap.Bool("stored", v.Store), zap.String("why_not", v.Detail))
 	}
 	if !v.Store {
 		metrics.requests.WithLabelValues("miss").Inc()
@@ -118,12 +137,10 @@ func (w *fillWriter) judge(status int, h http.Header) (v httpcache.Verdict, tags
 		return httpcache.Verdict{Detail: detail}, nil
 	}
 	switch {
+	case !v.Store && x.why == "method":
+		return no("") // that says it all
 	case !v.Store:
 		return v, nil
-	case x.r.Method != http.MethodGet:
-		return no("method")
-	case status == http.StatusPartialContent:
-		return no("range")
 	case x.Store != nil && !x.Store.Match(status, h):
 		return no("store")
 	case w.want > x.maxBody:
@@ -147,18 +164,15 @@ func (w *fillWriter) settleAlone() {
 // header, what the handlers behind the cache have written.
 func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tags []string) *entry {
 	x := w.x
-	own := make(http.Header, len(h))
-	for name, values := range h {
-		if name == "Server" || !slices.Equal(w.before[name], values) {
-			own[name] = values
-		}
-	}
-	own = httpcache.EndToEnd(own)
+	own := httpcache.EndToEnd(w.ownHeader())
 	drop(own, v.Drop)
 	if own["Date"] == nil {
 		own.Set("Date", w.times.Received.UTC().Format(http.TimeFormat))
 	}
-	resp := &stored.Response{Key: x.key, URL: x.url, Status: status, Header: fields(own), Tags: tags, Terms: v.Terms}
+	resp := &stored.Response{
+		Key: x.key, URL: x.url, Status: status, Header: fields(own), Terms: v.Terms,
+		Tags: tags, Groups: httpcache.CacheGroups(h),
+	}
 	if len(v.Nominated) > 0 {
 		resp.Nominated = nominate(v.Nominated, x.r.Header)
 		resp.Key = variantKey(x.key, resp.Nominated)
@@ -181,6 +195,11 @@ func (w *fillWriter) confirmToClient() {
 func (w *fillWriter) Write(p []byte) (int, error) {
 	if w.mode == waiting {
 		w.WriteHeader(http.StatusOK)
+	}
+	if w.mode == completing {
+		w.copying = w.fl.add(p, w.x.maxBody)
+		w.got += int64(len(p))
+		return len(p), nil
 	}
 	if w.mode != passing {
 		return len(p), nil
@@ -253,8 +272,13 @@ func (w *fillWriter) finish(err error) (again bool, _ error) {
 		w.fl.settle(alone)
 		w.restore()
 		return true, nil
+	case w.mode == completing && (err != nil || w.got != w.gotRange.Length || !w.copying):
+		w.restore()
+		return true, nil
+	case w.mode == completing:
+		return false, w.finishPart(w.fl.body)
 	case w.mode == replaced:
-		return false, w.serveStale(w.status)
+		return false, w.serveStale(w.status, err)
 	}
 	return false, w.serveConfirmed()
 }
@@ -272,7 +296,7 @@ func (w *fillWriter) abort() {
 // fail ends an exchange that got no response, or a part of one.
 func (w *fillWriter) fail(err error) error {
 	if w.mode == waiting && w.f != nil && w.use.IfError {
-		return w.serveStale(0)
+		return w.serveStale(http.StatusBadGateway, err)
 	}
 	if w.mode == passing {
 		w.fl.settle(broken)
@@ -307,6 +331,17 @@ func (w *fillWriter) stillTrue() bool {
 	return v != journal.Dead
 }
 
+// ownHeader returns the fields that the handlers behind wrote.
+func (w *fillWriter) ownHeader() http.Header {
+	own := make(http.Header, len(w.Header()))
+	for name, values := range w.Header() {
+		if name == "Server" || !slices.Equal(w.before[name], values) {
+			own[name] = values
+		}
+	}
+	return own
+}
+
 // restore undoes what the handlers behind wrote to the header.
 func (w *fillWriter) restore() {
 	h := w.Header()
@@ -315,24 +350,23 @@ func (w *fillWriter) restore() {
 }
 
 // serveStale answers with the stored response in place of a failure.
-func (w *fillWriter) serveStale(status int) error {
+func (w *fillWriter) serveStale(status int, err error) error {
 	x := w.x
 	w.fl.settle(alone)
 	w.restore()
+	if x.validity(w.f.entry) == journal.Dead {
+		// It was invalidated while the origin was asked.
+		return caddyhttp.Error(status, err)
+	}
 	metrics.requests.WithLabelValues("stale-if-error").Inc()
-	x.status = httpcache.CacheStatus{Hit: true, TTL: w.f.termsAt(x.now).TTL(x.now), HasTTL: true, FwdStatus: status, Detail: "stale-if-error"}
+	x.status = httpcache.CacheStatus{Hit: true, TTL: w.f.termsAt(x.now).TTL(x.now), HasTTL: true}
 	return x.write(w.f)
 }
 
 // serveConfirmed answers with the stored response that the origin confirmed.
 func (w *fillWriter) serveConfirmed() error {
 	x := w.x
-	header := make(http.Header)
-	for name, values := range w.Header() {
-		if !slices.Equal(w.before[name], values) {
-			header[name] = values
-		}
-	}
+	header := w.ownHeader()
 	w.restore()
 	e, v := x.freshen(w.f, header, w.times)
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: http.StatusNotModified, Stored: v.Store, Detail: v.Detail}
@@ -351,53 +385,3 @@ func (w *fillWriter) serveConfirmed() error {
 	}
 	return x.write(&found{entry: e})
 }
-
-// passWriter lets a response through that is not looked up nor stored, with
-// this cache's word in Cache-Status.
-type passWriter struct {
-	http.ResponseWriter
-	x           *exchange
-	statusCode  int
-	invalidates []string // Location and Content-Location, where they are of this site
-}
-
-func newPassWriter(x *exchange) *passWriter { return &passWriter{ResponseWriter: x.w, x: x} }
-
-// WriteHeader tells what was done, once the head is final.
-func (w *passWriter) WriteHeader(status int) {
-	if w.statusCode == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
-		w.statusCode = status
-		h := w.Header()
-		if status >= 200 {
-			for _, name := range w.x.tags {
-				delete(h, name)
-			}
-			w.x.status = httpcache.CacheStatus{Fwd: w.x.why, FwdStatus: status}
-			w.x.tell(h)
-			metrics.requests.WithLabelValues("pass").Inc()
-		}
-		if httpcache.Invalidates(w.x.r.Method, status) {
-			w.invalidates = httpcache.InvalidatedURIs(w.x.absoluteURL(), h)
-		}
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// Write sends a part of the body.
-func (w *passWriter) Write(p []byte) (int, error) {
-	if w.statusCode == 0 {
-		w.WriteHeader(http.StatusOK)
-	}
-	return w.ResponseWriter.Write(p)
-}
-
-// ReadFrom lets the operating system copy.
-func (w *passWriter) ReadFrom(r io.Reader) (int64, error) {
-	if w.statusCode == 0 {
-		w.WriteHeader(http.StatusOK)
-	}
-	return io.Copy(w.ResponseWriter, r)
-}
-
-// Unwrap gives http.ResponseController what this writer does not change.
-func (w *passWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

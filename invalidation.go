@@ -182,7 +182,7 @@ func (p *pool) appendAll(ctx context.Context, records []journal.Record) (applied
 	var wg sync.WaitGroup
 	for i, n := range p.nodes {
 		wg.Go(func() {
-			for try := 0; try < slowInARow && n.inUse() && !done[i]; try++ {
+			for try := 0; try < slowInARow && n.inUse() && !done[i] && ctx.Err() == nil; try++ {
 				done[i] = n.append(ctx, records) == nil
 			}
 			if !done[i] {

@@ -149,6 +149,7 @@ func TestJoin(t *testing.T) {
 		{"overlapping", ContentRange{Range{0, 15}, 100}, ContentRange{Range{10, 10}, 100}, ContentRange{Range{0, 20}, 100}, true},
 		{"inside", ContentRange{Range{0, 50}, 100}, ContentRange{Range{10, 10}, 100}, ContentRange{Range{0, 50}, 100}, true},
 		{"one length unknown", ContentRange{Range{0, 10}, -1}, ContentRange{Range{10, 10}, 100}, ContentRange{Range{0, 20}, 100}, true},
+		{"to the whole", ContentRange{Range{0, 10}, 20}, ContentRange{Range{10, 10}, 20}, ContentRange{Range{0, 20}, 20}, true},
 		{"a gap", ContentRange{Range{0, 10}, 100}, ContentRange{Range{11, 10}, 100}, ContentRange{}, false},
 		{"other lengths", ContentRange{Range{0, 10}, 100}, ContentRange{Range{10, 10}, 101}, ContentRange{}, false},
 		{"more than there is", ContentRange{Range{0, 200}, -1}, ContentRange{Range{10, 10}, 100}, ContentRange{}, false},

@@ -241,6 +241,9 @@ func TestTargeted(t *testing.T) {
 		{"max-age as an Inner List", []string{"Cache-Control: max-age=5", "CDN-Cache-Control: max-age=(60)"}, none},
 		{"max-age without a value", []string{"Cache-Control: max-age=5", "CDN-Cache-Control: max-age"}, none},
 		{"a negative max-age", []string{"Expires: " + at(60), "CDN-Cache-Control: max-age=-60"}, none},
+		{"a negative max-age is stale", []string{"Last-Modified: " + at(-1000), "CDN-Cache-Control: max-age=-60"}, 0},
+		{"a max-age of 0", []string{"Last-Modified: " + at(-1000), "CDN-Cache-Control: max-age=0"}, 0},
+		{"a max-age of no number, by heuristics", []string{"Last-Modified: " + at(-1000), "CDN-Cache-Control: max-age=a"}, 100},
 		{"a large max-age", []string{"CDN-Cache-Control: max-age=999999999999"}, maxDelta},
 		{"no-store that is false", []string{"CDN-Cache-Control: max-age=60, no-store=?0"}, 60},
 		{"no-store as an Integer", []string{"CDN-Cache-Control: max-age=60, no-store=1"}, 60},
@@ -257,6 +260,8 @@ func TestTargeted(t *testing.T) {
 	}
 	v := store(p, "CDN-Cache-Control: max-age=60", "Age: 20")
 	equal(t, "Age counts", v.Terms.TTL(epoch), 40*time.Second)
+	v = store(p, `CDN-Cache-Control: max-age=60, private="X-Foo"`)
+	equal(t, "the fields of private", len(v.Drop) == 1 && v.Drop[0] == "X-Foo", true)
 	v = store(Policy{Targeted: []string{"cdn-cache-control"}}, "CDN-Cache-Control: max-age=60")
 	equal(t, "a name in lower case", v.Store, true)
 }

@@ -56,8 +56,7 @@ func targetedDirective(name string, member httpsfv.Member) (x directive, ok bool
 			return directive{}, false
 		}
 		if seconds < 0 {
-			// An Integer, but no delta-seconds: invalid freshness is stale, as in Cache-Control.
-			x.malformed = true
+			// An Integer, but no delta-seconds: as in Cache-Control, where it has no valid argument, that is stale.
 			return x, true
 		}
 		x.arg = strconv.FormatInt(seconds, 10)

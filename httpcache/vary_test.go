@@ -1,7 +1,9 @@
 package httpcache
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -68,6 +70,48 @@ func TestNominatedValue(t *testing.T) {
 		a, b := NominatedValue(row.field, header(row.a...)), NominatedValue(row.field, header(row.b...))
 		if (a == b) != row.match {
 			t.Errorf("%s: got %q and %q, want match %t", row.name, a, b, row.match)
+		}
+	}
+}
+
+func TestNominatedValueForm(t *testing.T) {
+	for _, row := range []struct{ field, value, want string }{
+		{"Foo", "a", "a"},
+		{"Foo", ",a", "a"},
+		{"Foo", "a,b ,, c", "a, b, c"},
+		{"Accept-Encoding", "GZIP", "gzip"},
+		{"Accept-Encoding", "gzip;q=0.50", "gzip;q=0.5"},
+		{"Accept-Language", "de;q=0.1, en", "en, de;q=0.1"},
+	} {
+		equal(t, row.value, NominatedValue(row.field, header(row.field+": "+row.value)), row.want)
+	}
+}
+
+func TestVaryOfManyNames(t *testing.T) {
+	var list []string
+	for i := range maxNominated {
+		list = append(list, fmt.Sprintf("foo-%d", i))
+	}
+	_, ok := nominated(header("Vary: " + strings.Join(list, ",")))
+	equal(t, "as many as may be", ok, true)
+	_, ok = nominated(header("Vary: bar," + strings.Join(list, ",")))
+	equal(t, "one more", ok, false)
+}
+
+// RFC 9110, Section 12.4.2.
+func TestParseWeight(t *testing.T) {
+	for _, row := range []struct {
+		s    string
+		want int // −1: invalid
+	}{
+		{"q=0", 0}, {"q=1", 1000}, {"q=0.", 0}, {"q=1.", 1000}, {"q=0.5", 500}, {"q=0.05", 50}, {"q=0.123", 123},
+		{"q=1.0", 1000}, {"q=1.000", 1000}, {"q=0.9", 900}, {"q=0.0", 0},
+		{"q=1.001", -1}, {"q=0.1234", -1}, {"q=2", -1}, {"q=.5", -1}, {"q=", -1}, {"q=-1", -1}, {"q=0,5", -1}, {"q=0.a", -1},
+		{"q=0.5a", -1}, {"q=05", -1}, {"q=0/5", -1}, {"q=0.:", -1}, {"p=1", -1}, {"", -1}, {"1", -1},
+	} {
+		got, ok := parseWeight(row.s)
+		if ok != (row.want >= 0) || ok && got != row.want {
+			t.Errorf("%q: got %d, %t, want %d", row.s, got, ok, row.want)
 		}
 	}
 }

@@ -1,0 +1,106 @@
+package fluster
+
+import (
+	"net/http"
+
+	"github.com/caddy-fluster/caddy-fluster/httpcache"
+)
+
+// part is a stored partial response (206) that a request has found, and what
+// the request wants of it. RFC 9111, Sections 3.3 and 3.4.
+type part struct {
+	f       *found
+	have    httpcache.ContentRange
+	want    httpcache.Range // what the client wants, the whole if it named no range
+	ranged  bool            // the client named a range
+	missing httpcache.Range // what the origin is asked for
+}
+
+// serveFromPart answers from a stored partial response if it has what the
+// client wants; done is false if the origin has to be asked. A part that is not
+// fresh is of no use: the whole is fetched.
+func (x *exchange) serveFromPart(f *found, use httpcache.Reuse) (done bool, err error) {
+	header := f.header()
+	have, ok := httpcache.ContentRangeOf(header)
+	if !ok || use.Use == httpcache.UseValidate || int64(len(f.resp.Body)) != have.Length {
+		return false, nil
+	}
+	p := &part{f: f, have: have}
+	p.want, p.ranged = httpcache.WantedRange(x.r.Method, x.r.Header, header, have.Complete)
+	if p.ranged && have.Contains(p.want) {
+		x.status = x.hitStatus(f)
+		x.writePart(f, header, p.want, have)
+		return true, nil
+	}
+	if !p.ranged {
+		if have.Complete < 0 || x.r.Header["Range"] != nil || x.r.Method != http.MethodGet {
+			return false, nil
+		}
+		p.want = httpcache.Range{Length: have.Complete}
+	}
+	missing := httpcache.Missing(have.Range, p.want)
+	if len(missing) != 1 {
+		return false, nil
+	}
+	p.missing = missing[0]
+	x.part = p
+	return false, nil
+}
+
+// writePart sends a slice of what is stored.
+func (x *exchange) writePart(f *found, header http.Header, want httpcache.Range, have httpcache.ContentRange) {
+	x.writeHead(f, httpcache.PartialHeader(header, want, have.Complete))
+	x.w.Header().Set("Content-Length", itoa(want.Length))
+	x.w.WriteHeader(http.StatusPartialContent)
+	x.w.Write(f.resp.Body[want.Start-have.Start : want.End()-have.Start]) //nolint:errcheck // a client that went away is nobody's fault
+}
+
+// completes reports whether the response with this status and header has what
+// is missing, of the same representation.
+func (p *part) completes(status int, h http.Header, most int64) (httpcache.ContentRange, bool) {
+	got, ok := httpcache.ContentRangeOf(h)
+	if status != http.StatusPartialContent || !ok || !httpcache.Combinable(p.f.header(), h) {
+		return got, false
+	}
+	whole, ok := httpcache.Join(p.have, got)
+	return got, ok && whole.Length <= most && whole.Contains(p.want)
+}
+
+// join combines the stored part with the one that came, and returns what is
+// stored from now on.
+func (x *exchange) join(p *part, h http.Header, got httpcache.ContentRange, body []byte, t httpcache.Times) (*entry, httpcache.ContentRange, bool) {
+	c, _ := httpcache.Join(p.have, got)
+	header := httpcache.JoinedHeader(p.f.header(), h, c)
+	status := http.StatusPartialContent
+	if c.IsWhole() {
+		status = http.StatusOK
+	}
+	v := x.policy.MayStore(x.asRequest(), status, header, t)
+	joined := make([]byte, c.Length)
+	copy(joined[p.have.Start-c.Start:], p.f.resp.Body)
+	copy(joined[got.Start-c.Start:], body)
+	resp := *p.f.resp
+	resp.Status, resp.Terms = status, v.Terms
+	resp.Body, resp.BodySize = joined, int64(len(joined))
+	drop(header, v.Drop, x.tags)
+	resp.Header = fields(header)
+	return newEntry(&resp, x.place.learn), c, v.Store
+}
+
+// finishPart answers the client from the stored part and the one that came.
+func (w *fillWriter) finishPart(body []byte) error {
+	x, p := w.x, w.x.part
+	h := w.ownHeader()
+	w.restore()
+	e, c, store := x.join(p, h, w.gotRange, body, w.times)
+	x.status = httpcache.CacheStatus{Fwd: "partial", FwdStatus: http.StatusPartialContent, Stored: store}
+	if store {
+		x.keepWhole(e, e.resp.Body)
+	}
+	f := &found{entry: e}
+	if p.ranged {
+		x.writePart(f, e.header(), p.want, c)
+		return nil
+	}
+	return x.write(f)
+}

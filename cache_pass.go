@@ -1,0 +1,100 @@
+package fluster
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-fluster/caddy-fluster/httpcache"
+	"github.com/caddy-fluster/caddy-fluster/journal"
+)
+
+// pass forwards the request without looking at what is stored, and lets the
+// response through as it is.
+func (x *exchange) pass(why string) error {
+	x.why = why
+	return x.next.ServeHTTP(&passWriter{ResponseWriter: x.w, x: x}, x.r)
+}
+
+// change forwards a request whose method is not GET or HEAD. The response to a
+// POST may say that it is what a GET would get, and is stored then.
+func (x *exchange) change() error {
+	x.why = "method"
+	return x.fetch(x.pool.flights.solo(), nil, httpcache.Reuse{})
+}
+
+// invalidateChanged invalidates what a request with an unsafe method has
+// changed (RFC 9111, Section 4.4; RFC 9875, Section 3), before its client learns
+// that it was done. It reports whether the response itself may be stored: it is
+// newer than what it invalidated, but nothing else may have been invalidated
+// since it was asked for.
+func (x *exchange) invalidateChanged(h http.Header) bool {
+	var targets []journal.Target
+	add := func(k journal.Kind, value string) {
+		if t, err := journal.NewTarget(k, value, false); err == nil {
+			targets = append(targets, t)
+		}
+	}
+	for _, u := range append(httpcache.InvalidatedURIs(x.absoluteURL(), h), x.url) {
+		add(journal.URL, u)
+	}
+	for _, g := range httpcache.CacheGroupInvalidation(h) {
+		add(journal.Tag, groupTag(x.asked, g))
+	}
+	untouched := x.pool.book.Learnt() == x.place.learn
+	// What the nodes do not have by then they are owed; this process has it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), time.Duration(x.pool.config.Timeout))
+	defer cancel()
+	if _, err := x.pool.invalidate(ctx, targets, false); err != nil && !errors.Is(err, errQuorum) {
+		x.logger.Warn("invalidating after an unsafe request", zap.Error(err))
+	}
+	before := x.place.learn
+	x.place = x.pool.placeFor(x.node, time.Now())
+	return untouched && x.place.learn == before+uint64(len(targets))
+}
+
+// passWriter lets a response through that is not looked up nor stored, with
+// this cache's word in Cache-Status.
+type passWriter struct {
+	http.ResponseWriter
+	x    *exchange
+	done bool // the head is written
+}
+
+// WriteHeader tells what was done, once the head is final.
+func (w *passWriter) WriteHeader(status int) {
+	if status >= 200 && !w.done {
+		w.done = true
+		h := w.Header()
+		for _, name := range w.x.tags {
+			delete(h, name)
+		}
+		w.x.status = httpcache.CacheStatus{Fwd: w.x.why, FwdStatus: status}
+		w.x.tell(h)
+		metrics.requests.WithLabelValues("pass").Inc()
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write sends a part of the body.
+func (w *passWriter) Write(p []byte) (int, error) {
+	if !w.done {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// ReadFrom lets the operating system copy.
+func (w *passWriter) ReadFrom(r io.Reader) (int64, error) {
+	if !w.done {
+		w.WriteHeader(http.StatusOK)
+	}
+	return io.Copy(w.ResponseWriter, r)
+}
+
+// Unwrap gives http.ResponseController what this writer does not change.
+func (w *passWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,129 @@
+package fluster
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddy-fluster/caddy-fluster/httpcache"
+	"github.com/caddy-fluster/caddy-fluster/stored"
+)
+
+// variantKey returns the cache key of the variant of key for these values of
+// the nominated fields.
+func variantKey(key string, nominated []stored.Field) string {
+	var b strings.Builder
+	b.WriteString(key)
+	for _, f := range nominated {
+		b.WriteString("\nvary ")
+		b.WriteString(f.Name)
+		b.WriteByte(' ')
+		b.WriteString(f.Value)
+	}
+	return b.String()
+}
+
+// nominate returns what the request has in the fields that Vary names.
+func nominate(names []string, h http.Header) []stored.Field {
+	out := make([]stored.Field, len(names))
+	for i, name := range names {
+		out[i] = stored.Field{Name: name, Value: httpcache.NominatedValue(name, h)}
+	}
+	return out
+}
+
+// selectVariant returns the variant that a request with the header h selects:
+// the most recently stored of those whose nominated fields match (RFC 9111,
+// Section 4.1), or else one in the very language that the request likes best.
+func (e *entry) selectVariant(h http.Header, nowMs int64) *stored.Variant {
+	values := requestValues{header: h}
+	best, byLanguage := -1, -1
+	list := e.variants.List
+	for i := range list {
+		switch values.match(&list[i]) {
+		case matches:
+			if best < 0 || list[i].Stored > list[best].Stored {
+				best = i
+			}
+		case matchesByLanguage:
+			if byLanguage < 0 || list[i].Stored > list[byLanguage].Stored {
+				byLanguage = i
+			}
+		}
+	}
+	if best < 0 {
+		best = byLanguage
+	}
+	if best < 0 {
+		return nil
+	}
+	e.used[best].Store(nowMs)
+	return &list[best]
+}
+
+// with returns the list with v in it; what was used least recently goes when
+// there are too many. A nil list is empty.
+func (e *entry) with(key string, v stored.Variant) *entry {
+	type use struct {
+		stored.Variant
+		at int64
+	}
+	uses := []use{{v, v.Stored}}
+	if e != nil {
+		for i, old := range e.variants.List {
+			if old.Key != v.Key {
+				uses = append(uses, use{old, max(old.Stored, e.used[i].Load())})
+			}
+		}
+	}
+	slices.SortStableFunc(uses[1:], func(a, b use) int { return cmp.Compare(b.at, a.at) })
+	uses = uses[:min(len(uses), stored.MaxVariants)]
+	out := newList(&stored.Variants{Key: key, List: make([]stored.Variant, len(uses))})
+	for i, u := range uses {
+		out.variants.List[i] = u.Variant
+		out.used[i].Store(u.at)
+	}
+	return out
+}
+
+type match uint8
+
+const (
+	differs match = iota
+	matches
+	matchesByLanguage
+)
+
+// requestValues are the nominated values of one request, each normalized once.
+type requestValues struct {
+	header http.Header
+	values map[string]string
+}
+
+func (r *requestValues) of(name string) string {
+	v, ok := r.values[name]
+	if !ok {
+		v = httpcache.NominatedValue(name, r.header)
+		if r.values == nil {
+			r.values = map[string]string{}
+		}
+		r.values[name] = v
+	}
+	return v
+}
+
+func (r *requestValues) match(v *stored.Variant) match {
+	result := matches
+	for _, f := range v.Nominated {
+		value := r.of(f.Name)
+		if value == f.Value {
+			continue
+		}
+		if f.Name != "accept-language" || v.Language == "" || !httpcache.LanguageSelected(value, v.Language) {
+			return differs
+		}
+		result = matchesByLanguage
+	}
+	return result
+}

@@ -1,0 +1,168 @@
+package fluster
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestSizeInJSON: what is written is read as the same.
+func TestSizeInJSON(t *testing.T) {
+	tests := []struct {
+		in   string
+		want Size
+		out  string // if it is not the input
+	}{
+		{`"64MiB"`, Size{Bytes: 64 << 20, Set: true}, `67108864`},
+		{`"1kB"`, Size{Bytes: 1000, Set: true}, `1000`},
+		{`"off"`, Size{Off: true, Set: true}, ""},
+		{`0`, Size{Set: true}, ""},
+		{`123`, Size{Bytes: 123, Set: true}, ""},
+	}
+	for _, tt := range tests {
+		var got Size
+		if err := json.Unmarshal([]byte(tt.in), &got); err != nil || got != tt.want {
+			t.Errorf("reading %s: got %+v, %v, want %+v", tt.in, got, err, tt.want)
+		}
+		want := tt.out
+		if want == "" {
+			want = tt.in
+		}
+		b, err := json.Marshal(got)
+		if err != nil || string(b) != want {
+			t.Errorf("writing %+v: got %s, %v, want %s", got, b, err, want)
+		}
+		var again Size
+		if err := json.Unmarshal(b, &again); err != nil || again != got {
+			t.Errorf("reading %s, which was written: got %+v, %v, want %+v", b, again, err, got)
+		}
+	}
+	for _, in := range []string{`"lots"`, `-1`, `"-1"`, `1.5`, `true`, `{}`} {
+		var got Size
+		if err := json.Unmarshal([]byte(in), &got); err == nil {
+			t.Errorf("reading %s: got %+v, want an error", in, got)
+		}
+	}
+}
+
+// TestBlindInJSON: what is written is read as the same.
+func TestBlindInJSON(t *testing.T) {
+	tests := []struct {
+		in   string
+		want Blind
+		out  string // if it is not the input
+	}{
+		{`"1m"`, Blind(time.Minute), `"1m0s"`},
+		{`"1d"`, Blind(24 * time.Hour), `"24h0m0s"`},
+		{`"forever"`, -1, ""},
+		{`1000000000`, Blind(time.Second), `"1s"`},
+	}
+	for _, tt := range tests {
+		var got Blind
+		if err := json.Unmarshal([]byte(tt.in), &got); err != nil || got != tt.want {
+			t.Errorf("reading %s: got %d, %v, want %d", tt.in, got, err, tt.want)
+		}
+		want := tt.out
+		if want == "" {
+			want = tt.in
+		}
+		b, err := json.Marshal(got)
+		if err != nil || string(b) != want {
+			t.Errorf("writing %d: got %s, %v, want %s", got, b, err, want)
+		}
+		var again Blind
+		if err := json.Unmarshal(b, &again); err != nil || again != got {
+			t.Errorf("reading %s, which was written: got %d, %v, want %d", b, again, err, got)
+		}
+	}
+	for _, in := range []string{`"never"`, `"-1s"`, `true`} {
+		var got Blind
+		if err := json.Unmarshal([]byte(in), &got); err == nil {
+			t.Errorf("reading %s: got %d, want an error", in, got)
+		}
+	}
+}
+
+// TestConfigInJSON: a configuration that was written is read as the same.
+func TestConfigInJSON(t *testing.T) {
+	c := PoolConfig{
+		Nodes: []string{"redis://a", "redis://b"}, Username: "u", Password: "p",
+		TLS: &TLS{CA: "ca", ServerName: "s"}, Namespace: "n", Timeout: seconds(1),
+		Penalty: &Penalty{First: seconds(2)}, Near: Size{Off: true, Set: true}, Channel: "c", Quorum: "strict", MaxBlind: -1,
+	}
+	b, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got PoolConfig
+	if err := caddy.StrictUnmarshalJSON(b, &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(c, got); diff != "" {
+		t.Errorf("after %s (-want +got):\n%s", b, diff)
+	}
+	if b, _ := json.Marshal(PoolConfig{}); string(b) != "{}" {
+		t.Errorf("an empty configuration is written as %s", b)
+	}
+}
+
+// TestConfigDefaults are those of DESIGN.md.
+func TestConfigDefaults(t *testing.T) {
+	got, err := PoolConfig{}.resolve(caddy.NewReplacer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := PoolConfig{
+		Nodes: []string{}, Cluster: []string{}, Namespace: "fluster", Timeout: caddy.Duration(100 * time.Millisecond),
+		Penalty: &Penalty{seconds(1), seconds(60), 1.5}, Near: Size{Bytes: 64 << 20, Set: true},
+		Channel: "fluster:invalidate", MaxBlind: Blind(time.Minute),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the defaults (-want +got):\n%s", diff)
+	}
+	shop, err := PoolConfig{Namespace: "shop"}.resolve(caddy.NewReplacer())
+	if err != nil || shop.Channel != "shop:invalidate" {
+		t.Errorf("the channel of namespace shop: got %q, %v, want shop:invalidate", shop.Channel, err)
+	}
+}
+
+// TestConfigErrors: each error names the option, and none a password.
+func TestConfigErrors(t *testing.T) {
+	t.Setenv("FLUSTER_TEST_NODE", "redis://user:hunter2@10.0.0.1")
+	node := "redis://user:hunter2@10.0.0.1"
+	tests := []struct {
+		name   string
+		config PoolConfig
+		want   string
+	}{
+		{"nodes and cluster", PoolConfig{Nodes: []string{node}, Cluster: []string{node}}, "nodes, cluster and sentinel"},
+		{"the same node twice", PoolConfig{Nodes: []string{node, node}}, "nodes: the same node twice"},
+		{"the same node twice, with the default port", PoolConfig{Nodes: []string{node, node + ":6379"}}, "nodes: the same node twice"},
+		{"the same name twice", PoolConfig{Nodes: []string{node + "?name=a", "redis://10.0.0.2?name=a"}}, "nodes: the same node twice"},
+		{"the same address twice", PoolConfig{Nodes: []string{node + "?name=a", node + "?name=b"}}, "nodes: the same node twice"},
+		{"the same node by a placeholder", PoolConfig{Nodes: []string{node, "{env.FLUSTER_TEST_NODE}"}}, "nodes: the same node twice"},
+		{"a URL", PoolConfig{Nodes: []string{"http://user:hunter2@a"}}, "nodes: the scheme"},
+		{"a URL of a cluster", PoolConfig{Cluster: []string{"redis://user:hunter2@a:port"}}, "cluster: a node's address"},
+		{"an empty placeholder", PoolConfig{Nodes: []string{"{env.FLUSTER_TEST_UNSET}"}}, "nodes: "},
+		{"sentinel without addresses", PoolConfig{Sentinel: &Sentinel{Master: "m"}}, "sentinel"},
+		{"timeout", PoolConfig{Timeout: seconds(-1)}, "timeout must be positive"},
+		{"quorum", PoolConfig{Quorum: "most"}, "quorum must be available or strict"},
+		{"namespace", PoolConfig{Namespace: "a}b"}, "namespace"},
+		{"penalty", PoolConfig{Penalty: &Penalty{First: seconds(2), Longest: seconds(1)}}, "penalty.longest"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := tt.config.resolve(caddy.NewReplacer())
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("got error %v, want one with %q", err, tt.want)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("the error has the password in it: %v", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,60 @@
+package fluster
+
+import (
+	"context"
+	"testing"
+)
+
+func writeOf(size int) write { return write{values: []value{{"k", make([]byte, size)}}} }
+
+// TestWriteQueueBounds: C5. What waits to be stored is bounded by bytes and by
+// number; what is beyond is dropped, and nobody waits.
+func TestWriteQueueBounds(t *testing.T) {
+	tests := []struct {
+		name  string
+		size  int
+		times int
+		want  int
+	}{
+		{"few", 1000, 10, 10},
+		{"many small", 0, maxWrites + 100, maxWrites},
+		{"many large", 1 << 20, 100, maxWriteBytes/(1<<20) - 1}, // each with its overhead
+		{"one larger than all", maxWriteBytes + 1, 3, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			q, w := newWriteQueue(), writeOf(tt.size)
+			for range tt.times {
+				q.push(w)
+			}
+			if got := len(q.queue); got != tt.want {
+				t.Errorf("of %d writes of %d bytes %d wait, want %d", tt.times, tt.size, got, tt.want)
+			}
+			if want := int64(tt.want) * w.size(); q.bytes != want {
+				t.Errorf("the queue counts %d bytes, want %d", q.bytes, want)
+			}
+			for range tt.want {
+				if _, ok := q.pop(t.Context()); !ok {
+					t.Fatal("pop: nothing, want a write")
+				}
+			}
+			if q.bytes != 0 {
+				t.Errorf("the empty queue counts %d bytes", q.bytes)
+			}
+			q.push(w)
+			if len(q.queue) != 1 {
+				t.Error("an emptied queue takes nothing")
+			}
+		})
+	}
+}
+
+// TestWriteQueueEnds: pop ends with its context.
+func TestWriteQueueEnds(t *testing.T) {
+	q := newWriteQueue()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, ok := q.pop(ctx); ok {
+		t.Error("pop with an ended context returned a write")
+	}
+}
