@@ -68,6 +68,10 @@ type Cache struct {
 	// profile rfc.
 	Heuristic string `json:"heuristic,omitempty"`
 
+	// Whether a response may say, by No-Vary-Search, that differences between
+	// queries make none to it. Default: false.
+	NoVarySearch bool `json:"no_vary_search,omitempty"`
+
 	// Whether concurrent misses of one key share one forward: process or off.
 	// Default: process.
 	Collapse string `json:"collapse,omitempty"`
@@ -181,6 +185,7 @@ func (h *Cache) provisionPolicy() error {
 		return errors.New("stale_while_revalidate and stale_if_error must not be negative")
 	}
 	p.Targeted = canonical(h.Targeted, "Fluster-Cache-Control", "CDN-Cache-Control")
+	p.NoVarySearch = h.NoVarySearch
 	return h.provisionChoices(p)
 }
 

@@ -5,18 +5,21 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
 	"github.com/caddy-fluster/caddy-fluster/stored"
 )
 
 // entry is what the near cache holds under one key, and what a lookup on a node
 // gives: a stored response made ready to be served, the list of a URL's
-// variants, or the note that a URL's responses cannot be shared. It is
+// variants, a note of how queries are compared, or one that a URL's responses
+// cannot be shared. It is
 // immutable but for learn and used.
 type entry struct {
 	resp     *stored.Response
 	variants *stored.Variants
 	used     []atomic.Int64 // of variants: when each was last used, Unix ms
+	search   *httpcache.SearchVariance
 	// aloneUntil, Unix ms: until then misses are forwarded each for itself.
 	aloneUntil int64
 

@@ -49,6 +49,7 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		return x.change()
 	}
 	x.directives = h.policy.RequestDirectives(r.Header)
+	x.nameBySearch()
 
 	f := x.lookup()
 	use := x.judge(f)

@@ -16,6 +16,7 @@ type names struct {
 	key   string // the cache key (RFC 9111, Section 2)
 	url   string // the URL that the key stands for: what is stored, and selected by invalidations
 	asked string // the URL as the client asked for it, which selects as well
+	plain string // the cache key before No-Vary-Search
 }
 
 // name returns what r is called, and the request as it is to be sent on: what

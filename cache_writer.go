@@ -169,6 +169,7 @@ func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tag
 	if own["Date"] == nil {
 		own.Set("Date", w.times.Received.UTC().Format(http.TimeFormat))
 	}
+	x.noteSearch(h)
 	resp := &stored.Response{
 		Key: x.key, URL: x.url, Status: status, Header: fields(own), Terms: v.Terms,
 		Tags: tags, Groups: httpcache.CacheGroups(h),

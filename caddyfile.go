@@ -306,6 +306,7 @@ func (c *Cache) parseBypass(h httpcaddyfile.Helper) error {
 //	client_directives ignore|honor
 //	set_cookie        bypass|strip|store
 //	heuristic         all|success|off
+//	no_vary_search
 //	collapse          process|off
 //	bypass            <request matcher>
 //	store             <response matcher>
@@ -338,6 +339,8 @@ func (c *Cache) parseOption(d *caddyfile.Dispenser) error {
 		return parseChoice(d, &c.SetCookie, "bypass", "strip", "store")
 	case "heuristic":
 		return parseChoice(d, &c.Heuristic, "all", "success", "off")
+	case "no_vary_search":
+		return parseFlag(d, &c.NoVarySearch)
 	case "collapse":
 		return parseChoice(d, &c.Collapse, "process", "off")
 	case "cache_status":

@@ -14,7 +14,9 @@ type Options struct {
 	// refused instead of judged. Default: 1048576.
 	MaxTargets int
 	// MaxRecords is the most records that are kept to be relayed to nodes that
-	// lack them; above it one record `all` takes their place. Default: 65536.
+	// lack them. Above it the older half is given up, and for a node that may
+	// lack one of those a record `all` takes their place; so half of MaxRecords
+	// should be no less than the length of a journal. Default: 524288.
 	MaxRecords int
 	// MaxBlind is how long the near cache is believed while no node is up.
 	// Negative: for ever.
@@ -33,6 +35,7 @@ type Book struct {
 	learnt  atomic.Uint64 // the newest learn number
 	made    atomic.Uint64 // records made by NewRecord
 	lease   atomic.Pointer[lease]
+	without rules // not kept; set by tests alone
 
 	mu         sync.RWMutex // guards all below, and every View
 	table      marks        // target → its last learn number
@@ -49,7 +52,7 @@ func NewBook(o Options, now time.Time) *Book {
 		o.MaxTargets = 1 << 20
 	}
 	if o.MaxRecords == 0 {
-		o.MaxRecords = 1 << 16
+		o.MaxRecords = 1 << 19
 	}
 	if o.Writer == "" {
 		o.Writer = rand.Text()[:16]
@@ -74,6 +77,7 @@ func (b *Book) AddNode(name string) *View {
 	v, ok := b.views[name]
 	if !ok {
 		v = &View{book: b, name: name, table: newMarks(b.opts.MaxTargets), owed: map[string]sum{}, owedSums: map[sum]int{}}
+		v.oweAllLocked()
 		b.views[name] = v
 		b.renewLocked()
 	}
@@ -102,10 +106,12 @@ func (b *Book) NewRecord(t Target) Record {
 func (b *Book) Learn(r Record) uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.learnLocked(r)
+	return b.learnLocked(r, nil)
 }
 
-func (b *Book) learnLocked(r Record) uint64 {
+// learnLocked learns r; in is the View of the journal in which it was read, and
+// nil if it was not.
+func (b *Book) learnLocked(r Record, in *View) uint64 {
 	if n, ok := b.log.learn(r.ID); ok {
 		return n
 	}
@@ -117,7 +123,9 @@ func (b *Book) learnLocked(r Record) uint64 {
 	dropped := b.log.add(r, n)
 	for _, v := range b.views {
 		v.droppedLocked(dropped)
-		v.oweLocked(r)
+		if v != in {
+			v.oweLocked(r)
+		}
 	}
 	return n
 }
@@ -134,7 +142,10 @@ func (b *Book) indexLocked(t Target) sum {
 
 // forgetLocked makes everything that was fetched before now dead in this
 // process: the near cache and the fills under way.
-func (b *Book) forgetLocked() {
+func (b *Book) forgetLocked(why rules) {
+	if !b.has(why) {
+		return
+	}
 	n := b.learnt.Load() + 1
 	b.table.set(sumAll, n)
 	b.learnt.Store(n)
@@ -155,7 +166,7 @@ func (b *Book) Withdraw(id string) {
 func (b *Book) LearntSince(t Target, n uint64) bool {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	return b.table.last(t.sum()) > n
+	return b.table.seen(t.sum()) > n
 }
 
 // Validity is what the journal says of a stored response.
@@ -173,7 +184,7 @@ const (
 // the judgement holds, to be kept in place of n if the response is Valid. It
 // is cheap when nothing was learnt since: two compares. The caller asks Leased.
 func (b *Book) ValidNear(n uint64, sel *Selectors) (Validity, uint64) {
-	if n == b.learnt.Load() {
+	if n == b.learnt.Load() || !b.has(ruleLearnt) {
 		return Valid, n
 	}
 	b.mu.RLock()

@@ -24,6 +24,8 @@
 //	marks.go    a bounded table: target → the last number that it was seen at
 //	view.go     View: one node's journal as this process knows it
 //	book.go     Book: all views, and what this process has learnt, in order
+//	owed.go     what this process knows and a journal lacks
+//	ear.go      Ear: one name for a message in all processes that hear it
 //	lease.go    until when the near cache may be believed
 //
 // A Book does no I/O and starts nothing: its caller reads journals, appends

@@ -30,7 +30,7 @@ func (u *until) passed(now time.Time) bool {
 // for the time given as Options.MaxBlind.
 func (b *Book) Leased(now time.Time) bool {
 	l := b.lease.Load()
-	return l.forever || !l.until.passed(now)
+	return l.forever || !l.until.passed(now) || !b.has(ruleLease)
 }
 
 // lease is what Leased answers from: immutable, replaced as a whole.
@@ -44,7 +44,7 @@ func (b *Book) renewLocked() {
 	var up int
 	var oldest time.Time
 	for _, v := range b.views {
-		if v.state == Unknown {
+		if v.state == Unknown && b.has(ruleUnknown) {
 			b.lease.Store(&lease{})
 			return
 		}

@@ -19,7 +19,7 @@ func newMarks(max int) marks { return marks{max: max, young: map[sum]uint64{}} }
 
 // set notes that s was seen at n.
 func (m *marks) set(s sum, n uint64) {
-	if len(m.young) >= m.max/2 {
+	if _, ok := m.young[s]; !ok && len(m.young) >= m.max/2 {
 		m.floor = max(m.floor, m.oldTop)
 		m.old, m.oldTop = m.young, m.youngTop
 		m.young, m.youngTop = map[sum]uint64{}, 0
@@ -30,5 +30,9 @@ func (m *marks) set(s sum, n uint64) {
 
 // last returns the number at which s was last seen, at least floor.
 func (m *marks) last(s sum) uint64 { return max(m.floor, m.young[s], m.old[s]) }
+
+// seen returns the number at which s itself was last seen, 0 if that is not
+// known any more.
+func (m *marks) seen(s sum) uint64 { return max(m.young[s], m.old[s]) }
 
 func (m *marks) len() int { return len(m.young) + len(m.old) }

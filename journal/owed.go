@@ -1,11 +1,11 @@
 package journal
 
 // Owed returns up to max records that this process knows and the journal of
-// the node lacks, to be relayed to it.
+// the node lacks, to be relayed to it; none before the journal was loaded.
 func (v *View) Owed(max int) []Record {
 	v.book.mu.RLock()
 	defer v.book.mu.RUnlock()
-	if len(v.owed) == 0 {
+	if len(v.owed) == 0 || !v.loaded {
 		return nil
 	}
 	var out []Record
@@ -19,24 +19,45 @@ func (v *View) Owed(max int) []Record {
 	return out
 }
 
-// Owes returns how many records the node is owed.
+// Owes returns how many records the node is owed, as far as it is known.
 func (v *View) Owes() int {
 	v.book.mu.RLock()
 	defer v.book.mu.RUnlock()
 	return len(v.owed)
 }
 
-// oweLocked notes that the journal lacks r. A journal that is being loaded is
-// owed what turns out to be missing when it has been loaded.
+// Holds takes note that the node had these records already when they were to
+// be appended. They may have been trimmed from its journal, and then no reading
+// will show them. It must be told after the journal was read to the head that
+// the append answered: until then they are owed for a reason.
+func (v *View) Holds(records []Record) {
+	v.book.mu.Lock()
+	defer v.book.mu.Unlock()
+	for _, r := range records {
+		v.paidLocked(r.ID)
+	}
+}
+
+// owesAllLocked starts anew: nothing is known to be in the journal, so all that
+// this process knows is owed to it until it is read there.
+func (v *View) oweAllLocked() {
+	clear(v.owed)
+	clear(v.owedSums)
+	if !v.book.has(ruleOwe) {
+		return
+	}
+	for _, r := range v.book.log.records {
+		if r.ID != "" {
+			v.oweLocked(r.Record)
+		}
+	}
+	v.lost = v.lost || v.book.log.dropped
+}
+
+// oweLocked notes that the journal lacks r. The owed records are among those of
+// the log, which bounds them.
 func (v *View) oweLocked(r Record) {
-	if !v.loaded {
-		return
-	}
 	if _, ok := v.owed[r.ID]; ok {
-		return
-	}
-	if len(v.owed) >= v.book.opts.MaxRecords/2 {
-		v.loseLocked()
 		return
 	}
 	s := v.book.indexLocked(r.Target)
@@ -44,21 +65,25 @@ func (v *View) oweLocked(r Record) {
 	v.owedSums[s]++
 }
 
-// loseLocked notes that the node is owed more than can be named. Its journal is
-// loaded anew when it is back, and then one record `all` stands for the rest.
-func (v *View) loseLocked() {
-	v.forkLocked()
-	v.lost = true
-}
-
-// droppedLocked notes that the log has given up these records.
+// droppedLocked notes that the log has given up these records. If the node is
+// owed one of them, nothing on it is believed until it has a record `all`, which
+// stands for what can be named no more.
 func (v *View) droppedLocked(dropped []logged) {
 	for _, r := range dropped {
 		if _, owed := v.owed[r.ID]; owed {
-			v.loseLocked()
-			return
+			v.lost = true
+			v.paidLocked(r.ID)
 		}
 	}
+}
+
+// replaceLostLocked makes the record `all` that stands for what was lost.
+func (v *View) replaceLostLocked() {
+	if !v.lost || !v.book.has(ruleLost) {
+		return
+	}
+	v.lost = false
+	v.book.learnLocked(v.book.NewRecord(Target{Kind: All}), nil)
 }
 
 // paidLocked notes that the journal has the record, or needs it no more.
@@ -77,7 +102,10 @@ func (v *View) paidLocked(id string) {
 // count as hard here: until the record is in the journal nobody can tell
 // what was stored before it from what was stored after it.
 func (v *View) owesLocked(sel *Selectors) bool {
-	if len(v.owedSums) == 0 {
+	if v.lost && v.book.has(ruleLost) {
+		return true
+	}
+	if len(v.owedSums) == 0 || !v.book.has(ruleOwed) {
 		return false
 	}
 	owed := func(s sum) bool { return v.owedSums[s] > 0 }

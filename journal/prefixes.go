@@ -9,23 +9,24 @@ import (
 // the next length in use, so it selects more than it was asked to.
 const maxPrefixLengths = 256
 
-// prefixes are the lengths of all prefixes that were learnt, in ascending order.
+// prefixes are the lengths of all prefixes that were learnt, in ascending
+// order. A length is never given up: marks were made with it.
 type prefixes struct{ lengths []int }
 
 // note makes sure that prefixes of this length are looked for, and returns the
 // prefix as it is to be kept in the tables.
 func (p *prefixes) note(prefix string) string {
 	i, found := slices.BinarySearch(p.lengths, len(prefix))
-	if found {
+	switch {
+	case found:
 		return prefix
-	}
-	if len(p.lengths) < maxPrefixLengths {
+	case len(p.lengths) < maxPrefixLengths:
 		p.lengths = slices.Insert(p.lengths, i, len(prefix))
 		return prefix
-	}
-	if i == 0 {
-		p.lengths[0] = min(p.lengths[0], len("//")) // selects every URL
-		return prefix[:p.lengths[0]]
+	case i == 0:
+		// None in use is as short: the empty prefix, which every URL starts with.
+		p.lengths = slices.Insert(p.lengths, 0, 0)
+		return ""
 	}
 	return prefix[:p.lengths[i-1]]
 }

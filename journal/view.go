@@ -1,8 +1,6 @@
 package journal
 
-import (
-	"time"
-)
+import "time"
 
 // State is what this process makes of a node.
 type State uint8
@@ -10,7 +8,7 @@ type State uint8
 // The states of a node: Unknown → Syncing → Up → Penalty → Syncing → Up.
 const (
 	Unknown State = iota // not tried since the start
-	Syncing              // its journal is being loaded; nothing on it is believed
+	Syncing              // in use, but its journal is being loaded anew; nothing on it is believed
 	Up                   // its journal was read to the head
 	Penalty              // out of use
 )
@@ -30,10 +28,9 @@ type View struct {
 	first      uint64 // the seq of nonces[0]
 	table      marks  // target → the last seq at which it stands in this journal
 	lastProven time.Time
-	owed       map[string]sum      // records that this process knows and the journal lacks, by id
-	owedSums   map[sum]int         // how many of them have this target
-	seen       map[string]struct{} // while loading: the ids that were read
-	lost       bool                // records that it is owed can be named no more
+	owed       map[string]sum // records that this process knows and the journal, as far as it was read, lacks, by id
+	owedSums   map[sum]int    // how many of them have this target
+	lost       bool           // records that it may be owed can be named no more
 }
 
 // State returns the state of the node.
@@ -83,12 +80,20 @@ const (
 	Forked              // this is not the journal that we knew; it must be loaded anew
 )
 
+// suspect is for how long heads below the known position may be late answers,
+// because the position moved while they were on their way.
+const suspect = Lease / 3
+
 // Observe takes note of the head as it was read from the node by a command
 // that was sent at sent; ok is false when there was none.
+//
+// A head below the known position proves nothing. It may have been overtaken by
+// a message, or the node has lost records (a failover to a replica that had
+// less): if nothing was proven for a while, it is Behind, and Advance can tell.
 func (v *View) Observe(h Head, ok bool, sent time.Time) Sight {
 	b := v.book
 	b.mu.RLock()
-	quick := ok && v.state == Up && h == v.head && sent.Sub(v.lastProven) < Lease/20
+	quick := ok && v.state == Up && h == v.head && !v.lost && sent.Sub(v.lastProven) < Lease/20
 	b.mu.RUnlock()
 	if quick {
 		return Proven
@@ -98,14 +103,21 @@ func (v *View) Observe(h Head, ok bool, sent time.Time) Sight {
 	switch {
 	case !v.loaded:
 		return Forked
-	case !ok || h.Inc != v.head.Inc:
+	case !ok && !b.has(ruleNoHead):
+		h = v.head
+	case !ok || h.Inc != v.head.Inc && b.has(ruleNonce):
 		v.forkLocked()
 		return Forked
-	case h.Seq > v.head.Seq:
+	case h.Seq > v.head.Seq || v.lost && b.has(ruleLost):
 		return Behind
 	case !v.coversLocked(h):
 		v.forkLocked()
 		return Forked
+	case h.Seq < v.head.Seq && b.has(ruleRollback):
+		if sent.Sub(v.lastProven) > suspect {
+			return Behind
+		}
+		return Proven
 	}
 	v.provenLocked(sent)
 	return Proven
@@ -120,6 +132,9 @@ func (v *View) provenLocked(sent time.Time) {
 
 // coversLocked reports whether h is a position that was read.
 func (v *View) coversLocked(h Head) bool {
+	if !v.book.has(ruleNonce) {
+		return h.Seq <= v.head.Seq
+	}
 	return h.Inc == v.head.Inc && h.Seq >= v.first && h.Seq-v.first < uint64(len(v.nonces)) &&
 		v.nonces[h.Seq-v.first] == h.Nonce
 }
@@ -127,8 +142,8 @@ func (v *View) coversLocked(h Head) bool {
 // forkLocked forgets the journal. Records may have been lost with it that this
 // process never read, so what is in the near cache and what is under way goes too.
 func (v *View) forkLocked() {
-	if v.loaded {
-		v.book.forgetLocked()
+	if v.head.Seq > 0 {
+		v.book.forgetLocked(ruleForget)
 	}
 	v.resetLocked()
 	if v.state == Up {
@@ -140,42 +155,41 @@ func (v *View) forkLocked() {
 func (v *View) resetLocked() {
 	v.head, v.loaded, v.nonces, v.first = Head{}, false, nil, 0
 	v.table = newMarks(v.book.opts.MaxTargets)
-	v.seen = nil
-	clear(v.owed)
-	clear(v.owedSums)
+	v.oweAllLocked()
 }
 
 // From returns the seq from which on the journal is to be read next, that of
-// the newest known entry; 0: from its beginning.
+// the newest known entry; 0: from its beginning. It is to be asked before the
+// command is sent.
 func (v *View) From() uint64 { return v.Head().Seq }
 
 // Advance takes what was read from the journal by a command that was sent at
-// sent: its head, and then entries from From() on, in order. It returns
-// Proven when that reached the head, Behind when there is more to be read,
-// and Forked when it does not continue what was known: read again from From().
+// sent: its head, and then entries from from on, in order. It returns Proven
+// when that reached the head, Behind when there is more to be read, and Forked
+// when it does not continue what was known: read again from From().
+//
+// Messages may have told of some of the entries meanwhile.
 func (v *View) Advance(from uint64, h Head, entries []Entry, sent time.Time) Sight {
 	v.book.mu.Lock()
 	defer v.book.mu.Unlock()
 	switch {
-	case from != v.head.Seq:
-		return Behind // somebody else has read on meanwhile
+	case from > v.head.Seq, from == 0 && v.loaded:
+		return Behind // the journal was found to be another one meanwhile
 	case from == 0:
 		v.beginLocked(h, entries)
-	case h.Inc != v.head.Inc || h.Seq < v.head.Seq || len(entries) == 0 ||
-		entries[0].Seq != v.head.Seq || entries[0].Nonce != v.head.Nonce:
+	case v.book.has(ruleInclusive) && !v.continuesLocked(from, h, entries):
 		v.forkLocked()
 		return Forked
-	default:
-		entries = entries[1:]
 	}
+	read := v.head.Seq
 	for _, e := range entries {
-		if !v.pushLocked(e) {
+		if !v.takeLocked(e) {
 			v.forkLocked()
 			return Forked
 		}
 	}
 	if v.head.Seq < h.Seq {
-		if len(entries) == 0 {
+		if v.head.Seq == read {
 			v.forkLocked() // the journal lost its newest entries
 			return Forked
 		}
@@ -189,80 +203,91 @@ func (v *View) Advance(from uint64, h Head, entries []Entry, sent time.Time) Sig
 	return Proven
 }
 
+// continuesLocked reports whether what was read goes on from the position from,
+// which was known before it was read.
+func (v *View) continuesLocked(from uint64, h Head, entries []Entry) bool {
+	return h.Inc == v.head.Inc && h.Seq >= from && len(entries) > 0 && entries[0].Seq == from
+}
+
 // beginLocked starts to load a journal. One that does not begin with its first
 // record has lost some that this process never read.
 func (v *View) beginLocked(h Head, entries []Entry) {
 	v.resetLocked()
-	v.seen = map[string]struct{}{}
 	v.head.Inc = h.Inc
-	if len(entries) > 0 && entries[0].Seq == 1 {
+	if len(entries) > 0 && entries[0].Seq <= 1 {
 		v.first = 1
 		return
 	}
-	v.book.forgetLocked()
-	v.first, v.head.Seq = h.Seq, h.Seq-1
+	v.book.forgetLocked(ruleTrimmed)
 	if len(entries) > 0 {
 		v.first, v.head.Seq = entries[0].Seq, entries[0].Seq-1
 		return
 	}
 	// A head without a journal: all that is known is where it stands.
-	v.head, v.nonces = h, []uint64{h.Nonce}
+	v.head, v.first, v.nonces = h, h.Seq, []uint64{h.Nonce}
 }
 
-// pushLocked appends the next entry; false if it is not the next one.
-func (v *View) pushLocked(e Entry) bool {
-	if e.Seq != v.head.Seq+1 {
-		return false
+// takeLocked takes an entry that was read; false if it contradicts what is
+// known or is not the next one.
+func (v *View) takeLocked(e Entry) bool {
+	if e.Seq <= v.head.Seq && len(v.nonces) > 0 {
+		return e.Seq < v.first || v.coversLocked(Head{Inc: v.head.Inc, Seq: e.Seq, Nonce: e.Nonce})
 	}
+	if e.Seq != v.head.Seq+1 {
+		return !v.book.has(ruleInclusive)
+	}
+	v.pushLocked(e)
+	return true
+}
+
+// pushLocked appends the next entry.
+func (v *View) pushLocked(e Entry) {
 	if len(v.nonces) >= v.book.opts.MaxTargets {
-		cut := len(v.nonces) / 2
+		cut := (len(v.nonces) + 1) / 2
 		v.nonces = append([]uint64(nil), v.nonces[cut:]...)
 		v.first += uint64(cut)
 	}
 	v.nonces = append(v.nonces, e.Nonce)
 	v.head.Seq, v.head.Nonce = e.Seq, e.Nonce
 	if e.Target.Kind == Begin {
-		return true
+		return
 	}
 	v.table.set(v.book.indexLocked(e.Target), e.Seq)
-	if v.seen != nil {
-		v.seen[e.ID] = struct{}{}
-	}
-	v.book.learnLocked(e.Record)
+	v.book.learnLocked(e.Record, v)
 	v.paidLocked(e.ID)
-	return true
 }
 
-// endLocked closes the reading of a journal to its head.
+// endLocked closes the reading of a journal to its head. A node that was in use
+// when its journal turned out to be another one is in use again: what it is
+// owed is refused meanwhile.
 func (v *View) endLocked(sent time.Time) {
-	if !v.loaded {
-		v.loaded = true
-		for _, r := range v.book.log.records {
-			if _, here := v.seen[r.ID]; r.ID != "" && !here {
-				v.oweLocked(r.Record)
-			}
-		}
-		v.seen = nil
-		if v.lost {
-			v.lost = false
-			v.book.learnLocked(v.book.NewRecord(Target{Kind: All}))
-		}
+	v.loaded = true
+	if v.state == Syncing {
+		v.state = Up
 	}
+	v.replaceLostLocked()
 	v.provenLocked(sent)
 }
 
 // Heard takes note of an entry that came by a message of the node, and reports
-// whether it was the next one. It proves nothing: messages are late.
+// whether it was the next one, or known. It proves nothing: messages are late.
+// The record is learnt in any case; wherever it is not read, it is owed.
 func (v *View) Heard(inc uint64, e Entry) bool {
-	v.book.mu.Lock()
-	defer v.book.mu.Unlock()
-	if !v.loaded || inc != v.head.Inc {
-		return false
-	}
-	if v.coversLocked(Head{Inc: inc, Seq: e.Seq, Nonce: e.Nonce}) {
+	b := v.book
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	known := v.loaded && inc == v.head.Inc
+	switch {
+	case known && v.coversLocked(Head{Inc: inc, Seq: e.Seq, Nonce: e.Nonce}):
+		return true
+	case known && (e.Seq == v.head.Seq+1 || e.Seq > v.head.Seq && !b.has(ruleNext)):
+		v.pushLocked(e)
 		return true
 	}
-	return v.pushLocked(e)
+	if e.Target.Kind != Begin {
+		b.learnLocked(e.Record, nil)
+	}
+	return false
 }
 
 // Stamp returns the stamp of a fill that begins now and will lie on this node;
@@ -275,13 +300,18 @@ func (v *View) Stamp(now time.Time) (s Stamp, ok bool) {
 }
 
 // ValidNode judges a response that lies on this node, right after Observe said
-// Proven of the head that was read together with it.
+// Proven of the head that was read together with it. The caller asks Leased, as
+// for a response of the near cache: an invalidation may be known to another
+// node alone.
 func (v *View) ValidNode(s Stamp, sel *Selectors) Validity {
 	b := v.book
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if v.state != Up || !v.coversLocked(s) || v.owesLocked(sel) {
+	if v.state != Up && b.has(ruleState) || !v.coversLocked(s) || v.owesLocked(sel) {
 		return Dead
+	}
+	if !b.has(ruleTable) {
+		return Valid
 	}
 	return b.judgeLocked(&v.table, s.Seq, sel)
 }

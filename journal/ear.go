@@ -1,0 +1,57 @@
+package journal
+
+import "strconv"
+
+// An Ear listens to one subscription on one node, on which users publish
+// messages and the node tells of new entries of its journal, and gives each
+// message a name: the nonce of the last entry that was told before it, and a
+// count. All processes hear the two in one order, so they give a message one
+// name, and make of it records with one id: whoever appends them first does so
+// for all.
+//
+// A name is never given to two messages: not by an Ear that begins to listen
+// between them, as it gives none before it has heard an entry. An Ear belongs
+// to one goroutine and ends with its subscription.
+type Ear struct {
+	after uint64 // 0: no entry was heard yet
+	count int
+}
+
+// Entry takes note that the node told of the journal entry with this nonce.
+func (e *Ear) Entry(nonce uint64) { e.after, e.count = nonce, 0 }
+
+// Message returns the name of the message that was just heard; "" if it has
+// none. It must be asked for every message, also for those that mean nothing.
+func (e *Ear) Message() string {
+	if e.after == 0 {
+		return ""
+	}
+	e.count++
+	return strconv.FormatUint(e.after, 36) + "." + strconv.Itoa(e.count)
+}
+
+// HeardRecords returns the records of the message with this name: the same in
+// every process that heard it, or of this process alone if it has no name.
+func (b *Book) HeardRecords(name string, targets []Target) []Record {
+	records := make([]Record, len(targets))
+	for i, t := range targets {
+		if name == "" {
+			records[i] = b.NewRecord(t)
+			continue
+		}
+		records[i] = Record{ID: name + "." + strconv.Itoa(i), Target: t}
+	}
+	return records
+}
+
+// Owes reports whether any node is owed the record with this id.
+func (b *Book) Owes(id string) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for _, v := range b.views {
+		if _, ok := v.owed[id]; ok {
+			return true
+		}
+	}
+	return false
+}

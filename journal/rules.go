@@ -1,0 +1,26 @@
+package journal
+
+// rules names what makes the protocol safe, one bit each. A Book keeps all of
+// them; the simulation takes them out one at a time, to show that it notices.
+type rules uint32
+
+const (
+	ruleTable     rules = 1 << iota // a node's response is compared with its journal
+	ruleLearnt                      // a response of the near cache is compared with what was learnt
+	ruleOwed                        // what an owed record selects is refused
+	ruleOwe                         // what a journal lacks when it was loaded is owed to it
+	ruleState                       // nothing is believed on a node that is not up
+	ruleNonce                       // a position is its seq and its nonce
+	ruleInclusive                   // a journal is read from the known position inclusive
+	ruleNoHead                      // a journal without a head is another one
+	ruleRollback                    // a head that stays below the known position is a fork
+	ruleForget                      // a fork makes the near cache and the fills under way dead
+	ruleTrimmed                     // so does a journal that has lost its beginning
+	ruleLease                       // the near cache is believed for so long only
+	ruleUnknown                     // and not before every node was tried
+	ruleNext                        // a heard entry is believed only where it is the next one
+	ruleLost                        // what can be named no more is owed as `all`
+)
+
+// has reports whether the rule is kept.
+func (b *Book) has(r rules) bool { return b.without&r == 0 }
