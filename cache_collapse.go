@@ -36,7 +36,7 @@ type flight struct {
 	key string // "" for a flight that nobody can follow
 
 	mu        sync.Mutex    // guards all below
-	changed   chan struct{} // closed and made anew at each change
+	changed   chan struct{} // closed at the next change; nil while nobody waits
 	state     flightState
 	head      *entry // the response without its body, from shared on
 	learn     uint64 // of the leader's place
@@ -77,7 +77,7 @@ func (fs *flights) join(key string) (f *flight, leads bool) {
 
 // solo returns a flight that nobody can follow.
 func (fs *flights) solo() *flight {
-	return &flight{all: fs, changed: make(chan struct{}), length: -1}
+	return &flight{all: fs, length: -1}
 }
 
 // close lets nobody join any more.
@@ -89,9 +89,19 @@ func (fs *flights) close(f *flight) {
 	}
 }
 
+// changeLocked returns what is closed at the next change.
+func (f *flight) changeLocked() <-chan struct{} {
+	if f.changed == nil {
+		f.changed = make(chan struct{})
+	}
+	return f.changed
+}
+
 func (f *flight) changedLocked() {
-	close(f.changed)
-	f.changed = make(chan struct{})
+	if f.changed != nil {
+		close(f.changed)
+		f.changed = nil
+	}
 }
 
 // settle ends the state undecided or shared; only the first end counts. It
@@ -125,6 +135,9 @@ func (f *flight) add(p []byte, most int64) bool {
 	total := f.all.recorded.Add(int64(len(p)))
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.body == nil {
+		f.body = make([]byte, 0, max(int64(len(p)), min(f.length, firstBody)))
+	}
 	f.body = append(f.body, p...)
 	f.changedLocked()
 	if f.base == 0 && int64(len(f.body)) <= most && total <= maxRecorded {
@@ -134,7 +147,7 @@ func (f *flight) add(p []byte, most int64) bool {
 	timeout := time.NewTimer(slowest)
 	defer timeout.Stop()
 	for int64(len(f.body)) > most && len(f.followers) > 0 {
-		changed := f.changed
+		changed := f.changeLocked()
 		f.mu.Unlock()
 		select {
 		case <-changed:
@@ -149,6 +162,10 @@ func (f *flight) add(p []byte, most int64) bool {
 	}
 	return false
 }
+
+// firstBody is the most that is set aside for a body by its Content-Length,
+// before it has come.
+const firstBody = 256 << 10
 
 // slowest is how long the leader waits for a follower that takes nothing.
 const slowest = 10 * time.Second
@@ -178,7 +195,7 @@ func (f *flight) release() {
 	}
 }
 
-// abandonedBy notes that an exchange goes on without the response. The forward
+// leave notes that an exchange goes on without the response. The forward
 // ends when nobody is left who wants it.
 func (f *flight) leave(x *exchange) {
 	f.mu.Lock()
@@ -246,7 +263,7 @@ func (x *exchange) board(f *flight) (head *entry, ok bool) {
 		}
 	}()
 	for f.state == undecided {
-		changed := f.changed
+		changed := f.changeLocked()
 		f.mu.Unlock()
 		select {
 		case <-changed:
@@ -294,7 +311,7 @@ func (x *exchange) takeBody(f *flight) {
 				f.changedLocked() // the leader may be waiting for it
 			}
 		}
-		state, changed := f.state, f.changed
+		state, changed := f.state, f.changeLocked()
 		var part []byte
 		if off >= f.base {
 			part = f.body[off-f.base:]

@@ -93,12 +93,12 @@ func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 // the client while others wait for it.
 func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
 	req := x.r.WithContext(x.r.Context())
-	if x.isConditional() || f != nil || x.part != nil {
+	if x.r.Method == http.MethodGet && (x.isConditional() || f != nil || x.part != nil) {
 		req.Header = x.r.Header.Clone()
 		if f != nil || x.r.Header["Range"] == nil {
 			httpcache.RemoveConditionals(req.Header)
 		}
-		if f != nil && f.resp.Terms.Flags.Has(httpcache.HasValidator) && x.r.Method == http.MethodGet {
+		if f != nil && f.resp.Terms.Flags.Has(httpcache.HasValidator) {
 			httpcache.AddValidators(req.Header, f.header())
 		}
 		if x.part != nil && !httpcache.AddRange(req.Header, x.part.f.header(), x.part.missing) {
@@ -195,16 +195,20 @@ func (x *exchange) validateLater(e *entry) {
 		return
 	}
 	y := x.background()
-	x.pool.later.Go(func() {
+	started := x.pool.goLater(func(end context.Context) {
 		defer fl.settle(alone)
 		ctx, cancel := context.WithTimeout(y.r.Context(), laterTimeout)
 		defer cancel()
+		defer context.AfterFunc(end, cancel)()
 		defer func() { recover() }() //nolint:errcheck // handlers panic to abort a response
 		y.r = y.r.WithContext(ctx)
 		y.now = time.Now()
 		y.why = "stale"
 		y.fetch(y.pool.flights.solo(), &found{entry: e}, httpcache.Reuse{}) //nolint:errcheck // the next request sees to it
 	})
+	if !started {
+		fl.settle(alone)
+	}
 }
 
 // laterTimeout bounds a validation in the background.

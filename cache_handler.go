@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
@@ -235,8 +236,14 @@ func (x *exchange) tell(h http.Header) {
 // cacheName is this cache's name in Cache-Status.
 const cacheName = "fluster"
 
-// expose makes the placeholders known.
+// String is this cache's member of Cache-Status, whatever the client is told.
+func (x *exchange) String() string { return string(x.status.Append(nil, cacheName)) }
+
+// expose makes the placeholders known, and the field `fluster` of access logs.
 func (x *exchange) expose() {
+	if extra, ok := x.r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Set(zap.Stringer("fluster", x))
+	}
 	repl, ok := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
 		return
@@ -248,7 +255,7 @@ func (x *exchange) expose() {
 		}
 		switch what {
 		case "cache_status":
-			return string(x.status.Append(nil, cacheName)), true
+			return x.String(), true
 		case "hit":
 			return x.status.Hit, true
 		case "key":

@@ -2,6 +2,7 @@ package fluster
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"maps"
 	"net"
@@ -320,9 +321,17 @@ func (w *fillWriter) store() {
 	body, base := w.fl.body, w.fl.base
 	w.fl.mu.Unlock()
 	if w.head != nil && base == 0 && w.stillTrue() {
-		w.x.keepWhole(w.head, slices.Clip(body))
+		w.x.keepWhole(w.head, fit(body))
 	}
 	w.fl.settle(whole)
+}
+
+// fit returns the body in memory of about its own size.
+func fit(body []byte) []byte {
+	if cap(body)-len(body) > len(body)/8 {
+		return bytes.Clone(body)
+	}
+	return slices.Clip(body)
 }
 
 // stillTrue reports whether nothing that selects the response was learnt since

@@ -33,8 +33,11 @@ type poolState struct {
 
 	flights flights        // the forwards under way
 	later   sync.WaitGroup // validations in the background
+	ctx     context.Context
+	end     context.CancelFunc // ends them
 
 	mu      sync.Mutex // guards all below
+	ended   bool
 	logger  *zap.Logger
 	emit    emitFunc
 	current *herald // of the newest configuration
@@ -51,16 +54,32 @@ func newPoolState() *poolState {
 		emit:   func(string, map[string]any) {},
 	}
 	s.flights.open = map[string]*flight{}
+	s.ctx, s.end = context.WithCancel(context.Background())
 	return s
 }
 
 // Destruct is called when no configuration uses the pool any more.
 func (s *poolState) Destruct() error {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	s.end()
 	s.later.Wait()
 	if c := s.near.Load(); c != nil {
 		c.Close()
 	}
 	return nil
+}
+
+// goLater runs f in the background, unless the pool has ended; f is to return
+// when its context ends.
+func (s *poolState) goLater(f func(end context.Context)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.later.Go(func() { f(s.ctx) })
+	}
+	return !s.ended
 }
 
 // log returns the logger of the newest configuration.
