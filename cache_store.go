@@ -61,12 +61,11 @@ func (x *exchange) lookupNode(known string) (e, list *entry) {
 	if err != nil {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(x.r.Context(), time.Duration(p.config.Timeout))
-	defer cancel()
+	deadline := time.Now().Add(time.Duration(p.config.Timeout))
 	for range 2 {
 		x.node = p.byShard[sn]
-		e, list, err = x.lookupOn(ctx, known)
-		if err == nil || ctx.Err() != nil {
+		e, list, err = x.lookupOn(deadline, known)
+		if err == nil || !time.Now().Before(deadline) {
 			return e, list
 		}
 		if sn, err = p.ring.PickNext(x.key, sn); err != nil {
@@ -76,13 +75,16 @@ func (x *exchange) lookupNode(known string) (e, list *entry) {
 	return nil, nil
 }
 
-// lookupOn looks on x.node.
-func (x *exchange) lookupOn(ctx context.Context, known string) (e, list *entry, err error) {
+// lookupOn looks on x.node. The first read ends within the node's time-out; the
+// deadline is for what has to be read beside it.
+func (x *exchange) lookupOn(deadline time.Time, known string) (e, list *entry, err error) {
+	ctx, cancel := context.WithDeadline(x.r.Context(), deadline)
+	defer cancel()
 	key := x.key
 	if known != "" {
 		key = known
 	}
-	e, err = x.read(ctx, key)
+	e, err = x.read(x.r.Context(), ctx, key)
 	if err != nil || e == nil || e.variants == nil {
 		return e, nil, err
 	}
@@ -91,7 +93,7 @@ func (x *exchange) lookupOn(ctx context.Context, known string) (e, list *entry, 
 	if v == nil {
 		return nil, list, nil
 	}
-	e, err = x.read(ctx, v.Key)
+	e, err = x.read(ctx, ctx, v.Key)
 	if e != nil && e.resp == nil {
 		e = nil // a list under a variant's key: not ours
 	}
@@ -99,8 +101,9 @@ func (x *exchange) lookupOn(ctx context.Context, known string) (e, list *entry, 
 }
 
 // read reads what lies under one key together with the head of the journal, in
-// one round trip, and judges it. What is dead, foreign or torn is a miss.
-func (x *exchange) read(ctx context.Context, key string) (*entry, error) {
+// one round trip, and judges it. What is dead, foreign or torn is a miss. more
+// is for what else has to be read.
+func (x *exchange) read(ctx, more context.Context, key string) (*entry, error) {
 	n, b := x.node, x.node.journal.bucket
 	sent, learn := time.Now(), x.pool.book.Learnt()
 	values, err := n.Read(ctx, b.entry(key), b.head())
@@ -110,7 +113,7 @@ func (x *exchange) read(ctx context.Context, key string) (*entry, error) {
 	head, ok := journal.ParseHead(string(values[1]))
 	switch n.view.Observe(head, ok, sent) {
 	case journal.Behind:
-		if err := n.readToHead(ctx, 2); err != nil {
+		if err := n.readToHead(more, 2); err != nil {
 			return nil, err
 		}
 	case journal.Forked:
@@ -135,7 +138,7 @@ func (x *exchange) read(ctx context.Context, key string) (*entry, error) {
 		metrics.garbage.WithLabelValues("key").Inc()
 		return nil, nil
 	}
-	return x.admit(ctx, newEntry(resp, learn))
+	return x.admit(more, newEntry(resp, learn))
 }
 
 // admit asks the journal about a response that was read, and fetches the rest
@@ -275,11 +278,9 @@ func (n *node) write(ctx context.Context) {
 	}
 }
 
-// perform does one write, each of its commands within the node's time-out.
+// perform does one write.
 func (n *node) perform(ctx context.Context, w write) error {
 	if len(w.forget) > 0 {
-		ctx, cancel := context.WithTimeout(ctx, n.timeout)
-		defer cancel()
 		return n.Bulk().Unlink(ctx, w.forget...).Err()
 	}
 	for i, v := range w.values {
@@ -287,15 +288,9 @@ func (n *node) perform(ctx context.Context, w write) error {
 		if i < len(w.values)-1 {
 			ttl += time.Minute // no manifest may outlive its chunks
 		}
-		if err := n.set(ctx, v, ttl); err != nil {
+		if err := n.Bulk().Set(ctx, v.key, v.data, ttl).Err(); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (n *node) set(ctx context.Context, v value, ttl time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, n.timeout)
-	defer cancel()
-	return n.Bulk().Set(ctx, v.key, v.data, ttl).Err()
 }

@@ -14,6 +14,10 @@ import (
 	"github.com/caddy-fluster/caddy-fluster/shard"
 )
 
+// The node bounds each command by its time-out itself, and tells the penalty box
+// how it ended. A context with a deadline of its own is for what must not take
+// longer as a whole; a time-out by it says nothing about the node.
+
 // node is one node with all that belongs to it in this process: its clients,
 // its journal as far as it was read, its place in the penalty box, and three
 // goroutines: the keeper, the listener and the writer. It is shared by all
@@ -161,9 +165,7 @@ var errJournalMoves = errors.New("fluster: the journal grows faster than it can 
 // sync does what has to be true before the node is used: it can be written and
 // read, its journal was read to the head, and has the records that it was owed.
 func (n *node) sync(ctx context.Context) error {
-	probe, cancel := context.WithTimeout(ctx, n.timeout)
-	defer cancel()
-	if err := n.journal.probe(probe); err != nil {
+	if err := n.journal.probe(ctx); err != nil {
 		return err
 	}
 	if err := n.readToHead(ctx, 64); err != nil {
@@ -200,8 +202,6 @@ func (n *node) readToHead(ctx context.Context, tries int) error {
 }
 
 func (n *node) readPage(ctx context.Context) (journal.Sight, error) {
-	ctx, cancel := context.WithTimeout(ctx, n.timeout)
-	defer cancel()
 	from, sent := n.view.From(), time.Now()
 	head, entries, ok, err := n.journal.read(ctx, from)
 	if errors.Is(err, errJournal) {
@@ -236,11 +236,9 @@ func (n *node) relay(ctx context.Context) error {
 	return nil
 }
 
-// append appends records, at most appendBatch, within the node's time-out, and
-// takes note of those that are new at once.
+// append appends records, at most appendBatch, and takes note of those that are
+// new at once.
 func (n *node) append(ctx context.Context, records []journal.Record) error {
-	ctx, cancel := context.WithTimeout(ctx, n.timeout)
-	defer cancel()
 	head, entries, err := n.journal.appendRecords(ctx, records)
 	if err != nil {
 		return err
@@ -298,10 +296,8 @@ func (n *node) watch(ctx context.Context) error {
 
 // look reads the head, and what is behind it if it has moved.
 func (n *node) look(ctx context.Context) error {
-	short, cancel := context.WithTimeout(ctx, n.timeout)
-	defer cancel()
 	sent := time.Now()
-	head, ok, err := n.journal.seeHead(short)
+	head, ok, err := n.journal.seeHead(ctx)
 	if err != nil {
 		return err
 	}

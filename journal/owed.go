@@ -38,7 +38,7 @@ func (v *View) Holds(records []Record) {
 	}
 }
 
-// owesAllLocked starts anew: nothing is known to be in the journal, so all that
+// oweAllLocked starts anew: nothing is known to be in the journal, so all that
 // this process knows is owed to it until it is read there.
 func (v *View) oweAllLocked() {
 	clear(v.owed)

@@ -18,7 +18,6 @@ const (
 	ruleTrimmed                     // so does a journal that has lost its beginning
 	ruleLease                       // the near cache is believed for so long only
 	ruleUnknown                     // and not before every node was tried
-	ruleNext                        // a heard entry is believed only where it is the next one
 	ruleLost                        // what can be named no more is owed as `all`
 )
 

@@ -231,10 +231,10 @@ func (v *View) beginLocked(h Head, entries []Entry) {
 // known or is not the next one.
 func (v *View) takeLocked(e Entry) bool {
 	if e.Seq <= v.head.Seq && len(v.nonces) > 0 {
-		return e.Seq < v.first || v.coversLocked(Head{Inc: v.head.Inc, Seq: e.Seq, Nonce: e.Nonce})
+		return e.Seq < v.first || v.coversLocked(Head{Inc: v.head.Inc, Seq: e.Seq, Nonce: e.Nonce}) || !v.book.has(ruleInclusive)
 	}
 	if e.Seq != v.head.Seq+1 {
-		return !v.book.has(ruleInclusive)
+		return false
 	}
 	v.pushLocked(e)
 	return true
@@ -280,7 +280,7 @@ func (v *View) Heard(inc uint64, e Entry) bool {
 	switch {
 	case known && v.coversLocked(Head{Inc: inc, Seq: e.Seq, Nonce: e.Nonce}):
 		return true
-	case known && (e.Seq == v.head.Seq+1 || e.Seq > v.head.Seq && !b.has(ruleNext)):
+	case known && e.Seq == v.head.Seq+1:
 		v.pushLocked(e)
 		return true
 	}

@@ -1,0 +1,135 @@
+package journal
+
+import "time"
+
+// What the oracle knows: the origin's version of each resource is raised before
+// an invalidation is made, so a response of a lower version was fetched before.
+// An invalidation is in force from the moment on that a node has its record: it
+// may be acknowledged then, at the earliest. Served when a process P serves a
+// response that the invalidation I selects and that is older, any of these is a
+// violation:
+//
+//  1. P knows I.
+//  2. The response was read on a node whose journal had I at that time.
+//  3. The journal of a node that P has not found out of order has had I for Δ.
+//     P may not have tried that node at all, or holds it to be up: either way
+//     it must not serve before it has read there. This is the bound "shares a
+//     reachable node directly": a node that P holds penalized is one that it
+//     cannot reach. What lies between the two is bounded by the penalty.
+//  4. The response is of the near cache, and a node that P had up got I more
+//     than Δ ago and is up in P now, even if it has lost all its data since: P
+//     has either read I there or noticed the loss. This does not hold for what
+//     lies on another node, where nobody who lives knows I; nor where the node
+//     went back to a state before I (a failover): only WAIT helps there.
+//
+// And when the trouble is over for 3 s, every node is up in every process and is
+// owed nothing (the bound "Δ per relay"), and each I that is anywhere is
+// everywhere: the checks are then 1 with P being anybody.
+
+// appended notes that the node has the record.
+func (w *world) appended(n *simNode, r Record) {
+	inv := w.byID[r.ID]
+	if inv == nil {
+		return
+	}
+	if _, ok := n.data.since[inv]; ok {
+		return
+	}
+	n.data.since[inv] = w.now
+	for _, p := range w.processes {
+		if p.places[n.index].view.state == Up {
+			inv.attached[n.index] = append(inv.attached[n.index], simAttached{p, p.gen, w.now})
+		}
+	}
+}
+
+// covered notes that p trusts another record to be on all nodes in use in
+// place of the one that it made of a message.
+func (w *world) covered(p *simProcess, inv *simInvalidation) {
+	for i, pl := range p.places {
+		if _, ok := w.nodes[i].data.since[inv]; !ok && pl.inUse {
+			w.nodes[i].data.since[inv] = w.now
+		}
+	}
+}
+
+// served is the assertion after every response: p serves this version of url,
+// from the near cache or as it was read on the node on at the time at.
+func (w *world) served(p *simProcess, url, version int, on *simNode, at time.Duration) {
+	if on == nil {
+		w.nearServed++
+	} else {
+		w.nodeServed++
+	}
+	for _, inv := range w.invalidations {
+		if inv.need[url] <= version {
+			continue
+		}
+		if why := w.violation(p, inv, on, at); why != "" {
+			w.fail("process %d serves version %d of %d after invalidation %d (%v, %v): %s", p.index, version, url, inv.number, inv.target, inv.ids, why)
+		}
+	}
+}
+
+func (w *world) violation(p *simProcess, inv *simInvalidation, on *simNode, at time.Duration) string {
+	if p.knows(inv) {
+		return "it knows it"
+	}
+	if on != nil {
+		if since, ok := on.data.since[inv]; ok && since <= at {
+			return "the node had it"
+		}
+	}
+	for i, n := range w.nodes {
+		state := p.places[i].view.state
+		if since, ok := n.data.since[inv]; ok && since <= w.now-Lease && (state == Up || state == Unknown) {
+			return "node " + string(rune('a'+i)) + " has had it"
+		}
+		for _, a := range inv.attached[i] {
+			if on == nil && a.p == p && a.gen == p.gen && a.at < w.now-Lease && state == Up {
+				return "node " + string(rune('a'+i)) + " once had it"
+			}
+		}
+	}
+	if w.now >= 6500*time.Millisecond && w.anywhere(inv) {
+		return "it is known"
+	}
+	return ""
+}
+
+func (p *simProcess) knows(inv *simInvalidation) bool {
+	for _, id := range inv.ids {
+		if _, ok := p.book.log.learn(id); ok {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) anywhere(inv *simInvalidation) bool {
+	for _, p := range w.processes {
+		if p.knows(inv) {
+			return true
+		}
+	}
+	for _, n := range w.nodes {
+		if _, ok := n.data.since[inv]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// settled is the assertion after the trouble.
+func (w *world) settled() {
+	for _, p := range w.processes {
+		for i, pl := range p.places {
+			if s := pl.view.State(); s != Up || pl.view.Owes() > 0 || pl.view.lost {
+				w.fail("process %d has node %c %v, which is owed %d (lost %v)", p.index, 'a'+i, s, pl.view.Owes(), pl.view.lost)
+			}
+			if pl.view.Head() != w.nodes[i].data.head {
+				w.fail("process %d knows node %c to %v, not to %v", p.index, 'a'+i, pl.view.Head(), w.nodes[i].data.head)
+			}
+		}
+	}
+}

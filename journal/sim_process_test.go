@@ -1,0 +1,414 @@
+package journal
+
+import (
+	"errors"
+	"time"
+)
+
+// simProcess mirrors what the root does with one Book. Each method names the
+// function that it stands for; each sleep is a moment at which anything else
+// may happen.
+type simProcess struct {
+	w      *world
+	index  int
+	gen    int // restarts
+	book   *Book
+	near   map[int]simItem
+	places []*simPlace
+	links  []simLink
+	linked []time.Duration // since when the link and the node are up
+}
+
+// simPlace is the root's node: one node as one process uses it.
+type simPlace struct {
+	node    *simNode
+	view    *View
+	inUse   bool
+	slow    int
+	reading bool
+	keeper  *task
+	sub     *simSub
+}
+
+type simLink int
+
+const (
+	linkUp simLink = iota
+	linkRefused
+	linkStalled
+)
+
+const simTimeout = 100 * time.Millisecond
+
+func (p *simProcess) start() {
+	p.gen++
+	p.book = NewBook(Options{MaxTargets: p.w.maxTargets, MaxRecords: p.w.maxRecords, MaxBlind: time.Minute, Writer: p.w.writer()}, p.w.time())
+	p.book.without = p.w.without
+	p.near = map[int]simItem{}
+	p.places = nil
+	for _, n := range p.w.nodes {
+		pl := &simPlace{node: n, view: p.book.AddNode(string(rune('a' + n.index)))}
+		p.places = append(p.places, pl)
+		pl.keeper = p.w.spawn(p, func() { p.keep(pl) })
+		p.w.spawn(p, func() { p.listen(pl) })
+	}
+	for range 2 {
+		p.w.spawn(p, p.requests)
+	}
+}
+
+var errSim = errors.New("the node does not answer")
+
+// call is one command on a node, within the time-out, and the report of its
+// outcome (penaltyBox.Report).
+func (p *simProcess) call(pl *simPlace, do func()) error {
+	i := pl.node.index
+	if p.links[i] == linkRefused || pl.node.down {
+		p.w.sleep(time.Millisecond)
+		pl.expel()
+		return errSim
+	}
+	p.w.sleep(p.w.latency())
+	ok := p.links[i] == linkUp && !pl.node.down
+	if ok {
+		do()
+		p.w.sleep(p.w.latency())
+		ok = p.links[i] == linkUp && !pl.node.down
+	}
+	if !ok {
+		p.w.sleep(simTimeout / 2)
+		if pl.slow++; pl.slow >= 3 {
+			pl.expel()
+		}
+		return errSim
+	}
+	pl.slow = 0
+	return nil
+}
+
+// expel is seat.expel.
+func (pl *simPlace) expel() {
+	if pl.inUse {
+		pl.inUse = false
+		pl.keeper.wake()
+	}
+}
+
+// keep is node.keep, with node.sync, node.watch and node.sitOut in it.
+func (p *simProcess) keep(pl *simPlace) {
+	for {
+		err := p.sync(pl)
+		if err == nil && pl.view.Use() {
+			pl.inUse, pl.slow = true, 0
+		}
+		for err == nil && pl.inUse {
+			err = p.watch(pl)
+			if err != nil && pl.inUse {
+				err = nil
+				p.w.sleep(time.Millisecond)
+			}
+		}
+		pl.inUse = false
+		pl.view.Penalize()
+		p.w.sleep(time.Duration(50+p.w.rng.IntN(250)) * time.Millisecond)
+	}
+}
+
+func (p *simProcess) sync(pl *simPlace) error {
+	if p.w.off(mirrorSync) {
+		pl.view.loaded = true
+		pl.view.provenLocked(p.w.time())
+		return p.call(pl, func() {})
+	}
+	if err := p.readToHead(pl, 64); err != nil {
+		return err
+	}
+	if err := p.relay(pl); err != nil {
+		return err
+	}
+	return p.readToHead(pl, 64)
+}
+
+// watch is one round of node.watch.
+func (p *simProcess) watch(pl *simPlace) error {
+	p.w.sleepUntilWoken(Lease / 3)
+	if !pl.inUse || p.w.off(mirrorPoll) {
+		return nil
+	}
+	if err := p.look(pl); err != nil {
+		return err
+	}
+	if pl.view.Owes() == 0 {
+		return nil
+	}
+	p.w.sleep(time.Duration(200+p.w.rng.IntN(50)) * time.Millisecond)
+	return p.relay(pl)
+}
+
+// look is node.look.
+func (p *simProcess) look(pl *simPlace) error {
+	sent := p.w.time()
+	var h Head
+	var ok bool
+	if err := p.call(pl, func() { h, ok = pl.node.data.head, pl.node.data.ok }); err != nil {
+		return err
+	}
+	if pl.view.Observe(h, ok, p.proof(sent)) == Proven {
+		return nil
+	}
+	return p.readToHead(pl, 64)
+}
+
+// proof is the time as of which a reading proves something.
+func (p *simProcess) proof(sent time.Time) time.Time {
+	if p.w.off(mirrorSent) {
+		return p.w.time()
+	}
+	return sent
+}
+
+// readToHead is node.readToHead, with node.readPage in it.
+func (p *simProcess) readToHead(pl *simPlace, tries int) error {
+	for i := 0; pl.reading; i++ {
+		if i == 1000 {
+			return errSim
+		}
+		p.w.sleep(time.Millisecond)
+	}
+	pl.reading = true
+	defer func() { pl.reading = false }()
+	for behind := 0; tries > 0 && behind < 1000; behind++ {
+		from, sent := pl.view.From(), p.w.time()
+		var h Head
+		var entries []Entry
+		var ok bool
+		if err := p.call(pl, func() { h, entries, ok = pl.node.read(from) }); err != nil {
+			return err
+		}
+		if !ok {
+			pl.view.Observe(h, false, sent)
+			if err := p.call(pl, func() { pl.node.append(nil) }); err != nil {
+				return err
+			}
+			tries--
+			continue
+		}
+		switch pl.view.Advance(from, h, entries, p.proof(sent)) {
+		case Proven:
+			return nil
+		case Forked:
+			tries--
+		}
+	}
+	return errSim
+}
+
+// relay is node.relay.
+func (p *simProcess) relay(pl *simPlace) error {
+	for range 1024 {
+		owed := pl.view.Owed(5)
+		if len(owed) == 0 || p.w.off(mirrorRelay) {
+			return nil
+		}
+		known, err := p.append(pl, owed)
+		if err != nil {
+			return err
+		}
+		if err := p.readToHead(pl, 8); err != nil {
+			return err
+		}
+		pl.view.Holds(known)
+	}
+	return nil
+}
+
+// append is node.append; it returns the records that were there already.
+func (p *simProcess) append(pl *simPlace, records []Record) (known []Record, err error) {
+	var h Head
+	var news []Entry
+	if err := p.call(pl, func() { h, news = pl.node.append(records) }); err != nil {
+		return nil, err
+	}
+	isNew := map[string]bool{}
+	for _, e := range news {
+		isNew[e.ID] = true
+		if !pl.view.Heard(h.Inc, e) {
+			pl.keeper.wake()
+			break
+		}
+	}
+	for _, r := range records {
+		if !isNew[r.ID] {
+			known = append(known, r)
+		}
+	}
+	return known, nil
+}
+
+// listen is node.listen and node.hear.
+func (p *simProcess) listen(pl *simPlace) {
+	for {
+		if pl.inUse && p.links[pl.node.index] == linkUp && !pl.node.down {
+			pl.sub = &simSub{p: p, on: pl, live: true}
+			pl.node.subs = append(pl.node.subs, pl.sub)
+			pl.keeper.wake()
+			for pl.sub.live && p.links[pl.node.index] == linkUp && !pl.node.down {
+				p.w.sleep(50 * time.Millisecond)
+			}
+			pl.sub.live = false
+		}
+		p.w.sleep(time.Duration(250+p.w.rng.IntN(250)) * time.Millisecond)
+	}
+}
+
+// heard is node.heard.
+func (p *simProcess) heard(s *simSub, m simMessage) {
+	if m.user == nil {
+		s.ear.Entry(m.entry.Nonce)
+		if !s.on.view.Heard(m.inc, m.entry) {
+			s.on.keeper.wake()
+		}
+		return
+	}
+	name := s.ear.Message()
+	if p.w.off(mirrorName) {
+		name = "" // as it was: a record of one's own, which others may cover
+	}
+	r := p.book.HeardRecords(name, []Target{m.target})[0]
+	p.w.own(r, m.user)
+	learn := p.book.Learn(r)
+	p.w.spawn(p, func() { p.herald(r, learn, m.user) })
+}
+
+// herald is herald.write after its random moment.
+func (p *simProcess) herald(r Record, learn uint64, inv *simInvalidation) {
+	p.w.sleep(time.Duration(p.w.rng.IntN(50)) * time.Millisecond)
+	switch {
+	case p.w.off(mirrorName) && p.book.LearntSince(r.Target, learn):
+		p.book.Withdraw(r.ID)
+		p.w.covered(p, inv)
+		return
+	case !p.book.Owes(r.ID):
+		return
+	}
+	p.appendAll([]Record{r})
+}
+
+// appendAll is pool.appendAll.
+func (p *simProcess) appendAll(records []Record) {
+	for _, pl := range p.places {
+		p.w.spawn(p, func() { p.append(pl, records) }) //nolint:errcheck // it is owed then
+	}
+}
+
+// invalidate is pool.invalidate. What it promises is checked by the oracle from
+// the moment on that a node has the record, acknowledged or not.
+func (p *simProcess) invalidate(t Target, inv *simInvalidation) {
+	r := p.book.NewRecord(t)
+	p.w.own(r, inv)
+	p.book.Learn(r)
+	p.appendAll([]Record{r})
+}
+
+// requests is what clients ask of the process.
+func (p *simProcess) requests() {
+	for {
+		p.w.sleep(time.Duration(1+p.w.rng.IntN(120)) * time.Millisecond)
+		p.lookup(p.w.rng.IntN(len(simURLs)))
+	}
+}
+
+// lookup is exchange.lookup: near cache, node, origin.
+func (p *simProcess) lookup(url int) {
+	if it, ok := p.near[url]; ok && p.book.Leased(p.w.time()) {
+		v, upTo := p.book.ValidNear(it.learn, &simSelectors[url])
+		if v == Valid {
+			it.learn = upTo
+			p.near[url] = it
+			p.w.served(p, url, it.version, nil, p.w.now)
+			return
+		}
+	}
+	var pl *simPlace
+	for i := range p.places {
+		if c := p.places[(i+url)%len(p.places)]; c.inUse {
+			pl = c
+			break
+		}
+	}
+	if pl == nil || !p.lookupOn(pl, url) {
+		p.fill(pl, url)
+	}
+}
+
+// lookupOn is lookup.read and lookup.judge; true if a response was served.
+func (p *simProcess) lookupOn(pl *simPlace, url int) bool {
+	sent, learn := p.w.time(), p.book.Learnt()
+	var h Head
+	var ok, found bool
+	var it simItem
+	var at time.Duration
+	head := func() { h, ok = pl.node.data.head, pl.node.data.ok }
+	if p.w.off(mirrorTogether) {
+		if p.call(pl, head) != nil {
+			return false
+		}
+		head = func() {}
+	}
+	err := p.call(pl, func() {
+		head()
+		it, found = pl.node.data.items[url]
+		at = p.w.now
+	})
+	if err != nil {
+		return false
+	}
+	switch pl.view.Observe(h, ok, p.proof(sent)) {
+	case Behind:
+		if p.readToHead(pl, 2) != nil {
+			return false
+		}
+	case Forked:
+		pl.keeper.wake()
+		return false
+	}
+	if !found || pl.view.ValidNode(it.stamp, &simSelectors[url]) != Valid {
+		return false
+	}
+	if !p.w.off(mirrorLeased) && !p.book.Leased(p.w.time()) {
+		return false
+	}
+	it.learn = learn
+	p.near[url] = it
+	p.w.served(p, url, it.version, pl.node, at)
+	return true
+}
+
+// fill is exchange.fetch and pool.keep; the place (pool.placeFor) comes first.
+func (p *simProcess) fill(pl *simPlace, url int) {
+	var it simItem
+	ok := false
+	place := func() {
+		it.learn = p.book.Learnt()
+		if pl != nil {
+			it.stamp, ok = pl.view.Stamp(p.w.time())
+		}
+	}
+	learn := func() { it.learn = p.book.Learnt() }
+	place()
+	p.w.sleep(p.w.latency())
+	it.version = p.w.versions[url]
+	p.w.sleep(time.Duration(p.w.rng.IntN(p.w.slowest)) * time.Millisecond)
+	if p.w.off(mirrorStamp) {
+		first := it.learn
+		place()
+		it.learn = first
+	}
+	if p.w.off(mirrorLearn) {
+		learn()
+	}
+	p.near[url] = it
+	if pl != nil && ok && pl.inUse {
+		p.call(pl, func() { pl.node.data.items[url] = it }) //nolint:errcheck // it is not stored then
+	}
+}

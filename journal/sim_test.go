@@ -1,0 +1,391 @@
+package journal
+
+import (
+	"container/heap"
+	"errors"
+	"flag"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// The simulation runs the real Book and View in several processes against
+// scripted nodes, on a simulated clock, in a random order of events that a seed
+// repeats:
+//
+//	go test ./journal -run TestSimulation -seed 4711 -schedules 1
+
+var (
+	simSeed      = flag.Uint64("seed", 0, "first seed of the simulation; 0: random")
+	simSchedules = flag.Int("schedules", 2000, "schedules that the simulation runs")
+)
+
+// What a process does wrong on purpose, one bit each; see rules for what the
+// package does.
+const (
+	mirrorStamp    rules = 1 << iota // a stamp is taken before the request to the origin
+	mirrorLearn                      // and so is the learn number
+	mirrorRelay                      // what is owed is relayed
+	mirrorPoll                       // heads are polled
+	mirrorSync                       // a node is used only after its journal was read
+	mirrorTogether                   // a response is read together with the head
+	mirrorLeased                     // the leases are asked for a node's responses too
+	mirrorSent                       // a proof counts from the time of sending
+	mirrorNonce                      // a nonce belongs to an append, not to a record
+	mirrorName                       // a message makes one record, whoever hears it
+	mirrorKeyInc                     // a record key belongs to one inc
+)
+
+// simURLs are the resources of the origin; simTags the tag of each.
+var (
+	simURLs = []string{"https://a.example/1", "https://a.example/2", "https://b.example/1"}
+	simTags = []string{"x", "y", "x"}
+
+	simSelectors = func() (s []Selectors) {
+		for i, u := range simURLs {
+			s = append(s, NewSelectors(u, simTags[i:i+1]))
+		}
+		return s
+	}()
+)
+
+// simTargets are what is invalidated, and the resources that each selects.
+var simTargets = []struct {
+	Target
+	urls []int
+}{
+	{Target{Kind: URL, Value: simURLs[0]}, []int{0}},
+	{Target{Kind: URL, Value: simURLs[1]}, []int{1}},
+	{Target{Kind: URL, Value: simURLs[2], Soft: true}, []int{2}},
+	{Target{Kind: Tag, Value: "x"}, []int{0, 2}},
+	{Target{Kind: Tag, Value: "y", Soft: true}, []int{1}},
+	{Target{Kind: Prefix, Value: "https://a."}, []int{0, 1}},
+	{Target{Kind: Prefix, Value: "//b.example/"}, []int{2}},
+	{Target{Kind: Host, Value: "b.example"}, []int{2}},
+	{Target{Kind: All}, []int{0, 1, 2}},
+}
+
+// simInvalidation is one invalidation as the oracle knows it.
+type simInvalidation struct {
+	number int
+	target Target
+	need   map[int]int // URL → the version that the origin had when it was made
+	ids    []string
+	// attached: for each node, the processes that had the node up when it
+	// first got the record, and when that was.
+	attached [][]simAttached
+}
+
+type simAttached struct {
+	p   *simProcess
+	gen int
+	at  time.Duration
+}
+
+// world is one schedule.
+type world struct {
+	rng     *rand.Rand
+	without rules // of the package
+	wrong   rules // of the mirror
+	now     time.Duration
+	queue   tasks
+	count   int
+	current *task
+	failure error
+	chaos   bool
+
+	nodes         []*simNode
+	processes     []*simProcess
+	versions      []int // of the origin's resources
+	invalidations []*simInvalidation
+	byID          map[string]*simInvalidation
+
+	loss                   float64
+	lag, slowest           int // ms
+	maxLen                 int
+	maxTargets, maxRecords int
+	writers                int
+	nearServed, nodeServed int
+}
+
+func (w *world) off(r rules) bool { return w.wrong&r != 0 }
+func (w *world) time() time.Time  { return time.Unix(1e9, 0).Add(w.now) }
+func (w *world) random() uint64   { return w.rng.Uint64() | 1 }
+func (w *world) writer() string   { w.writers++; return "w" + strconv.Itoa(w.writers) }
+func (w *world) latency() time.Duration {
+	if w.rng.IntN(12) == 0 {
+		return time.Duration(w.rng.IntN(w.lag)) * time.Millisecond
+	}
+	return time.Duration(100+w.rng.IntN(2000)) * time.Microsecond
+}
+
+// task is something that goes on: a function to be called once, or a coroutine
+// of a process that runs until its next sleep.
+type task struct {
+	w        *world
+	at       time.Duration
+	order    int
+	index    int
+	wakeable bool
+	woken    bool
+	call     func()
+	next     func() (time.Duration, bool)
+	stop     func()
+	yield    func(time.Duration) bool
+	p        *simProcess
+	gen      int
+}
+
+type tasks []*task
+
+func (q tasks) Len() int { return len(q) }
+func (q tasks) Less(i, j int) bool {
+	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
+}
+func (q tasks) Swap(i, j int) { q[i], q[j] = q[j], q[i]; q[i].index, q[j].index = i, j }
+func (q *tasks) Push(x any)   { t := x.(*task); t.index = len(*q); *q = append(*q, t) }
+func (q *tasks) Pop() any {
+	old := *q
+	t := old[len(old)-1]
+	*q = old[:len(old)-1]
+	t.index = -1
+	return t
+}
+
+func (w *world) push(t *task, d time.Duration) {
+	w.count++
+	t.at, t.order = w.now+d, w.count
+	heap.Push(&w.queue, t)
+}
+
+func (w *world) after(d time.Duration, call func()) { w.push(&task{w: w, call: call}, d) }
+
+var errKilled = errors.New("the process is dead")
+
+// spawn starts a coroutine, which ends with its process (nil: with the schedule).
+func (w *world) spawn(p *simProcess, f func()) *task {
+	t := &task{w: w, p: p}
+	if p != nil {
+		t.gen = p.gen
+	}
+	t.next, t.stop = iter.Pull(func(yield func(time.Duration) bool) {
+		defer func() {
+			if r := recover(); r != nil && r != errKilled {
+				panic(r)
+			}
+		}()
+		t.yield = yield
+		f()
+	})
+	w.push(t, 0)
+	return t
+}
+
+func (w *world) sleep(d time.Duration) {
+	if !w.current.yield(d) {
+		panic(errKilled)
+	}
+}
+
+func (w *world) sleepUntilWoken(d time.Duration) {
+	t := w.current
+	if t.woken {
+		d = 0
+	}
+	t.wakeable = true
+	w.sleep(d)
+	t.wakeable, t.woken = false, false
+}
+
+// wake is node.ask.
+func (t *task) wake() {
+	t.woken = true
+	if t.wakeable && t.index >= 0 {
+		t.at = t.w.now
+		heap.Fix(&t.w.queue, t.index)
+	}
+}
+
+func (t *task) run() {
+	if t.call != nil {
+		t.call()
+		return
+	}
+	if t.p != nil && t.gen != t.p.gen {
+		t.stop()
+		return
+	}
+	t.w.current = t
+	if d, ok := t.next(); ok {
+		t.w.push(t, d)
+	}
+}
+
+func newWorld(seed uint64) *world {
+	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), chaos: true, byID: map[string]*simInvalidation{}, versions: make([]int, len(simURLs))}
+	pick := func(n ...int) int { return n[w.rng.IntN(len(n))] }
+	w.loss = float64(pick(0, 5, 20, 80)) / 100
+	w.lag = pick(5, 50, 90)
+	w.slowest = pick(20, 200, 1500)
+	w.maxLen = pick(0, 0, 4, 12)
+	w.maxTargets = pick(0, 0, 0, 8)
+	w.maxRecords = pick(0, 0, 0, 8)
+	for i := range 1 + w.rng.IntN(4) {
+		w.nodes = append(w.nodes, &simNode{w: w, index: i, data: newSimData()})
+	}
+	for i := range 3 + w.rng.IntN(2) {
+		w.processes = append(w.processes, &simProcess{w: w, index: i, links: make([]simLink, len(w.nodes))})
+	}
+	return w
+}
+
+// simulate runs one schedule: trouble, then peace, and the end. It returns what
+// was violated.
+func simulate(seed uint64, without, wrong rules) (w *world, err error) {
+	w = newWorld(seed)
+	w.without, w.wrong = without, wrong
+	for _, p := range w.processes {
+		p.start()
+	}
+	w.spawn(nil, w.trouble)
+	w.until(4 * time.Second)
+	w.peace()
+	w.until(7 * time.Second)
+	if w.failure == nil {
+		w.settled()
+	}
+	for _, t := range w.queue {
+		if t.stop != nil {
+			t.stop()
+		}
+	}
+	return w, w.failure
+}
+
+func (w *world) until(end time.Duration) {
+	for w.failure == nil && len(w.queue) > 0 && w.queue[0].at < end {
+		t := heap.Pop(&w.queue).(*task)
+		w.now = t.at
+		t.run()
+	}
+}
+
+func (w *world) fail(format string, args ...any) {
+	if w.failure == nil {
+		w.failure = fmt.Errorf("at %v: "+format, append([]any{w.now}, args...)...)
+	}
+}
+
+// trouble is what happens to all.
+func (w *world) trouble() {
+	every := 10 + w.rng.IntN(150)
+	for {
+		w.sleep(time.Duration(w.rng.IntN(every)) * time.Millisecond)
+		if !w.chaos {
+			return
+		}
+		n, p := w.nodes[w.rng.IntN(len(w.nodes))], w.processes[w.rng.IntN(len(w.processes))]
+		switch w.rng.IntN(24) {
+		default:
+			t, inv := w.change()
+			p.invalidate(t, inv)
+		case 0, 1, 2, 3, 4:
+			if t, inv := w.change(); !n.down {
+				n.publish(simMessage{user: inv, target: t})
+			}
+		case 5, 6:
+			p.links[n.index] = simLink(w.rng.IntN(3))
+		case 7, 8:
+			clear(p.links)
+		case 9:
+			n.down = !n.down
+		case 10:
+			n.down = false
+		case 11:
+			n.flush()
+		case 12:
+			n.down = true
+			n.flush()
+		case 13:
+			n.restore()
+		case 14, 15:
+			n.save()
+		case 16:
+			p.start()
+		case 17: // an invalidator that dies half way
+			t, inv := w.change()
+			p.invalidate(t, inv)
+			w.sleep(w.latency())
+			p.start()
+		case 18:
+			n.evict()
+		}
+	}
+}
+
+// change bumps what an invalidation selects at the origin, and makes it.
+func (w *world) change() (Target, *simInvalidation) {
+	t := simTargets[w.rng.IntN(len(simTargets))]
+	inv := &simInvalidation{number: len(w.invalidations), target: t.Target, need: map[int]int{}, attached: make([][]simAttached, len(w.nodes))}
+	for _, u := range t.urls {
+		w.versions[u]++
+		inv.need[u] = w.versions[u]
+	}
+	w.invalidations = append(w.invalidations, inv)
+	return t.Target, inv
+}
+
+func (w *world) own(r Record, inv *simInvalidation) {
+	if other, ok := w.byID[r.ID]; ok && other != inv {
+		w.fail("record %s is of invalidations %d and %d", r.ID, other.number, inv.number)
+	} else if !ok {
+		w.byID[r.ID] = inv
+		inv.ids = append(inv.ids, r.ID)
+	}
+}
+
+func (w *world) peace() {
+	w.chaos = false
+	for _, n := range w.nodes {
+		n.down = false
+	}
+	for _, p := range w.processes {
+		clear(p.links)
+	}
+}
+
+func TestSimulation(t *testing.T) {
+	first := *simSeed
+	if first == 0 {
+		first = rand.Uint64N(1 << 40)
+	}
+	t.Logf("seeds from %d", first)
+	var next, near, node atomic.Int64
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for !t.Failed() {
+				i := next.Add(1) - 1
+				if i >= int64(*simSchedules) {
+					return
+				}
+				w, err := simulate(first+uint64(i), 0, 0)
+				if err != nil {
+					t.Errorf("-seed %d -schedules 1: %v", first+uint64(i), err)
+				}
+				near.Add(int64(w.nearServed))
+				node.Add(int64(w.nodeServed))
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d responses of near caches and %d of nodes were checked", near.Load(), node.Load())
+	if near.Load() == 0 || node.Load() == 0 {
+		t.Error("nothing was served from a cache")
+	}
+}
