@@ -61,7 +61,9 @@ type nodeStatus struct {
 	Since   time.Time  `json:"since"`
 	Reason  string     `json:"reason,omitempty"`
 	RetryAt *time.Time `json:"retry_at,omitempty"`
-	Owed    int        `json:"owed"`
+	Owed    int        `json:"owed"`               // invalidations that its journal lacks
+	Parts   int        `json:"parts,omitempty"`    // of a Redis Cluster
+	PartsUp int        `json:"parts_up,omitempty"` // those in use
 }
 
 // nearStatus is what is told of a near cache.
@@ -82,9 +84,7 @@ func (a *adminAPI) status(app *App, w http.ResponseWriter, _ *http.Request) erro
 	}{Nodes: []nodeStatus{}, Queues: []any{}}
 	for _, name := range sortedKeys(app.pools) {
 		p := app.pools[name]
-		for _, n := range p.nodes {
-			out.Nodes = append(out.Nodes, n.status(name))
-		}
+		out.Nodes = append(out.Nodes, p.nodeStatuses()...)
 		s := nearStatus{Pool: name}
 		s.Entries, s.Bytes, s.Maximum = p.near.Load().Stats()
 		if name == "" {
@@ -96,12 +96,39 @@ func (a *adminAPI) status(app *App, w http.ResponseWriter, _ *http.Request) erro
 	return reply(w, http.StatusOK, out)
 }
 
+// nodeStatuses tells of each node; the parts of a cluster are one node, and in
+// the state of the worst of them.
+func (p *pool) nodeStatuses() []nodeStatus {
+	out := []nodeStatus{}
+	for _, n := range p.nodes {
+		s := n.status(p.name)
+		if len(out) == 0 || out[len(out)-1].Name != s.Name {
+			out = append(out, s)
+			continue
+		}
+		whole := &out[len(out)-1]
+		s.Owed += whole.Owed
+		s.Parts, s.PartsUp = whole.Parts+s.Parts, whole.PartsUp+s.PartsUp
+		if whole.State != "up" {
+			s.State, s.Since, s.Reason, s.RetryAt = whole.State, whole.Since, whole.Reason, whole.RetryAt
+		}
+		*whole = s
+	}
+	return out
+}
+
 func (n *node) status(pool string) nodeStatus {
-	s := nodeStatus{Name: n.Name(), Pool: pool, Address: n.Address(), State: n.view.State().String(), Owed: n.view.Owes()}
+	s := nodeStatus{Name: n.label, Pool: pool, Address: n.Address(), State: n.view.State().String(), Owed: n.view.Owes()}
 	since, reason, retryAt := n.seat.status()
 	s.Since = since.UTC()
 	if !n.inUse() && s.State == "up" {
 		s.State = "penalty" // its keeper is about to say so
+	}
+	if n.siblings.Load() != nil || n.label != n.Name() {
+		s.Parts = 1
+		if s.State == "up" {
+			s.PartsUp = 1
+		}
 	}
 	if reason != nil && s.State != "up" {
 		s.Reason = reason.Error()

@@ -280,6 +280,7 @@ func (n *node) write(ctx context.Context) {
 
 // perform does one write.
 func (n *node) perform(ctx context.Context, w write) error {
+	ctx = n.With(ctx)
 	if len(w.forget) > 0 {
 		return n.Bulk().Unlink(ctx, w.forget...).Err()
 	}

@@ -39,6 +39,19 @@ func (n *node) listen(ctx context.Context) {
 	}
 }
 
+// sibling returns the node of the bucket with this number, which shares n's
+// listener; nil if there is none.
+func (n *node) sibling(number int) *node {
+	all := n.siblings.Load()
+	switch {
+	case all == nil && number == n.journal.number:
+		return n
+	case all == nil || number < 0 || number >= len(*all):
+		return nil
+	}
+	return (*all)[number]
+}
+
 // hear serves one subscription until it fails.
 func (n *node) hear(ctx context.Context) {
 	sub := n.Subscribe(ctx, n.channel, n.journal.channel)
@@ -72,8 +85,9 @@ func (n *node) hear(ctx context.Context) {
 // heard takes one message.
 func (n *node) heard(channel, text string) {
 	if channel == n.journal.channel {
-		if inc, e, ok := parseNews(text); !ok || !n.view.Heard(inc, e) {
-			n.ask()
+		number, inc, e, ok := parseNews(text)
+		if about := n.sibling(number); about != nil && !(ok && about.view.Heard(inc, e)) {
+			about.ask()
 		}
 		return
 	}
@@ -193,10 +207,13 @@ func (p *pool) appendAll(ctx context.Context, records []journal.Record) (applied
 	wg.Wait()
 	applied, owed = []string{}, []string{}
 	for i, n := range p.nodes {
-		if done[i] {
-			applied = append(applied, n.Name())
-		} else {
-			owed = append(owed, n.Name())
+		if !done[i] {
+			owed = union(owed, []string{n.label})
+		}
+	}
+	for _, n := range p.nodes {
+		if !contains(owed, n.label) {
+			applied = union(applied, []string{n.label})
 		}
 	}
 	return applied, owed
@@ -229,9 +246,8 @@ func (p *pool) invalidate(ctx context.Context, targets []journal.Target, wait bo
 		applied, owed := p.appendAll(ctx, batch[:n])
 		if len(batch) == len(records) {
 			ack.Applied = applied
-		} else {
-			ack.Applied = intersect(ack.Applied, applied)
 		}
+		ack.Applied = intersect(ack.Applied, applied)
 		ack.Owed = union(ack.Owed, owed)
 		batch = batch[n:]
 	}
@@ -250,11 +266,11 @@ func (p *pool) reached(ack Acknowledgement) bool {
 	if len(p.nodes) == 0 {
 		return true
 	}
-	if p.config.Quorum == "strict" && len(ack.Applied) < len(p.nodes)/2+1 {
+	if p.config.Quorum == "strict" && len(ack.Applied) < (len(ack.Applied)+len(ack.Owed))/2+1 {
 		return false
 	}
 	for _, n := range p.nodes {
-		if n.inUse() && !contains(ack.Applied, n.Name()) {
+		if n.inUse() && !contains(ack.Applied, n.label) {
 			return false
 		}
 	}

@@ -41,7 +41,8 @@ const (
 //	ARGV[3]        channel to tell of each new entry
 //	ARGV[4]        seconds that a record key lives
 //	ARGV[5]        about how many entries the journal keeps
-//	ARGV[6]…       for each record: id, nonce, kind ("~" before it: soft), value, "1" to unlink
+//	ARGV[6]        number of the bucket, which the channel is told
+//	ARGV[7]…       for each record: id, nonce, kind ("~" before it: soft), value, "1" to unlink
 //
 // It returns the head, and for each record its seq, 0 if it was here already.
 const appendSource = `
@@ -56,7 +57,7 @@ else
   seq = tonumber(seq)
 end
 local out, news = {}, {}
-local a, k = 6, 3
+local a, k = 7, 3
 while a <= #ARGV do
   local id, n, kind, value = ARGV[a], ARGV[a+1], ARGV[a+2], ARGV[a+3]
   if redis.call('SET', KEYS[k], '1', 'NX', 'EX', ARGV[4]) then
@@ -64,7 +65,7 @@ while a <= #ARGV do
     redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], string.format('%.0f', seq) .. '-0', 'i', id, 'n', n, 'k', kind, 'v', value)
     if ARGV[a+4] == '1' then redis.call('UNLINK', KEYS[k+1]) end
     out[#out+1] = seq
-    news[#news+1] = inc .. ':' .. string.format('%.0f', seq) .. ':' .. n .. ' ' .. id .. ' ' .. kind .. ' ' .. value
+    news[#news+1] = ARGV[6] .. ' ' .. inc .. ':' .. string.format('%.0f', seq) .. ':' .. n .. ' ' .. id .. ' ' .. kind .. ' ' .. value
   else
     out[#out+1] = 0
   end
@@ -87,6 +88,7 @@ var (
 type journalOn struct {
 	node    *shard.Node
 	bucket  bucket
+	number  int    // of the bucket
 	channel string // on which the node tells of new entries
 }
 
@@ -94,7 +96,7 @@ type journalOn struct {
 // journal's head and the entries that are new.
 func (j journalOn) appendRecords(ctx context.Context, records []journal.Record) (journal.Head, []journal.Entry, error) {
 	keys := []string{j.bucket.head(), j.bucket.journal()}
-	args := []any{nonZeroHex(), nonZeroHex(), j.channel, recordTTL, journalLength}
+	args := []any{nonZeroHex(), nonZeroHex(), j.channel, recordTTL, journalLength, j.number}
 	nonces := make([]uint64, len(records))
 	for i, r := range records {
 		unlink := "0"
@@ -106,7 +108,7 @@ func (j journalOn) appendRecords(ctx context.Context, records []journal.Record) 
 		keys = append(keys, j.bucket.record(r.ID), j.bucket.entry(r.Target.Value))
 		args = append(args, r.ID, nonce, kindCode(r.Target), r.Target.Value, unlink)
 	}
-	client := j.node.Client()
+	client, ctx := j.node.Client(), j.node.With(ctx)
 	res, err := appendScript.Run(ctx, client, keys, args...).Slice()
 	if err != nil && strings.Contains(err.Error(), "compiling script") {
 		res, err = appendScriptOld.Run(ctx, client, keys, args...).Slice()
@@ -137,6 +139,7 @@ var errJournal = errors.New("fluster: what lies in the journal is not ours")
 // read returns the head, and up to journalPage entries from seq on; ok is false
 // when there is no head.
 func (j journalOn) read(ctx context.Context, from uint64) (head journal.Head, entries []journal.Entry, ok bool, err error) {
+	ctx = j.node.With(ctx)
 	pipe := j.node.Client().Pipeline()
 	h := pipe.Get(ctx, j.bucket.head())
 	page := pipe.XRangeN(ctx, j.bucket.journal(), strconv.FormatUint(max(from, 1), 10)+"-0", "+", journalPage)
@@ -159,7 +162,7 @@ func (j journalOn) read(ctx context.Context, from uint64) (head journal.Head, en
 
 // seeHead reads the head alone.
 func (j journalOn) seeHead(ctx context.Context) (head journal.Head, ok bool, err error) {
-	s, err := j.node.Client().Get(ctx, j.bucket.head()).Result()
+	s, err := j.node.Client().Get(j.node.With(ctx), j.bucket.head()).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return head, false, err
 	}
@@ -199,18 +202,20 @@ func parseTarget(kind, value string) (journal.Target, error) {
 	return journal.Target{Kind: journal.Kind(code[0]), Value: value, Soft: soft}, nil
 }
 
-// parseNews reads what a node tells of a new entry: "inc:seq:nonce id kind value".
-func parseNews(s string) (inc uint64, e journal.Entry, ok bool) {
+// parseNews reads what a node tells of a new entry: "bucket inc:seq:nonce id kind value".
+func parseNews(s string) (number int, inc uint64, e journal.Entry, ok bool) {
+	first, s, _ := strings.Cut(s, " ")
+	number, err := strconv.Atoi(first)
 	head, rest, _ := strings.Cut(s, " ")
 	id, rest, _ := strings.Cut(rest, " ")
 	kind, value, ok1 := strings.Cut(rest, " ")
 	h, ok2 := journal.ParseHead(head)
-	if !ok1 || !ok2 || id == "" {
-		return 0, e, false
+	if err != nil || !ok1 || !ok2 || id == "" {
+		return 0, 0, e, false
 	}
 	t, err := parseTarget(kind, value)
 	e = journal.Entry{Record: journal.Record{ID: id, Target: t}, Seq: h.Seq, Nonce: h.Nonce}
-	return h.Inc, e, err == nil
+	return number, h.Inc, e, err == nil
 }
 
 // nonZeroHex returns 64 random bits in hexadecimal, never zero.
@@ -226,6 +231,7 @@ func nonZeroHex() string {
 
 // probe does what the node will be asked to do: it writes and reads.
 func (j journalOn) probe(ctx context.Context) error {
+	ctx = j.node.With(ctx)
 	pipe := j.node.Client().Pipeline()
 	pipe.Set(ctx, j.bucket.probe(), "1", 10*time.Second)
 	pipe.Get(ctx, j.bucket.probe())
@@ -236,5 +242,5 @@ func (j journalOn) probe(ctx context.Context) error {
 // reset gives up a journal that holds what is not ours. The next append makes
 // a new one, and nothing that was stored under the old one is served again.
 func (j journalOn) reset(ctx context.Context) error {
-	return j.node.Client().Unlink(ctx, j.bucket.head(), j.bucket.journal()).Err()
+	return j.node.Client().Unlink(j.node.With(ctx), j.bucket.head(), j.bucket.journal()).Err()
 }

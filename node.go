@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -32,21 +35,27 @@ type node struct {
 	timeout time.Duration
 	writes  *writeQueue
 
-	once  sync.Once
-	key   string
-	wake  chan struct{} // asks the keeper to read the journal now
-	tried chan struct{} // closed when the keeper has tried the node for the first time
-	end   context.CancelFunc
-	wg    sync.WaitGroup
+	label    string                  // what users call it: its name, or that of its cluster
+	siblings atomic.Pointer[[]*node] // of a cluster: all its parts, by bucket
+	once     sync.Once
+	key      string
+	wake     chan struct{} // asks the keeper to read the journal now
+	tried    chan struct{} // closed when the keeper has tried the node for the first time
+	end      context.CancelFunc
+	wg       sync.WaitGroup
 
 	reading chan struct{} // holds a token while somebody reads the journal
 }
 
-func newNode(sn *shard.Node, key string, state *poolState, c *PoolConfig) *node {
-	b := newBucket(c.Namespace, 0)
+// newNode returns the node of bucket number n; an independent node has bucket 0.
+func newNode(sn *shard.Node, n int, key string, state *poolState, c *PoolConfig) *node {
+	label := sn.Name()
+	if len(c.Cluster) > 0 {
+		label = strings.TrimSuffix(label, "/"+strconv.Itoa(n))
+	}
 	return &node{
-		Node: sn, key: key, state: state, seat: state.box.admit(sn),
-		journal: journalOn{node: sn, bucket: b, channel: c.Namespace + ":journal"},
+		Node: sn, label: label, key: key, state: state, seat: state.box.admit(sn),
+		journal: journalOn{node: sn, bucket: newBucket(c.Namespace, n), number: n, channel: c.Namespace + ":journal"},
 		channel: c.Channel, timeout: time.Duration(c.Timeout),
 		writes: newWriteQueue(),
 		wake:   make(chan struct{}, 1), tried: make(chan struct{}),
@@ -61,7 +70,9 @@ func (n *node) start() {
 		ctx, end := context.WithCancel(context.Background())
 		n.end = end
 		n.wg.Go(func() { n.keep(ctx) })
-		n.wg.Go(func() { n.listen(ctx) })
+		if n.journal.number == 0 {
+			n.wg.Go(func() { n.listen(ctx) }) // for its siblings too
+		}
 		n.wg.Go(func() { n.write(ctx) })
 	})
 }

@@ -26,7 +26,7 @@ func TestPenaltyDurations(t *testing.T) {
 		{"default, far", Penalty{}, 100, time.Minute},
 		{"doubled", Penalty{First: seconds(1), Longest: seconds(10), Multiplier: 2}, 3, 8 * time.Second},
 		{"at the longest", Penalty{First: seconds(1), Longest: seconds(10), Multiplier: 2}, 4, 10 * time.Second},
-		{"no growth", Penalty{First: seconds(1), Longest: seconds(10), Multiplier: 1}, 1 << 30, time.Second},
+		{"no growth", Penalty{First: seconds(1), Longest: seconds(10), Multiplier: 1}, 1000, time.Second},
 		{"first is longest", Penalty{First: seconds(5), Longest: seconds(5), Multiplier: 3}, 7, 5 * time.Second},
 	}
 	for _, tt := range tests {

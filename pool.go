@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -177,14 +178,14 @@ func (p *pool) openNodes(o shard.Options) error {
 	if err != nil {
 		return err
 	}
-	open := func(identity string, make func() (*shard.Node, error)) error {
+	open := func(identity string, bucket int, make func() (*shard.Node, error)) error {
 		key := p.nodeKey(identity)
 		n, _, err := nodes.LoadOrNew(key, func() (caddy.Destructor, error) {
 			sn, err := make()
 			if err != nil {
 				return nil, err
 			}
-			return newNode(sn, key, p.poolState, &p.config), nil
+			return newNode(sn, bucket, key, p.poolState, &p.config), nil
 		})
 		if err != nil {
 			return err
@@ -195,14 +196,14 @@ func (p *pool) openNodes(o shard.Options) error {
 	}
 	switch {
 	case len(p.config.Cluster) > 0:
-		err = open("cluster", func() (*shard.Node, error) { return shard.NewCluster(addresses, o, p.box) })
+		err = p.openParts(addresses, o, open)
 	case p.config.Sentinel != nil:
-		err = open("sentinel", func() (*shard.Node, error) {
+		err = open("sentinel", 0, func() (*shard.Node, error) {
 			return shard.NewSentinel(p.config.Sentinel.Master, addresses, o, p.box)
 		})
 	default:
 		for i, a := range addresses {
-			if err = open(p.config.Nodes[i], func() (*shard.Node, error) { return shard.NewNode(a, o, p.box) }); err != nil {
+			if err = open(p.config.Nodes[i], 0, func() (*shard.Node, error) { return shard.NewNode(a, o, p.box) }); err != nil {
 				break
 			}
 		}
@@ -217,6 +218,32 @@ func (p *pool) openNodes(o shard.Options) error {
 	}
 	p.ring, err = shard.NewPool(sns, p.box)
 	return err
+}
+
+// clusterParts is into how many buckets a Redis Cluster is divided. Each is a
+// node to this package, with a journal of its own: what lies on a master that
+// died is out of use then, and no more.
+const clusterParts = 64
+
+// openParts opens the parts of a Redis Cluster.
+func (p *pool) openParts(addresses []shard.Address, o shard.Options, open func(string, int, func() (*shard.Node, error)) error) error {
+	var cluster *shard.Node
+	for i := range clusterParts {
+		err := open(fmt.Sprintf("cluster %d", i), i, func() (*shard.Node, error) {
+			if cluster == nil {
+				var err error
+				if cluster, err = shard.NewCluster(addresses, o, nil); err != nil {
+					return nil, err
+				}
+			}
+			return cluster.Part(fmt.Sprintf("%s/%d", cluster.Name(), i), p.box), nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	p.nodes[0].siblings.Store(&p.nodes)
+	return nil
 }
 
 // nodeKey tells nodes apart by all that is configured of them. It is hashed, as

@@ -42,6 +42,7 @@ type Book struct {
 	prefixes   prefixes     // the lengths of prefixes that were ever learnt
 	soft       bool         // a soft target was ever learnt
 	log        recordLog    // the last records, to be relayed
+	standIn    string       // the id of the last `all` that was made for records that the log gave up
 	views      map[string]*View
 	lastProven time.Time // when any node was last proven
 }

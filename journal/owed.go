@@ -51,7 +51,7 @@ func (v *View) oweAllLocked() {
 			v.oweLocked(r.Record)
 		}
 	}
-	v.lost = v.lost || v.book.log.dropped
+	v.lost = v.lost || v.book.log.dropped && !v.book.standsInLocked()
 }
 
 // oweLocked notes that the journal lacks r. The owed records are among those of
@@ -71,10 +71,19 @@ func (v *View) oweLocked(r Record) {
 func (v *View) droppedLocked(dropped []logged) {
 	for _, r := range dropped {
 		if _, owed := v.owed[r.ID]; owed {
-			v.lost = true
+			v.lost = v.lost || !v.book.standsInLocked()
 			v.paidLocked(r.ID)
 		}
 	}
+}
+
+// standsInLocked reports whether a record `all` that this process made is in
+// the log: it was made after all that the log has given up, and stands for that.
+// Another process's would not do: it may have been on a node before one of those
+// was made.
+func (b *Book) standsInLocked() bool {
+	_, ok := b.log.learn(b.standIn)
+	return ok
 }
 
 // replaceLostLocked makes the record `all` that stands for what was lost.
@@ -83,7 +92,12 @@ func (v *View) replaceLostLocked() {
 		return
 	}
 	v.lost = false
-	v.book.learnLocked(v.book.NewRecord(Target{Kind: All}), nil)
+	if v.book.standsInLocked() {
+		return // made meanwhile, and owed
+	}
+	r := v.book.NewRecord(Target{Kind: All})
+	v.book.standIn = r.ID
+	v.book.learnLocked(r, nil)
 }
 
 // paidLocked notes that the journal has the record, or needs it no more.

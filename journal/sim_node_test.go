@@ -151,10 +151,8 @@ func (n *simNode) publish(m simMessage) {
 	for _, s := range n.subs {
 		s.last = max(s.last, n.w.now+n.w.latency())
 		n.w.after(s.last-n.w.now, func() {
-			if s.live && n.w.chaos && n.w.rng.Float64() < n.w.loss {
-				s.live = false
-			}
-			if s.live && s.p.links[n.index] == linkUp && !n.down {
+			lost := n.w.chaos && n.w.rng.Float64() < n.w.loss || s.p.links[n.index] != linkUp || n.down
+			if s.live = s.live && !lost && s.p.places[n.index] == s.on; s.live {
 				s.p.heard(s, m)
 			}
 		})

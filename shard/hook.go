@@ -26,7 +26,7 @@ func (h commandHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		bounded, cancel := h.bound(ctx, cmd)
 		defer cancel()
 		err := next(bounded, cmd)
-		h.node.report(Classify(ctx, err), err)
+		h.node.asked(ctx).report(Classify(ctx, err), err)
 		return err
 	}
 }
@@ -47,7 +47,7 @@ func (h commandHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 				worst, cause = o, cmd.Err()
 			}
 		}
-		h.node.report(worst, cause)
+		h.node.asked(ctx).report(worst, cause)
 		return err
 	}
 }

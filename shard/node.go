@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -34,6 +35,9 @@ type Node struct {
 	client, bulk redis.UniversalClient
 	batched      redis.UniversalClient // nil if reads go through client
 	small, large reader                // over batched or client, and over bulk
+
+	whole *Node        // of a part: the cluster
+	parts atomic.Int32 // of a cluster: its parts that are open
 }
 
 // NewNode returns the node at an address.
@@ -183,7 +187,7 @@ func (n *Node) Read(ctx context.Context, keys ...string) ([][]byte, error) {
 	}
 	bounded, cancel := context.WithTimeout(ctx, n.timeout)
 	defer cancel()
-	values, err := n.small.read(bounded, keys)
+	values, err := n.small.read(n.With(bounded), keys)
 	n.report(Classify(ctx, err), err)
 	if err != nil {
 		return nil, fmt.Errorf("reading from node %q: %w", n.name, err)
@@ -197,7 +201,7 @@ func (n *Node) ReadBulk(ctx context.Context, keys ...string) ([][]byte, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	values, err := n.large.read(ctx, keys) // bounded and reported by its client's hook
+	values, err := n.large.read(n.With(ctx), keys) // bounded and reported by its client's hook
 	if err != nil {
 		return nil, fmt.Errorf("reading from node %q: %w", n.name, err)
 	}
@@ -218,6 +222,12 @@ func (n *Node) Subscribe(ctx context.Context, channels ...string) *redis.PubSub 
 // Close closes all connections. Reads that are under way fail; for those on a
 // server that stands still it may wait up to some ten times the time-out.
 func (n *Node) Close() error {
+	if n.whole != nil {
+		if n.whole.parts.Add(-1) > 0 {
+			return nil
+		}
+		return n.whole.Close()
+	}
 	var errs []error
 	for _, c := range []redis.UniversalClient{n.client, n.bulk, n.batched} {
 		if c != nil {
