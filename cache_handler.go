@@ -100,6 +100,7 @@ type found struct {
 	*entry
 	where string // near or node
 	soft  bool   // stale, whatever its terms say
+	blind bool   // nobody can say whether it was invalidated: only the origin
 }
 
 // lookup looks in the near cache, then on the node.
@@ -119,7 +120,7 @@ func (x *exchange) lookup() *found {
 		return nil
 	}
 	near.Set(e.resp.Key, e)
-	return &found{e, "node", e.soft}
+	return &found{entry: e, where: "node", soft: e.soft}
 }
 
 // lookupNear looks in the near cache. The second result is the key of the
@@ -147,9 +148,12 @@ func (x *exchange) lookupNear() (*found, string) {
 	}
 	switch x.validity(e) {
 	case journal.Valid:
-		return &found{e, "near", e.soft}, known
+		return &found{entry: e, where: "near", soft: e.soft}, known
 	case journal.Stale:
-		return &found{e, "near", true}, known
+		return &found{entry: e, where: "near", soft: true}, known
+	}
+	if x.pool.pick(x.key) == nil && !x.pool.book.Leased(x.now) {
+		return &found{entry: e, where: "near", blind: true}, known
 	}
 	return nil, known
 }
@@ -191,6 +195,9 @@ func (x *exchange) judge(f *found) httpcache.Reuse {
 		return httpcache.Reuse{Use: httpcache.UseValidate}
 	}
 	reuse := x.policy.ReuseFor(x.directives, f.termsAt(x.now), x.now)
+	if f.blind {
+		reuse = httpcache.Reuse{}
+	}
 	if f.resp.Status == http.StatusPartialContent {
 		x.why = "partial"
 		return reuse

@@ -35,6 +35,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
@@ -45,6 +46,7 @@ func init() {
 	caddy.RegisterModule(App{})
 	caddy.RegisterModule(Cache{})
 	caddy.RegisterModule(adminAPI{})
+	caddycmd.RegisterCommand(command)
 	httpcaddyfile.RegisterGlobalOption("fluster", parseGlobalOption)
 	httpcaddyfile.RegisterHandlerDirective("fluster_cache", parseCacheDirective)
 	httpcaddyfile.RegisterDirectiveOrder("fluster_cache", httpcaddyfile.Before, "reverse_proxy")

@@ -50,4 +50,5 @@ type Entry struct {
 	Record
 	Seq   uint64
 	Nonce uint64
+	After uint64 // the nonce of the entry before, where a message tells of it; 0: not known
 }

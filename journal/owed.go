@@ -27,12 +27,15 @@ func (v *View) Owes() int {
 }
 
 // Holds takes note that the node had these records already when they were to
-// be appended. They may have been trimmed from its journal, and then no reading
-// will show them. It must be told after the journal was read to the head that
-// the append answered: until then they are owed for a reason.
-func (v *View) Holds(records []Record) {
+// be appended and it answered with the head h. They may have been trimmed from
+// its journal, and then no reading will show them. It must be told after the
+// journal was read to the head: until then they are owed for a reason.
+func (v *View) Holds(h Head, records []Record) {
 	v.book.mu.Lock()
 	defer v.book.mu.Unlock()
+	if !v.loaded || !v.coversLocked(h) {
+		return // another journal than the one that had them
+	}
 	for _, r := range records {
 		v.paidLocked(r.ID)
 	}

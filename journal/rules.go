@@ -12,6 +12,7 @@ const (
 	ruleState                       // nothing is believed on a node that is not up
 	ruleNonce                       // a position is its seq and its nonce
 	ruleInclusive                   // a journal is read from the known position inclusive
+	ruleAfter                       // a heard entry follows the one that it says it follows
 	ruleNoHead                      // a journal without a head is another one
 	ruleRollback                    // a head that stays below the known position is a fork
 	ruleForget                      // a fork makes the near cache and the fills under way dead

@@ -61,13 +61,15 @@ func (n *simNode) append(records []Record) (Head, []Entry) {
 			continue
 		}
 		d.ids[r.ID] = d.head.Inc
+		after := d.head.Nonce
 		d.head.Seq++
 		d.head.Nonce = w.random()
 		if w.off(mirrorNonce) {
 			d.head.Nonce = uint64(len(r.ID))<<32 + uint64(sumOf(URL, false, r.ID))
 		}
-		e := Entry{Record: r, Seq: d.head.Seq, Nonce: d.head.Nonce}
+		e := Entry{Record: r, Seq: d.head.Seq, Nonce: d.head.Nonce, After: after}
 		d.stream = append(d.stream, e)
+		w.note("node %d: %v %d %s %v", n.index, d.head, e.Seq, e.ID, e.Target)
 		if i := slices.Index(simURLs, r.Target.Value); r.Target.Kind == URL && !r.Target.Soft && i >= 0 {
 			delete(d.items, i)
 		}

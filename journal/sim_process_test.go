@@ -193,7 +193,9 @@ func (p *simProcess) readToHead(pl *simPlace, tries int) error {
 			tries--
 			continue
 		}
-		switch pl.view.Advance(from, h, entries, p.proof(sent)) {
+		sight := pl.view.Advance(from, h, entries, p.proof(sent))
+		p.w.note("process %d node %d: read %d, head %v, %d entries: %d", p.index, pl.node.index, from, h, len(entries), sight)
+		switch sight {
 		case Proven:
 			return nil
 		case Forked:
@@ -210,24 +212,23 @@ func (p *simProcess) relay(pl *simPlace) error {
 		if len(owed) == 0 || p.w.off(mirrorRelay) {
 			return nil
 		}
-		known, err := p.append(pl, owed)
+		h, known, err := p.append(pl, owed)
 		if err != nil {
 			return err
 		}
 		if err := p.readToHead(pl, 8); err != nil {
 			return err
 		}
-		pl.view.Holds(known)
+		pl.view.Holds(h, known)
 	}
 	return nil
 }
 
 // append is node.append; it returns the records that were there already.
-func (p *simProcess) append(pl *simPlace, records []Record) (known []Record, err error) {
-	var h Head
+func (p *simProcess) append(pl *simPlace, records []Record) (h Head, known []Record, err error) {
 	var news []Entry
 	if err := p.call(pl, func() { h, news = pl.node.append(records) }); err != nil {
-		return nil, err
+		return h, nil, err
 	}
 	isNew := map[string]bool{}
 	for _, e := range news {
@@ -242,7 +243,7 @@ func (p *simProcess) append(pl *simPlace, records []Record) (known []Record, err
 			known = append(known, r)
 		}
 	}
-	return known, nil
+	return h, known, nil
 }
 
 // listen is node.listen and node.hear.
@@ -363,7 +364,9 @@ func (p *simProcess) lookupOn(pl *simPlace, url int) bool {
 	if err != nil {
 		return false
 	}
-	switch pl.view.Observe(h, ok, p.proof(sent)) {
+	sight := pl.view.Observe(h, ok, p.proof(sent))
+	p.w.note("process %d node %d: looks up %d, head %v: %d, item %v", p.index, pl.node.index, url, h, sight, it)
+	switch sight {
 	case Behind:
 		if p.readToHead(pl, 2) != nil {
 			return false
@@ -407,6 +410,7 @@ func (p *simProcess) fill(pl *simPlace, url int) {
 	if p.w.off(mirrorLearn) {
 		learn()
 	}
+	p.w.note("process %d: fills %d with %v (%v)", p.index, url, it, ok)
 	p.near[url] = it
 	if pl != nil && ok && pl.inUse {
 		p.call(pl, func() { pl.node.data.items[url] = it }) //nolint:errcheck // it is not stored then

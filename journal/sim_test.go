@@ -22,6 +22,7 @@ import (
 
 var (
 	simSeed      = flag.Uint64("seed", 0, "first seed of the simulation; 0: random")
+	simTell      = flag.Bool("tell", false, "print what happens in the simulation")
 	simSchedules = flag.Int("schedules", 2000, "schedules that the simulation runs")
 )
 
@@ -275,6 +276,13 @@ func (w *world) until(end time.Duration) {
 	}
 }
 
+// note tells what happens, for one who looks into a schedule with -tell.
+func (w *world) note(format string, args ...any) {
+	if *simTell {
+		fmt.Printf("%v "+format+"\n", append([]any{w.now}, args...)...)
+	}
+}
+
 func (w *world) fail(format string, args ...any) {
 	if w.failure == nil {
 		w.failure = fmt.Errorf("at %v: "+format, append([]any{w.now}, args...)...)
@@ -290,7 +298,9 @@ func (w *world) trouble() {
 			return
 		}
 		n, p := w.nodes[w.rng.IntN(len(w.nodes))], w.processes[w.rng.IntN(len(w.processes))]
-		switch w.rng.IntN(24) {
+		what := w.rng.IntN(24)
+		w.note("trouble %d with process %d and node %d", what, p.index, n.index)
+		switch what {
 		default:
 			t, inv := w.change()
 			p.invalidate(t, inv)
@@ -337,6 +347,7 @@ func (w *world) change() (Target, *simInvalidation) {
 		inv.need[u] = w.versions[u]
 	}
 	w.invalidations = append(w.invalidations, inv)
+	w.note("invalidation %d: %v %v", inv.number, t.Target, inv.need)
 	return t.Target, inv
 }
 

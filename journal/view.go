@@ -270,8 +270,10 @@ func (v *View) endLocked(sent time.Time) {
 }
 
 // Heard takes note of an entry that came by a message of the node, and reports
-// whether it was the next one, or known. It proves nothing: messages are late.
-// The record is learnt in any case; wherever it is not read, it is owed.
+// whether it is a known one or follows the newest known, as e.After says; else
+// the journal is to be read. Seq alone does not tell: the node may have lost
+// entries and be writing others in their place. It proves nothing: messages are
+// late. The record is learnt in any case; wherever it is not read, it is owed.
 func (v *View) Heard(inc uint64, e Entry) bool {
 	b := v.book
 	b.mu.Lock()
@@ -280,7 +282,7 @@ func (v *View) Heard(inc uint64, e Entry) bool {
 	switch {
 	case known && v.coversLocked(Head{Inc: inc, Seq: e.Seq, Nonce: e.Nonce}):
 		return true
-	case known && e.Seq == v.head.Seq+1:
+	case known && e.Seq == v.head.Seq+1 && (e.After == v.head.Nonce || !b.has(ruleAfter)):
 		v.pushLocked(e)
 		return true
 	}
