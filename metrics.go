@@ -31,7 +31,7 @@ func newMetrics() *metricSet {
 	m := &metricSet{
 		requests: vec("requests_total", "Requests by what became of them: near, node or stale (hits), stored, miss, collapsed, validated, stale-if-error, pass.", "result"),
 		stores:   vec("stores_total", "Values put on nodes: stored, failed, or dropped as the node was too slow or out of use.", "result"),
-		garbage:  vec("garbage_total", "Values on nodes that could not be used: of another format, of another version, or of another key.", "reason"),
+		garbage:  vec("garbage_total", "Values on nodes that could not be used: of another format, of another version, of another key, or a chunk that is missing or torn.", "reason"),
 		messages: vec("messages_total", "Published invalidation messages: heard or refused.", "result"),
 		invalidations: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "caddy", Subsystem: "fluster",
 			Name: "invalidations_total", Help: "Invalidations made by this process, beside those heard."}),

@@ -18,10 +18,16 @@
 // and meets on its way:
 //
 //	cache_key.go       what makes two requests the same
-//	cache_entry.go     what lies under a key, and which variant a request selects
-//	cache_store.go     looking up on a node, and storing on it
+//	cache_entry.go     what lies under a key
+//	cache_vary.go      which variant of it a request selects
+//	cache_lookup.go    looking up on a node
+//	cache_store.go     storing on it, in the background
 //	cache_serve.go     answering from what is stored
+//	cache_range.go     parts of a stored response
+//	cache_partial.go   stored parts of a response
 //	cache_forward.go   asking the origin, validating
+//	cache_pass.go      what is not looked up, and what unsafe methods change
+//	cache_search.go    queries that mean the same (No-Vary-Search)
 //	cache_collapse.go  concurrent misses share one forward
 //	cache_writer.go    streaming the origin's answer while a copy is kept
 //

@@ -33,6 +33,7 @@ type simItem struct {
 	version int
 	stamp   Stamp
 	learn   uint64 // in a near cache
+	shared  bool   // in a near cache: it was read on a node
 }
 
 func newSimData() simData {

@@ -1,6 +1,9 @@
 package journal
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // What the oracle knows: the origin's version of each resource is raised before
 // an invalidation is made, so a response of a lower version was fetched before.
@@ -15,12 +18,16 @@ import "time"
 //     P may not have tried that node at all, or holds it to be up: either way
 //     it must not serve before it has read there. This is the bound "shares a
 //     reachable node directly": a node that P holds penalized is one that it
-//     cannot reach. What lies between the two is bounded by the penalty.
-//  4. The response is of the near cache, and a node that P had up got I more
-//     than Δ ago and is up in P now, even if it has lost all its data since: P
-//     has either read I there or noticed the loss. This does not hold for what
-//     lies on another node, where nobody who lives knows I; nor where the node
-//     went back to a state before I (a failover): only WAIT helps there.
+//     cannot reach. What lies between the two is bounded by the penalty. If I
+//     was trimmed from that journal since, this holds for what P fetched itself
+//     and keeps in its near cache: a process that comes later cannot know what
+//     no journal tells any more. So records must be kept for as long as what
+//     they select may live.
+//  4. The response is of the near cache and P fetched it itself, and a node that
+//     P had up got I more than Δ ago and is up in P now, even if it has lost all
+//     its data since: P has either read I there or noticed the loss. It does not
+//     hold for what lies on another node, if nobody who lives knows I; nor where
+//     the node went back to a state before I (a failover): only WAIT helps there.
 //
 // And when the trouble is over for 3 s, every node is up in every process and is
 // owed nothing (the bound "Δ per relay"), and each I that is anywhere is
@@ -53,9 +60,10 @@ func (w *world) covered(p *simProcess, inv *simInvalidation) {
 	}
 }
 
-// served is the assertion after every response: p serves this version of url,
-// from the near cache or as it was read on the node on at the time at.
-func (w *world) served(p *simProcess, url, version int, on *simNode, at time.Duration) {
+// served is the assertion after every response: p serves it for url, from the
+// near cache or as it was read on the node on at the time at.
+func (w *world) served(p *simProcess, url int, it simItem, on *simNode, at time.Duration) {
+	version := it.version
 	if on == nil {
 		w.nearServed++
 	} else {
@@ -65,13 +73,13 @@ func (w *world) served(p *simProcess, url, version int, on *simNode, at time.Dur
 		if inv.need[url] <= version {
 			continue
 		}
-		if why := w.violation(p, inv, on, at); why != "" {
+		if why := w.violation(p, inv, it, on, at); why != "" {
 			w.fail("process %d serves version %d of %d after invalidation %d (%v, %v): %s", p.index, version, url, inv.number, inv.target, inv.ids, why)
 		}
 	}
 }
 
-func (w *world) violation(p *simProcess, inv *simInvalidation, on *simNode, at time.Duration) string {
+func (w *world) violation(p *simProcess, inv *simInvalidation, it simItem, on *simNode, at time.Duration) string {
 	if p.knows(inv) {
 		return "it knows it"
 	}
@@ -83,10 +91,12 @@ func (w *world) violation(p *simProcess, inv *simInvalidation, on *simNode, at t
 	for i, n := range w.nodes {
 		state := p.places[i].view.state
 		if since, ok := n.data.since[inv]; ok && since <= w.now-Lease && (state == Up || state == Unknown) {
-			return "node " + string(rune('a'+i)) + " has had it"
+			if on == nil && !it.shared || n.data.inStream(inv) {
+				return "node " + string(rune('a'+i)) + " has had it"
+			}
 		}
 		for _, a := range inv.attached[i] {
-			if on == nil && a.p == p && a.gen == p.gen && a.at < w.now-Lease && state == Up {
+			if on == nil && !it.shared && a.p == p && a.gen == p.gen && a.at < w.now-Lease && state == Up {
 				return "node " + string(rune('a'+i)) + " once had it"
 			}
 		}
@@ -95,6 +105,11 @@ func (w *world) violation(p *simProcess, inv *simInvalidation, on *simNode, at t
 		return "it is known"
 	}
 	return ""
+}
+
+// inStream reports whether the journal still tells of the invalidation.
+func (d *simData) inStream(inv *simInvalidation) bool {
+	return slices.ContainsFunc(d.stream, func(e Entry) bool { return slices.Contains(inv.ids, e.ID) })
 }
 
 func (p *simProcess) knows(inv *simInvalidation) bool {

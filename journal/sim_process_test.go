@@ -326,7 +326,7 @@ func (p *simProcess) lookup(url int) {
 		if v == Valid {
 			it.learn = upTo
 			p.near[url] = it
-			p.w.served(p, url, it.version, nil, p.w.now)
+			p.w.served(p, url, it, nil, p.w.now)
 			return
 		}
 	}
@@ -381,9 +381,9 @@ func (p *simProcess) lookupOn(pl *simPlace, url int) bool {
 	if !p.w.off(mirrorLeased) && !p.book.Leased(p.w.time()) {
 		return false
 	}
-	it.learn = learn
+	it.learn, it.shared = learn, true
 	p.near[url] = it
-	p.w.served(p, url, it.version, pl.node, at)
+	p.w.served(p, url, it, pl.node, at)
 	return true
 }
 

@@ -1,0 +1,158 @@
+package fluster
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/caddy-fluster/caddy-fluster/journal"
+	"github.com/caddy-fluster/caddy-fluster/stored"
+)
+
+// lookupNode looks on the key's node, within the node's time-out, and returns
+// the response that the request selects and the list of variants, if it read
+// that. All trouble is a miss. After a fast failure one further node is asked.
+// known, if not empty, is the key of the variant that is selected.
+func (x *exchange) lookupNode(known string) (e, list *entry) {
+	p := x.pool
+	sn, err := p.ring.Pick(x.key)
+	if err != nil {
+		return nil, nil
+	}
+	deadline := time.Now().Add(time.Duration(p.config.Timeout))
+	for range 2 {
+		x.node = p.byShard[sn]
+		e, list, err = x.lookupOn(deadline, known)
+		if err == nil || !time.Now().Before(deadline) {
+			return e, list
+		}
+		if sn, err = p.ring.PickNext(x.key, sn); err != nil {
+			break
+		}
+	}
+	return nil, nil
+}
+
+// lookupOn looks on x.node. The first read ends within the node's time-out; the
+// deadline is for what has to be read beside it.
+func (x *exchange) lookupOn(deadline time.Time, known string) (e, list *entry, err error) {
+	ctx, cancel := context.WithDeadline(x.r.Context(), deadline)
+	defer cancel()
+	key := x.key
+	if known != "" {
+		key = known
+	}
+	e, err = x.read(x.r.Context(), ctx, key)
+	if err != nil || e == nil || e.variants == nil {
+		return e, nil, err
+	}
+	list = e
+	v := list.selectVariant(x.r.Header, x.now.UnixMilli())
+	if v == nil {
+		return nil, list, nil
+	}
+	e, err = x.read(ctx, ctx, v.Key)
+	if e != nil && e.resp == nil {
+		e = nil // a list under a variant's key: not ours
+	}
+	return e, list, err
+}
+
+// read reads what lies under one key together with the head of the journal, in
+// one round trip, and judges it. What is dead, foreign or torn is a miss. more
+// is for what else has to be read.
+func (x *exchange) read(ctx, more context.Context, key string) (*entry, error) {
+	n, b := x.node, x.node.journal.bucket
+	sent, learn := time.Now(), x.pool.book.Learnt()
+	values, err := n.Read(ctx, b.entry(key), b.head())
+	if err != nil {
+		return nil, err
+	}
+	head, ok := journal.ParseHead(string(values[1]))
+	switch n.view.Observe(head, ok, sent) {
+	case journal.Behind:
+		if err := n.readToHead(more, 2); err != nil {
+			return nil, err
+		}
+	case journal.Forked:
+		n.ask()
+		return nil, nil
+	}
+	if values[0] == nil {
+		return nil, nil
+	}
+	resp, variants, err := stored.Decode(values[0])
+	switch {
+	case errors.Is(err, stored.ErrVersion):
+		metrics.garbage.WithLabelValues("version").Inc()
+		return nil, nil
+	case err != nil:
+		metrics.garbage.WithLabelValues("format").Inc()
+		n.writes.push(write{forget: []string{b.entry(key)}})
+		return nil, nil
+	case variants != nil && variants.Key == key:
+		return newList(variants), nil
+	case resp == nil || resp.Key != key:
+		// Not ours, or a collision of hashes: of no use to this key either way.
+		metrics.garbage.WithLabelValues("key").Inc()
+		n.writes.push(write{forget: []string{b.entry(key)}})
+		return nil, nil
+	}
+	return x.admit(more, newEntry(resp, learn))
+}
+
+// admit asks the journal about a response that was read, and fetches the rest
+// of its body.
+func (x *exchange) admit(ctx context.Context, e *entry) (*entry, error) {
+	switch x.node.view.ValidNode(journal.Stamp(e.resp.Stamp), x.selectors(e)) {
+	case journal.Dead:
+		return nil, nil
+	case journal.Stale:
+		e.soft = true
+	}
+	if e.resp.Chunks != nil {
+		body, err := readChunks(ctx, x.node, e.resp, x.maxBody)
+		if err != nil {
+			return nil, err
+		}
+		if body == nil {
+			metrics.garbage.WithLabelValues("chunk").Inc()
+			return nil, nil
+		}
+		e.resp.Body, e.resp.Chunks = body, nil
+	}
+	return e, nil
+}
+
+// readChunks reads a body of at most most bytes that lies in chunks; nil without
+// an error means that it is not all there, or not what was stored.
+func readChunks(ctx context.Context, n *node, r *stored.Response, most int64) ([]byte, error) {
+	c := r.Chunks
+	if r.BodySize > most || c.Size > 1<<20 {
+		return nil, nil
+	}
+	body := make([]byte, 0, min(r.BodySize, int64(2*c.Size)))
+	const atOnce = 4
+	for i := 0; i < c.Count; i += atOnce {
+		var keys []string
+		for j := i; j < min(i+atOnce, c.Count); j++ {
+			keys = append(keys, n.journal.bucket.chunk(c.Token, j))
+		}
+		values, err := n.ReadBulk(ctx, keys...)
+		if err != nil {
+			return nil, err
+		}
+		for j, v := range values {
+			if v == nil || xxhash.Sum64(v) != c.Sums[i+j] {
+				return nil, nil
+			}
+			body = append(body, v...)
+		}
+	}
+	if int64(len(body)) != r.BodySize {
+		return nil, nil
+	}
+	return body, nil
+}

@@ -1,0 +1,111 @@
+package conformance
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
+)
+
+// A node is a Redis server whose commands are watched: Caddy writes what it
+// stores after it has answered, and a row goes on only when that is done.
+type node struct {
+	url string
+
+	mu     sync.Mutex     // guards writes
+	writes map[string]int // how many values were set that name a row's path
+}
+
+// startNode starts a server. It ends with the test.
+func startNode(t *testing.T) *node {
+	t.Helper()
+	s := redistest.Start(t, "--proto-max-bulk-len", "64mb")
+	n := &node{url: s.URL(), writes: map[string]int{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	lines := make(chan string, 1024)
+	monitor := s.Client(t).Monitor(ctx, lines)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case line := <-lines:
+				n.note(line)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	monitor.Start()
+	return n
+}
+
+// note takes one line of the server's MONITOR.
+func (n *node) note(line string) {
+	_, command, ok := strings.Cut(line, "] ")
+	if !ok || !strings.HasPrefix(strings.ToLower(command), `"set"`) {
+		return
+	}
+	// The value has the cache key in it, and thus the row's path.
+	_, rest, ok := strings.Cut(command, "http://")
+	if !ok {
+		return
+	}
+	_, rest, _ = strings.Cut(rest, "/")
+	site, rest, _ := strings.Cut(rest, "/")
+	end := strings.IndexFunc(rest, func(r rune) bool {
+		return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z')
+	})
+	if end < 0 {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.writes["/"+site+"/"+rest[:end]]++
+}
+
+func (n *node) written(path string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.writes[path]
+}
+
+const (
+	// unwritten is how long a row waits for a write that does not come.
+	unwritten = 3 * time.Second
+	// settling is the time that a node is given for what no write tells of.
+	settling = 100 * time.Millisecond
+)
+
+// settle waits until what a step has stored lies where the next one looks.
+func (r *run) settle(path string, before int, stores bool) {
+	if r.node == nil {
+		return
+	}
+	for end := time.Now().Add(unwritten); stores && r.node.written(path) == before && time.Now().Before(end); {
+		pause(5 * time.Millisecond)
+	}
+	pause(settling)
+}
+
+// pause lets time pass: the clock of the Caddy is the real one.
+func pause(d time.Duration) {
+	if d > 0 {
+		<-time.After(d)
+	}
+}
+
+// waitUntilStoring waits until what is stored can be read from the node.
+func (r *run) waitUntilStoring(t *testing.T) {
+	t.Helper()
+	const path = "/rfc/probe"
+	r.caddy.origin.script(path, func(int) answer { return with("Cache-Control", "max-age=3600") })
+	eventually(t, "the node is used", func() bool {
+		got := ask(r.client, "http://"+r.caddy.addr+path, get())
+		return strings.Contains(got.header.Get("Cache-Status"), "hit")
+	})
+}

@@ -1,0 +1,60 @@
+package journal
+
+import (
+	"sync"
+	"testing"
+)
+
+// mutants are the rules of the protocol, each of which is taken out in turn.
+var mutants = []struct {
+	name           string
+	without, wrong rules
+}{
+	{"a node's response is compared with its journal", ruleTable, 0},
+	{"a near response is compared with what was learnt", ruleLearnt, 0},
+	{"what an owed record selects is refused", ruleOwed, 0},
+	{"what a loaded journal lacks is owed to it", ruleOwe, 0},
+	{"nothing is believed on a node that is not up", ruleState, 0},
+	{"a position is its inc, seq and nonce", ruleNonce, 0},
+	{"a journal is read from the known position inclusive", ruleInclusive, 0},
+	{"a heard entry follows the one that it says it follows", ruleAfter, 0},
+	{"a journal without a head is another one", ruleNoHead, 0},
+	{"a head that stays below the known position is a fork", ruleRollback, 0},
+	{"a fork makes the near cache dead", ruleForget, 0},
+	{"a trimmed journal makes the near cache dead", ruleTrimmed, 0},
+	{"the near cache is believed for a lease", ruleLease, 0},
+	{"the near cache is not believed before every node was tried", ruleUnknown, 0},
+	{"what can be named no more is owed as all", ruleLost, 0},
+	{"a stamp is taken before the request", 0, mirrorStamp},
+	{"a learn number is taken before the request", 0, mirrorLearn},
+	{"what is owed is relayed", 0, mirrorRelay},
+	{"heads are polled", 0, mirrorPoll},
+	{"a node is used after its journal was read", 0, mirrorSync},
+	{"a response is read together with the head", 0, mirrorTogether},
+	{"the leases are asked for a node's responses", 0, mirrorLeased},
+	{"a proof counts from the time of sending", 0, mirrorSent},
+	{"a nonce belongs to an append", 0, mirrorNonce},
+	{"a message makes one record, whoever hears it", 0, mirrorName},
+	{"a record key belongs to one inc", 0, mirrorKeyInc},
+}
+
+// TestMutants shows that the simulation notices when a rule is taken out.
+func TestMutants(t *testing.T) {
+	const most = 20000
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 2)
+	for _, m := range mutants {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			for i := range uint64(most) {
+				if _, err := simulate(i, m.without, m.wrong); err != nil {
+					t.Logf("caught after %5d schedules: without %q: %.160v", i+1, m.name, err)
+					return
+				}
+			}
+			t.Errorf("not caught in %d schedules: without %q", most, m.name)
+		})
+	}
+	wg.Wait()
+}
