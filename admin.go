@@ -3,7 +3,9 @@ package fluster
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -82,7 +84,7 @@ func (a *adminAPI) status(app *App, w http.ResponseWriter, _ *http.Request) erro
 		Nears  []nearStatus `json:"pools,omitempty"`
 		Queues []any        `json:"queues"`
 	}{Nodes: []nodeStatus{}, Queues: []any{}}
-	for _, name := range sortedKeys(app.pools) {
+	for _, name := range slices.Sorted(maps.Keys(app.pools)) {
 		p := app.pools[name]
 		out.Nodes = append(out.Nodes, p.nodeStatuses()...)
 		s := nearStatus{Pool: name}

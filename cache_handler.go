@@ -146,29 +146,25 @@ func (x *exchange) lookupNear() (*found, string) {
 	if e.resp == nil {
 		return nil, known
 	}
-	switch x.validity(e) {
-	case journal.Valid:
-		return &found{entry: e, where: "near", soft: e.soft}, known
-	case journal.Stale:
-		return &found{entry: e, where: "near", soft: true}, known
-	}
-	if x.pool.pick(x.key) == nil && !x.pool.book.Leased(x.now) {
+	v := x.validity(e)
+	leased := x.pool.book.Leased(x.now)
+	switch {
+	case v == journal.Dead || !leased && x.pool.pick(x.key) != nil:
+		return nil, known
+	case !leased:
 		return &found{entry: e, where: "near", blind: true}, known
 	}
-	return nil, known
+	return &found{entry: e, where: "near", soft: e.soft || v == journal.Stale}, known
 }
 
-// validity asks the journal about a response of the near cache.
+// validity says what this process knows of invalidations of a response in the
+// near cache. Whether it knows all of them, Leased says.
 func (x *exchange) validity(e *entry) journal.Validity {
-	book := x.pool.book
-	if !book.Leased(x.now) {
-		return journal.Dead
-	}
 	learn := e.learn.Load()
-	if learn == book.Learnt() {
+	if learn == x.pool.book.Learnt() {
 		return journal.Valid
 	}
-	v, upTo := book.ValidNear(learn, x.selectors(e))
+	v, upTo := x.pool.book.ValidNear(learn, x.selectors(e))
 	if v == journal.Valid {
 		e.learn.CompareAndSwap(learn, upTo)
 	}
@@ -268,10 +264,10 @@ func (x *exchange) expose() {
 		case "key":
 			return x.key, true
 		case "node":
-			if x.node == nil {
-				return "", true
+			if n := x.pool.pick(x.key); n != nil {
+				return n.label, true
 			}
-			return x.node.Name(), true
+			return "", true
 		}
 		return nil, false
 	})

@@ -104,6 +104,9 @@ func (w *fillWriter) pass(status int, h http.Header) {
 		v.Store = false
 	}
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: status, Stored: v.Store, Detail: v.Detail}
+	if v.Store && !x.canStore() {
+		x.status.Stored, x.status.Detail = false, "no-node"
+	}
 	for _, name := range x.tags {
 		delete(h, name)
 	}
@@ -128,6 +131,11 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	}
 	x.tell(h)
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// canStore reports whether there is a place for what may be stored.
+func (x *exchange) canStore() bool {
+	return x.place.node != nil && x.place.ok || x.pool.near.Load() != nil
 }
 
 // judge asks the rules, and what the operator chose beyond them.
@@ -364,7 +372,7 @@ func (w *fillWriter) serveStale(status int, err error) error {
 	x := w.x
 	w.fl.settle(alone)
 	w.restore()
-	if x.validity(w.f.entry) == journal.Dead {
+	if x.validity(w.f.entry) == journal.Dead || !x.pool.book.Leased(time.Now()) {
 		// It was invalidated while the origin was asked.
 		return caddyhttp.Error(status, err)
 	}

@@ -1,6 +1,7 @@
 package fluster
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,8 +11,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
-	"github.com/caddy-fluster/caddy-fluster/shard"
 )
 
 // parseGlobalOption reads the global option:
@@ -90,10 +89,8 @@ func (c *PoolConfig) parseOption(d *caddyfile.Dispenser) error {
 	switch option := d.Val(); option {
 	case "nodes", "cluster", "sentinel":
 		return c.parseNodes(d)
-	case "username":
-		return parseWord(d, &c.Username)
-	case "password":
-		return parseWord(d, &c.Password)
+	case "username", "password":
+		return c.parseSecret(d)
 	case "tls":
 		return c.parseTLS(d)
 	case "namespace":
@@ -117,11 +114,25 @@ func (c *PoolConfig) parseOption(d *caddyfile.Dispenser) error {
 		if err != nil {
 			return d.Errf("max_blind: %v", err)
 		}
-		c.MaxBlind = b
+		c.MaxBlind = &b
 		return nil
 	default:
 		return d.Errf("unrecognized fluster option %q", option)
 	}
+}
+
+// parseSecret reads a credential. Its errors do not quote it, as others would.
+func (c *PoolConfig) parseSecret(d *caddyfile.Dispenser) error {
+	option, args := d.Val(), d.RemainingArgs()
+	if len(args) != 1 {
+		return d.Errf("%s takes one argument", option)
+	}
+	if option == "username" {
+		c.Username = args[0]
+	} else {
+		c.Password = args[0]
+	}
+	return nil
 }
 
 // parseNodes reads the three ways to name servers, of which one may be used.
@@ -140,41 +151,29 @@ func (c *PoolConfig) parseNodes(d *caddyfile.Dispenser) error {
 	if len(args) == 0 {
 		return d.ArgErr()
 	}
-	seen := map[string]bool{}
-	for _, u := range append(c.Nodes, c.Cluster...) {
-		if a, err := shard.ParseAddress(u); err == nil {
-			seen[a.Name] = true
-		}
-	}
-	for _, u := range args {
-		if strings.Contains(u, "{") {
-			continue // a placeholder, known only when the server starts
-		}
-		a, err := shard.ParseAddress(u)
-		if err != nil {
-			return d.Errf("%s: %v", option, err)
-		}
-		if seen[a.Name] {
-			return d.Errf("%s: the same node twice: %s", option, a.Name)
-		}
-		seen[a.Name] = true
-	}
 	switch option {
 	case "nodes":
 		c.Nodes = append(c.Nodes, args...)
 	case "cluster":
 		c.Cluster = append(c.Cluster, args...)
 	}
-	given := 0
-	for _, is := range []bool{len(c.Nodes) > 0, len(c.Cluster) > 0, c.Sentinel != nil} {
-		if is {
-			given++
-		}
-	}
-	if given > 1 {
+	if len(c.Nodes) > 0 && len(c.Cluster) > 0 || c.Sentinel != nil && len(c.Nodes)+len(c.Cluster) > 0 {
 		return d.Errf("only one of nodes, cluster and sentinel may be given")
 	}
+	// What holds a placeholder is known only when the server starts.
+	known := slices.DeleteFunc(slices.Concat(c.Nodes, c.Cluster, c.sentinels()), func(u string) bool { return strings.Contains(u, "{") })
+	if _, err := parseAddresses(option, known); err != nil {
+		return d.Errf("%v", err)
+	}
 	return nil
+}
+
+// sentinels are the URLs of the sentinels.
+func (c *PoolConfig) sentinels() []string {
+	if c.Sentinel == nil {
+		return nil
+	}
+	return c.Sentinel.Addresses
 }
 
 // parseTLS reads how to speak TLS with the nodes:
@@ -284,7 +283,7 @@ func parseCacheDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 func (c *Cache) parseBypass(h httpcaddyfile.Helper) error {
 	set, ok, err := h.MatcherToken()
 	if err != nil {
-		return err
+		return h.Errf("bypass: %v", err)
 	}
 	if !ok || h.NextArg() {
 		return h.Errf("bypass takes one request matcher, like @name or /path*")
@@ -363,7 +362,7 @@ func (c *Cache) parseTTL(d *caddyfile.Dispenser) error {
 	}
 	ttl, err := caddy.ParseDuration(args[len(args)-1])
 	if err != nil || ttl < 0 {
-		return d.Errf("ttl: %q is not a duration", args[len(args)-1])
+		return d.Errf("ttl: %q is not a duration like 100ms, 5m or 1d", args[len(args)-1])
 	}
 	statuses := args[:len(args)-1]
 	if len(statuses) == 0 {
@@ -457,7 +456,7 @@ func parseChoice(d *caddyfile.Dispenser, dst *string, words ...string) error {
 	if err := parseWord(d, dst); err != nil {
 		return err
 	}
-	if !contains(words, *dst) {
+	if !slices.Contains(words, *dst) {
 		return d.Errf("%s: %q is none of %s", option, *dst, strings.Join(words, ", "))
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -63,7 +64,7 @@ type PoolConfig struct {
 
 	// How long the near cache is believed while no node can be reached, or
 	// forever. Default: 1m.
-	MaxBlind Blind `json:"max_blind,omitempty"`
+	MaxBlind *Blind `json:"max_blind,omitempty"`
 }
 
 // Sentinel names a master and the sentinels that know where it is.
@@ -191,8 +192,8 @@ func (c PoolConfig) resolve(repl *caddy.Replacer) (PoolConfig, error) {
 	if !c.Near.Set {
 		c.Near = Size{Bytes: defaultNear, Set: true}
 	}
-	if c.MaxBlind == 0 {
-		c.MaxBlind = Blind(defaultMaxBlind)
+	if c.MaxBlind == nil {
+		c.MaxBlind = new(Blind(defaultMaxBlind))
 	}
 	p := c.Penalty.withDefaults()
 	c.Penalty = &p
@@ -234,17 +235,25 @@ func (c *PoolConfig) addresses() ([]shard.Address, error) {
 	case c.Sentinel != nil:
 		option, urls = "sentinel", c.Sentinel.Addresses
 	}
+	return parseAddresses(option, urls)
+}
+
+// parseAddresses reads the URLs that an option names; the same node twice, by
+// name or by address, is an error.
+func parseAddresses(option string, urls []string) (out []shard.Address, err error) {
 	seen := map[string]bool{}
-	var out []shard.Address
-	for _, u := range urls {
+	for i, u := range urls {
+		if u == "" {
+			return nil, fmt.Errorf("%s: address %d is empty: its placeholder has no value", option, i+1)
+		}
 		a, err := shard.ParseAddress(u)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", option, err)
 		}
-		if seen[a.Name] || seen["at "+a.String()] {
+		if seen[a.Name] || seen["at "+a.Endpoint+"/"+strconv.Itoa(a.DB)] {
 			return nil, fmt.Errorf("%s: the same node twice: %s", option, a.Name)
 		}
-		seen[a.Name], seen["at "+a.String()] = true, true
+		seen[a.Name], seen["at "+a.Endpoint+"/"+strconv.Itoa(a.DB)] = true, true
 		out = append(out, a)
 	}
 	return out, nil

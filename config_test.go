@@ -92,7 +92,7 @@ func TestConfigInJSON(t *testing.T) {
 	c := PoolConfig{
 		Nodes: []string{"redis://a", "redis://b"}, Username: "u", Password: "p",
 		TLS: &TLS{CA: "ca", ServerName: "s"}, Namespace: "n", Timeout: seconds(1),
-		Penalty: &Penalty{First: seconds(2)}, Near: Size{Off: true, Set: true}, Channel: "c", Quorum: "strict", MaxBlind: -1,
+		Penalty: &Penalty{First: seconds(2)}, Near: Size{Off: true, Set: true}, Channel: "c", Quorum: "strict", MaxBlind: new(Blind(-1)),
 	}
 	b, err := json.Marshal(c)
 	if err != nil {
@@ -119,7 +119,7 @@ func TestConfigDefaults(t *testing.T) {
 	want := PoolConfig{
 		Nodes: []string{}, Cluster: []string{}, Namespace: "fluster", Timeout: caddy.Duration(100 * time.Millisecond),
 		Penalty: &Penalty{seconds(1), seconds(60), 1.5}, Near: Size{Bytes: 64 << 20, Set: true},
-		Channel: "fluster:invalidate", MaxBlind: Blind(time.Minute),
+		Channel: "fluster:invalidate", MaxBlind: new(Blind(time.Minute)),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the defaults (-want +got):\n%s", diff)
@@ -145,7 +145,7 @@ func TestConfigErrors(t *testing.T) {
 		{"the same name twice", PoolConfig{Nodes: []string{node + "?name=a", "redis://10.0.0.2?name=a"}}, "nodes: the same node twice"},
 		{"the same address twice", PoolConfig{Nodes: []string{node + "?name=a", node + "?name=b"}}, "nodes: the same node twice"},
 		{"the same node by a placeholder", PoolConfig{Nodes: []string{node, "{env.FLUSTER_TEST_NODE}"}}, "nodes: the same node twice"},
-		{"a URL", PoolConfig{Nodes: []string{"http://user:hunter2@a"}}, "nodes: the scheme"},
+		{"a URL", PoolConfig{Nodes: []string{"http://user:hunter2@a"}}, "nodes: a node's address"},
 		{"a URL of a cluster", PoolConfig{Cluster: []string{"redis://user:hunter2@a:port"}}, "cluster: a node's address"},
 		{"an empty placeholder", PoolConfig{Nodes: []string{"{env.FLUSTER_TEST_UNSET}"}}, "nodes: "},
 		{"sentinel without addresses", PoolConfig{Sentinel: &Sentinel{Master: "m"}}, "sentinel"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -188,11 +189,11 @@ func (h *herald) write(ctx context.Context, batch []heard) {
 }
 
 // appendAll appends records, at most appendBatch, to the journals of all nodes
-// that are in use, at once, and returns the names of those that have them. A
+// that are in use, at once, and says for each node whether it has them. A
 // time-out is tried again until it has cost the node its place. The others are
 // owed the records; their keepers are asked to try at once.
-func (p *pool) appendAll(ctx context.Context, records []journal.Record) (applied, owed []string) {
-	done := make([]bool, len(p.nodes))
+func (p *pool) appendAll(ctx context.Context, records []journal.Record) (done []bool) {
+	done = make([]bool, len(p.nodes))
 	var wg sync.WaitGroup
 	for i, n := range p.nodes {
 		wg.Go(func() {
@@ -205,25 +206,14 @@ func (p *pool) appendAll(ctx context.Context, records []journal.Record) (applied
 		})
 	}
 	wg.Wait()
-	applied, owed = []string{}, []string{}
-	for i, n := range p.nodes {
-		if !done[i] {
-			owed = union(owed, []string{n.label})
-		}
-	}
-	for _, n := range p.nodes {
-		if !contains(owed, n.label) {
-			applied = union(applied, []string{n.label})
-		}
-	}
-	return applied, owed
+	return done
 }
 
 // Acknowledgement says how safe an invalidation is.
 type Acknowledgement struct {
 	ID      string   `json:"id"`      // of its first record
 	Applied []string `json:"applied"` // the nodes whose journals have it
-	Owed    []string `json:"owed"`    // the nodes that get it when they are back
+	Owed    []string `json:"owed"`    // the nodes that get it when they are back; a Redis Cluster may be in both
 }
 
 // errQuorum says that an invalidation is on too few nodes to be acknowledged.
@@ -240,18 +230,17 @@ func (p *pool) invalidate(ctx context.Context, targets []journal.Target, wait bo
 		p.book.Learn(records[i])
 	}
 	metrics.invalidations.Add(float64(len(records)))
-	ack := Acknowledgement{ID: records[0].ID, Applied: []string{}, Owed: []string{}}
-	for batch := records; len(batch) > 0; {
-		n := min(len(batch), appendBatch)
-		applied, owed := p.appendAll(ctx, batch[:n])
-		if len(batch) == len(records) {
-			ack.Applied = applied
-		}
-		ack.Applied = intersect(ack.Applied, applied)
-		ack.Owed = union(ack.Owed, owed)
-		batch = batch[n:]
+	done := make([]bool, len(p.nodes))
+	for i := range done {
+		done[i] = true
 	}
-	if !p.reached(ack) {
+	for batch := range slices.Chunk(records, appendBatch) {
+		for i, has := range p.appendAll(ctx, batch) {
+			done[i] = done[i] && has
+		}
+	}
+	ack := p.acknowledge(records[0].ID, done)
+	if !p.reached(done) {
 		return ack, errQuorum
 	}
 	if wait && len(p.nodes) > 0 {
@@ -260,19 +249,38 @@ func (p *pool) invalidate(ctx context.Context, targets []journal.Target, wait bo
 	return ack, nil
 }
 
+// acknowledge puts names to what was done.
+func (p *pool) acknowledge(id string, done []bool) Acknowledgement {
+	ack := Acknowledgement{ID: id, Applied: []string{}, Owed: []string{}}
+	for i, n := range p.nodes {
+		list := &ack.Owed
+		if done[i] {
+			list = &ack.Applied
+		}
+		if !slices.Contains(*list, n.label) {
+			*list = append(*list, n.label)
+		}
+	}
+	return ack
+}
+
 // reached reports whether the invalidation may be acknowledged: every node that
 // is in use has it, and at least one; with quorum strict, more than half of all.
-func (p *pool) reached(ack Acknowledgement) bool {
+func (p *pool) reached(done []bool) bool {
 	if len(p.nodes) == 0 {
 		return true
 	}
-	if p.config.Quorum == "strict" && len(ack.Applied) < (len(ack.Applied)+len(ack.Owed))/2+1 {
-		return false
-	}
-	for _, n := range p.nodes {
-		if n.inUse() && !contains(ack.Applied, n.label) {
+	has := 0
+	for i, n := range p.nodes {
+		switch {
+		case done[i]:
+			has++
+		case n.inUse():
 			return false
 		}
 	}
-	return len(ack.Applied) > 0
+	if p.config.Quorum == "strict" {
+		return has > len(p.nodes)/2
+	}
+	return has > 0
 }

@@ -36,9 +36,9 @@ func newMetrics() *metricSet {
 		invalidations: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "caddy", Subsystem: "fluster",
 			Name: "invalidations_total", Help: "Invalidations made by this process, beside those heard."}),
 		nodeUp: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "caddy", Subsystem: "fluster",
-			Name: "node_up", Help: "Whether the node is in use."}, []string{"node"}),
-		penalties: vec("penalties_total", "How often the node was taken out of use.", "node"),
-		forks:     vec("journal_forks_total", "How often the journal of the node turned out not to be the one that was known.", "node"),
+			Name: "node_up", Help: "Whether the node is in use."}, []string{"pool", "node"}),
+		penalties: vec("penalties_total", "How often the node was taken out of use.", "pool", "node"),
+		forks:     vec("journal_forks_total", "How often the journal of the node turned out not to be the one that was known.", "pool", "node"),
 	}
 	m.hitNear, m.hitNode, m.hitStale = m.requests.WithLabelValues("near"), m.requests.WithLabelValues("node"), m.requests.WithLabelValues("stale")
 	return m

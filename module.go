@@ -145,7 +145,7 @@ func (a *App) Cleanup() error {
 func (a *App) pool(name string) (*pool, error) {
 	p, ok := a.pools[name]
 	if !ok {
-		return nil, fmt.Errorf("there is no pool %q", name)
+		return nil, fmt.Errorf("there is no pool %q: it is defined by `pool %s { … }` in the global option fluster", name, name)
 	}
 	return p, nil
 }

@@ -127,11 +127,12 @@ func (n *node) returned(first bool) {
 		return
 	}
 	out := n.seat.release(time.Now())
-	metrics.nodeUp.WithLabelValues(n.Name()).Set(1)
-	if !first {
-		n.state.event("node_returned", map[string]any{"node": n.Name(), "after": out.Seconds()})
-		n.state.log().Info("node returned", zap.String("node", n.Name()), zap.Duration("after", out))
+	metrics.nodeUp.WithLabelValues(n.state.name, n.Name()).Set(1)
+	if first || n.isPart() && n.state.partsOut.Add(-1) > 0 {
+		return
 	}
+	n.state.event("node_returned", map[string]any{"node": n.label, "after": out.Seconds()})
+	n.state.log().Info("node returned", zap.String("node", n.label), zap.Duration("after", out))
 }
 
 // sitOut serves one penalty.
@@ -139,16 +140,29 @@ func (n *node) sitOut(ctx context.Context, err error) {
 	starts := !n.seat.inPenalty()
 	d := n.state.box.penalize(n.seat, err, time.Now())
 	n.view.Penalize()
-	metrics.nodeUp.WithLabelValues(n.Name()).Set(0)
-	log := n.state.log().Debug
+	metrics.nodeUp.WithLabelValues(n.state.name, n.Name()).Set(0)
 	if starts {
-		metrics.penalties.WithLabelValues(n.Name()).Inc()
-		n.state.event("node_penalized", map[string]any{"node": n.Name(), "for": d.Seconds(), "reason": err.Error()})
-		log = n.state.log().Warn
+		n.tellPenalty(d, err)
 	}
-	log("node penalized", zap.String("node", n.Name()), zap.Duration("for", d), zap.Error(err))
+	if c := n.state.log().Check(zap.DebugLevel, "node sits out"); c != nil {
+		c.Write(zap.String("node", n.Name()), zap.Duration("for", d), zap.Error(err))
+	}
 	n.wait(ctx, d)
 }
+
+// tellPenalty tells that the node is out of use. The parts of a Redis Cluster
+// fail together: of them, the first is told.
+func (n *node) tellPenalty(d time.Duration, err error) {
+	metrics.penalties.WithLabelValues(n.state.name, n.Name()).Inc()
+	if n.isPart() && n.state.partsOut.Add(1) > 1 {
+		return
+	}
+	n.state.event("node_penalized", map[string]any{"node": n.label, "for": d.Seconds(), "reason": err.Error()})
+	n.state.log().Warn("node penalized", zap.String("node", n.label), zap.Duration("for", d), zap.Error(err))
+}
+
+// isPart reports whether the node is a part of a Redis Cluster.
+func (n *node) isPart() bool { return n.label != n.Name() }
 
 // wait waits for d. An invalidation that is made meanwhile is tried on the node
 // at once: it may be well, and others may be using it.
@@ -198,6 +212,7 @@ func (n *node) readToHead(ctx context.Context, tries int) error {
 	}
 	defer func() { <-n.reading }()
 	for behind := 0; tries > 0 && behind < 10000; behind++ {
+		known := n.view.From() > 0
 		sight, err := n.readPage(ctx)
 		switch {
 		case err != nil:
@@ -205,8 +220,9 @@ func (n *node) readToHead(ctx context.Context, tries int) error {
 		case sight == journal.Proven:
 			return nil
 		case sight == journal.Forked:
-			metrics.forks.WithLabelValues(n.Name()).Inc()
-			tries--
+			if tries--; known {
+				metrics.forks.WithLabelValues(n.state.name, n.Name()).Inc()
+			}
 		}
 	}
 	return errJournalMoves

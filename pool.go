@@ -32,6 +32,9 @@ type poolState struct {
 	box  *penaltyBox
 	near atomic.Pointer[near.Cache[*entry]] // points to nil while the near cache is off
 
+	name     string
+	partsOut atomic.Int32 // parts of a Redis Cluster that are out of use
+
 	flights flights        // the forwards under way
 	later   sync.WaitGroup // validations in the background
 	ctx     context.Context
@@ -47,8 +50,9 @@ type poolState struct {
 // emitFunc tells Caddy's events app of something.
 type emitFunc func(name string, data map[string]any)
 
-func newPoolState() *poolState {
+func newPoolState(name string) *poolState {
 	s := &poolState{
+		name:   name,
 		book:   journal.NewBook(journal.Options{MaxBlind: defaultMaxBlind}, time.Now()),
 		box:    newPenaltyBox(),
 		logger: zap.NewNop(),
@@ -110,7 +114,7 @@ func (s *poolState) configure(c *PoolConfig, logger *zap.Logger, emit emitFunc) 
 	defer s.mu.Unlock()
 	s.logger, s.emit = logger, emit
 	s.box.setConfig(*c.Penalty)
-	blind := time.Duration(c.MaxBlind)
+	blind := time.Duration(*c.MaxBlind)
 	if c.Quorum == "strict" {
 		blind = 0 // a miss rather than a doubt
 	}
@@ -158,7 +162,7 @@ func newPool(name string, c PoolConfig, repl *caddy.Replacer, logger *zap.Logger
 	}
 	p := &pool{name: name, config: c, logger: logger, emit: emit, byShard: map[*shard.Node]*node{}, tried: make(chan struct{})}
 	p.stateKey = name + "\x00" + c.Namespace
-	state, _, err := states.LoadOrNew(p.stateKey, func() (caddy.Destructor, error) { return newPoolState(), nil })
+	state, _, err := states.LoadOrNew(p.stateKey, func() (caddy.Destructor, error) { return newPoolState(name), nil })
 	if err != nil {
 		return nil, err
 	}
@@ -273,15 +277,23 @@ func (p *pool) start() {
 		select {
 		case <-n.tried:
 		case <-timer.C:
-			p.logger.Warn("nodes have not answered yet; requests go to the origin until they do", zap.String("pool", p.name))
+			p.logger.Warn("nodes have not answered yet; requests go to the origin until they do", p.field())
 			p.markReady()
 			return
 		}
 	}
 	p.markReady()
 	if len(p.nodes) > 0 && !slices.ContainsFunc(p.nodes, func(n *node) bool { return p.box.Available(n.Node) }) {
-		p.logger.Warn("no node can be reached; requests go to the origin until one is back", zap.String("pool", p.name))
+		p.logger.Warn("no node can be reached; what is not in the near cache comes from the origin until one is back", p.field())
 	}
+}
+
+// field is the pool's name for a log line; nothing for the one without a name.
+func (p *pool) field() zap.Field {
+	if p.name == "" {
+		return zap.Skip()
+	}
+	return zap.String("pool", p.name)
 }
 
 func (p *pool) markReady() {

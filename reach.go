@@ -2,6 +2,9 @@ package fluster
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -18,8 +21,9 @@ func (a *App) warnUnreachable(ctx caddy.Context) {
 	if err != nil {
 		return // no HTTP at all
 	}
-	for _, name := range sortedKeys(app.(*caddyhttp.App).Servers) {
-		walkRoutes(app.(*caddyhttp.App).Servers[name].Routes, "server "+name, func(place string) {
+	for _, name := range slices.Sorted(maps.Keys(app.(*caddyhttp.App).Servers)) {
+		srv := app.(*caddyhttp.App).Servers[name]
+		walkRoutes(srv.Routes, fmt.Sprintf("server %s (%s)", name, strings.Join(srv.Listen, " ")), func(place string) {
 			a.logger.Warn("no request can reach this fluster_cache: a handler before it always answers", zap.String("place", place))
 		})
 	}

@@ -9,7 +9,6 @@ const (
 	ruleLearnt                      // a response of the near cache is compared with what was learnt
 	ruleOwed                        // what an owed record selects is refused
 	ruleOwe                         // what a journal lacks when it was loaded is owed to it
-	ruleState                       // nothing is believed on a node that is not up
 	ruleNonce                       // a position is its seq and its nonce
 	ruleInclusive                   // a journal is read from the known position inclusive
 	ruleAfter                       // a heard entry follows the one that it says it follows

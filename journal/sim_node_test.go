@@ -152,7 +152,7 @@ type simMessage struct {
 func (n *simNode) publish(m simMessage) {
 	n.subs = slices.DeleteFunc(n.subs, func(s *simSub) bool { return !s.live })
 	for _, s := range n.subs {
-		s.last = max(s.last, n.w.now+n.w.latency())
+		s.last = max(s.last, n.w.now+n.w.latency(), s.p.frozen)
 		n.w.after(s.last-n.w.now, func() {
 			lost := n.w.chaos && n.w.rng.Float64() < n.w.loss || s.p.links[n.index] != linkUp || n.down
 			if s.live = s.live && !lost && s.p.places[n.index] == s.on; s.live {

@@ -101,7 +101,7 @@ func (w *world) violation(p *simProcess, inv *simInvalidation, it simItem, on *s
 			}
 		}
 	}
-	if w.now >= 6500*time.Millisecond && w.anywhere(inv) {
+	if w.now >= simEnd-Lease/2 && w.anywhere(inv) {
 		return "it is known"
 	}
 	return ""
@@ -128,7 +128,7 @@ func (w *world) anywhere(inv *simInvalidation) bool {
 		}
 	}
 	for _, n := range w.nodes {
-		if _, ok := n.data.since[inv]; ok {
+		if _, ok := n.data.since[inv]; ok && n.data.inStream(inv) {
 			return true
 		}
 	}

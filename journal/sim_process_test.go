@@ -11,12 +11,12 @@ import (
 type simProcess struct {
 	w      *world
 	index  int
-	gen    int // restarts
+	gen    int           // restarts
+	frozen time.Duration // until when it is suspended
 	book   *Book
 	near   map[int]simItem
 	places []*simPlace
 	links  []simLink
-	linked []time.Duration // since when the link and the node are up
 }
 
 // simPlace is the root's node: one node as one process uses it.

@@ -42,6 +42,12 @@ const (
 	mirrorKeyInc                     // a record key belongs to one inc
 )
 
+// A schedule is so long a time of trouble, and then of peace.
+const (
+	simTrouble = 4 * time.Second
+	simEnd     = 7 * time.Second
+)
+
 // simURLs are the resources of the origin; simTags the tag of each.
 var (
 	simURLs = []string{"https://a.example/1", "https://a.example/2", "https://b.example/1"}
@@ -221,6 +227,10 @@ func (t *task) run() {
 		t.stop()
 		return
 	}
+	if t.p != nil && t.p.frozen > t.w.now {
+		t.w.push(t, t.p.frozen-t.w.now+time.Duration(t.w.rng.IntN(2000))*time.Microsecond)
+		return
+	}
 	t.w.current = t
 	if d, ok := t.next(); ok {
 		t.w.push(t, d)
@@ -254,9 +264,9 @@ func simulate(seed uint64, without, wrong rules) (w *world, err error) {
 		p.start()
 	}
 	w.spawn(nil, w.trouble)
-	w.until(4 * time.Second)
+	w.until(simTrouble)
 	w.peace()
-	w.until(7 * time.Second)
+	w.until(simEnd)
 	if w.failure == nil {
 		w.settled()
 	}
@@ -334,6 +344,8 @@ func (w *world) trouble() {
 			p.start()
 		case 18:
 			n.evict()
+		case 19: // a process that is suspended for a while
+			p.frozen = min(w.now+time.Duration(w.rng.IntN(2500))*time.Millisecond, simTrouble)
 		}
 	}
 }

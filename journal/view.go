@@ -309,7 +309,7 @@ func (v *View) ValidNode(s Stamp, sel *Selectors) Validity {
 	b := v.book
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if v.state != Up && b.has(ruleState) || !v.coversLocked(s) || v.owesLocked(sel) {
+	if v.state != Up || !v.coversLocked(s) || v.owesLocked(sel) {
 		return Dead
 	}
 	if !b.has(ruleTable) {

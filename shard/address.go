@@ -60,7 +60,7 @@ func ParseAddress(s string) (Address, error) {
 	case "unix":
 		err = a.parseSocket(u)
 	default:
-		err = errors.New("the scheme of a node's address must be redis, rediss or unix")
+		err = errors.New("a node's address must start with redis://, rediss:// or unix://")
 	}
 	if err == nil {
 		err = a.parseQuery(u.RawQuery)

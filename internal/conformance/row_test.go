@@ -60,9 +60,8 @@ func with(fields ...string) answer { return answer{fields: fields} }
 // not304 is a 304 (Not Modified).
 func not304(fields ...string) answer { return answer{status: http.StatusNotModified, fields: fields} }
 
-func (a answer) code200(status int) answer         { a.status = status; return a }
-func (a answer) is(status int) answer              { return a.code200(status) }
-func (a answer) text1(body string) answer          { a.body, a.empty = body, body == ""; return a }
+func (a answer) is(status int) answer              { a.status = status; return a }
+func (a answer) saying(body string) answer         { a.body, a.empty = body, body == ""; return a }
 func (a answer) withoutDate() answer               { a.dateless = true; return a }
 func (a answer) inChunks(trailer ...string) answer { a.chunked, a.trailer = true, trailer; return a }
 func (a answer) broken(cut int) answer             { a.cut = cut; return a }

@@ -1,0 +1,349 @@
+package fluster_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
+)
+
+// gate lets an origin wait in the middle of a response for the test.
+type gate struct{ opened chan struct{} }
+
+func newGate() gate { return gate{make(chan struct{})} }
+
+func (g gate) open() { close(g.opened) }
+
+// wait returns when the gate is open, or the request has ended.
+func (g gate) wait(r *http.Request) {
+	select {
+	case <-g.opened:
+	case <-r.Context().Done():
+	}
+}
+
+// inParts answers with first, waits at the gate, and then does the rest.
+func inParts(g gate, first string, rest func(w http.ResponseWriter), header ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		for i := 0; i < len(header); i += 2 {
+			w.Header().Add(header[i], header[i+1])
+		}
+		io.WriteString(w, first)
+		http.NewResponseController(w).Flush()
+		g.wait(r)
+		rest(w)
+	}
+}
+
+func thenWrite(s string) func(http.ResponseWriter) {
+	return func(w http.ResponseWriter) { io.WriteString(w, s) }
+}
+
+// breakOff ends a response before its end.
+func breakOff(http.ResponseWriter) { panic(http.ErrAbortHandler) }
+
+// wantPart reads what is to come first of a body.
+func wantPart(t *testing.T, resp *http.Response, want string) {
+	t.Helper()
+	b := make([]byte, len(want))
+	if _, err := io.ReadFull(resp.Body, b); err != nil || string(b) != want {
+		t.Fatalf("the first part: got %q, %v, want %q", b, err, want)
+	}
+}
+
+// wantRest reads what is left of a body, and closes it.
+func wantRest(t *testing.T, resp *http.Response, want string) {
+	t.Helper()
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || string(b) != want {
+		t.Errorf("the rest: got %q, %v, want %q", b, err, want)
+	}
+}
+
+// flushing, behind reverse_proxy, lets it send on at once what it gets of a body
+// whose length is known, too; without it that is sent on by the buffer.
+const flushing = " {\nflush_interval -1\n}"
+
+// testContext ends before the test gives up, so that a stream that does not
+// come fails the test that waits for it.
+func testContext(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// TestMissStreams: C6. What the origin sends reaches the client when it is
+// sent, and all who follow; the whole is stored.
+func TestMissStreams(t *testing.T) {
+	for name, header := range map[string][]string{
+		"chunked":        fresh,
+		"Content-Length": append(fresh, "Content-Length", "9"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGate()
+			o := caddytest.NewOrigin(t, inParts(g, "part", thenWrite("whole"), header...))
+			c := caddytest.Load(t, "", cached(o)+flushing)
+			ctx := testContext(t)
+			leader := c.Open(ctx, "/")
+			wantPart(t, leader, "part")
+			var followers []*http.Response
+			for range 3 {
+				f := c.Open(ctx, "/")
+				if got := f.Header.Get("Cache-Status"); !strings.HasSuffix(got, "collapsed") {
+					t.Fatalf("a second request: got Cache-Status %q, want it collapsed", got)
+				}
+				wantPart(t, f, "part")
+				followers = append(followers, f)
+			}
+			g.open()
+			wantRest(t, leader, "whole")
+			for _, f := range followers {
+				wantRest(t, f, "whole")
+			}
+			wantBody(t, wantHit(t, c, "near", "/"), 200, "partwhole")
+			if o.Count() != 1 {
+				t.Errorf("the origin was asked %d times, want once", o.Count())
+			}
+		})
+	}
+}
+
+// TestBrokenOff: C1. A response that breaks off is broken for the client and
+// for who follows, and is not stored.
+func TestBrokenOff(t *testing.T) {
+	for name, header := range map[string][]string{
+		"chunked":        fresh,
+		"Content-Length": append(fresh, "Content-Length", "9"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGate()
+			o := caddytest.NewOrigin(t, inParts(g, "part", breakOff, header...))
+			c := caddytest.Load(t, "", cached(o)+flushing)
+			ctx := testContext(t)
+			responses := []*http.Response{c.Open(ctx, "/"), c.Open(ctx, "/")}
+			for _, r := range responses {
+				wantPart(t, r, "part")
+			}
+			if o.Count() != 1 {
+				t.Fatalf("the origin was asked %d times, want once", o.Count())
+			}
+			g.open()
+			for _, r := range responses {
+				if b, err := io.ReadAll(r.Body); err == nil || ctx.Err() != nil {
+					t.Errorf("[%s] after %q: got %v, want it broken off when the origin breaks it off", r.Header.Get("Cache-Status"), b, err)
+				}
+				r.Body.Close()
+			}
+			o.Handle(caddytest.Answer(200, "well", fresh...))
+			wantBody(t, wantMiss(t, c, "/"), 200, "well")
+		})
+	}
+}
+
+// TestLeaderHangsUp: C1. That the client goes whose request was sent on is
+// nothing to those who share its response, and the whole is stored.
+func TestLeaderHangsUp(t *testing.T) {
+	g := newGate()
+	o := caddytest.NewOrigin(t, inParts(g, "part", thenWrite("whole"), fresh...))
+	c := caddytest.Load(t, "", cached(o))
+	leading, hangUp := context.WithCancel(testContext(t))
+	leader := c.Open(leading, "/")
+	wantPart(t, leader, "part")
+	follower := c.Open(testContext(t), "/")
+	wantPart(t, follower, "part")
+	hangUp()
+	leader.Body.Close()
+	g.open()
+	wantRest(t, follower, "whole")
+	wantBody(t, wantHit(t, c, "near", "/"), 200, "partwhole")
+	if o.Count() != 1 {
+		t.Errorf("the origin was asked %d times, want once", o.Count())
+	}
+}
+
+// TestLastClientHangsUp: when nobody wants a response any more, the origin need
+// not go on with it.
+func TestLastClientHangsUp(t *testing.T) {
+	ended := make(chan struct{})
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		inParts(newGate(), "part", func(http.ResponseWriter) { close(ended) }, fresh...)(w, r)
+	})
+	c := caddytest.Load(t, "", cached(o))
+	ctx, hangUp := context.WithCancel(testContext(t))
+	leader := c.Open(ctx, "/")
+	wantPart(t, leader, "part")
+	follower := c.Open(ctx, "/")
+	wantPart(t, follower, "part")
+	hangUp()
+	leader.Body.Close()
+	follower.Body.Close()
+	select {
+	case <-ended:
+	case <-testContext(t).Done():
+		t.Error("the origin still sends to nobody")
+	}
+}
+
+// TestFollowersOfWhatIsNotStored: who waits for a response that cannot be
+// shared gets one of its own.
+func TestFollowersOfWhatIsNotStored(t *testing.T) {
+	g := newGate()
+	n := make(chan int, 10)
+	for i := range 10 {
+		n <- i
+	}
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		i := <-n
+		if i == 0 {
+			g.wait(r)
+		}
+		caddytest.Answer(200, fmt.Sprint("for you alone: ", i), "Cache-Control", "private")(w, r)
+	})
+	c := caddytest.Load(t, "", cached(o))
+	bodies := make(chan string, 4)
+	for range 4 {
+		go func() { bodies <- string(c.Get("/").Body) }()
+	}
+	caddytest.Eventually(t, "the origin is asked", func() bool { return o.Count() >= 1 })
+	g.open()
+	seen := map[string]bool{}
+	for range 4 {
+		b := <-bodies
+		if seen[b] || !strings.HasPrefix(b, "for you alone") {
+			t.Errorf("%q was sent twice, or is not what the origin sent", b)
+		}
+		seen[b] = true
+	}
+}
+
+// TestInformational: C6. 103 passes before the response.
+func TestInformational(t *testing.T) {
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Header().Del("Link")
+		caddytest.Answer(200, "page", fresh...)(w, r)
+	})
+	c := caddytest.Load(t, "", cached(o))
+	var hints []string
+	trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+		hints = append(hints, fmt.Sprint(code, " ", h.Get("Link")))
+		return nil
+	}}
+	resp := c.Open(httptrace.WithClientTrace(testContext(t), trace), "/")
+	wantRest(t, resp, "page")
+	if len(hints) != 1 || hints[0] != "103 </style.css>; rel=preload" {
+		t.Errorf("got the hints %q, want one 103 with a link", hints)
+	}
+	if r := wantHit(t, c, "near", "/"); r.Header.Get("Link") != "" {
+		t.Errorf("what a 103 said was stored: %q", r.Header["Link"])
+	}
+}
+
+// TestTrailers: C6. Trailers pass, and are no header fields of a hit.
+func TestTrailers(t *testing.T) {
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-Sum")
+		caddytest.Answer(200, "page", fresh...)(w, r)
+		w.Header().Set("X-Sum", "17")
+	})
+	c := caddytest.Load(t, "", cached(o))
+	r := wantMiss(t, c, "/")
+	wantBody(t, r, 200, "page")
+	if got := r.Trailer.Get("X-Sum"); got != "17" {
+		t.Errorf("the trailer X-Sum of a miss: got %q, want 17", got)
+	}
+	for range 2 {
+		r := c.Get("/")
+		wantBody(t, r, 200, "page")
+		if r.Header.Get("X-Sum") != "" {
+			t.Errorf("a trailer has become a header field: %v", r.Header)
+		}
+	}
+}
+
+// TestServerSentEvents: C6. Each event reaches the client when it is sent,
+// with cache and without what may be stored.
+func TestServerSentEvents(t *testing.T) {
+	events := make(chan string)
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("Cache-Control", r.URL.Query().Get("cc"))
+		rc := http.NewResponseController(w)
+		rc.Flush()
+		for {
+			select {
+			case e, ok := <-events:
+				if !ok {
+					return
+				}
+				fmt.Fprintf(w, "data: %s\n\n", e)
+				rc.Flush()
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+	c := caddytest.Load(t, "", cached(o))
+	for _, path := range []string{"/?cc=no-store", "/?cc=max-age=60"} {
+		ctx, hangUp := context.WithCancel(testContext(t))
+		resp := c.Open(ctx, path)
+		for _, e := range []string{"one", "two"} {
+			select {
+			case events <- e:
+			case <-ctx.Done():
+				t.Fatal("the origin does not take an event")
+			}
+			wantPart(t, resp, "data: "+e+"\n\n")
+		}
+		hangUp()
+		resp.Body.Close()
+	}
+}
+
+// TestUpgrade: C6. WebSocket and its like pass as if the cache were not there.
+func TestUpgrade(t *testing.T) {
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nwelcome ")
+		rw.Flush()
+		line, _ := rw.ReadString('\n')
+		rw.WriteString("you said " + line)
+		rw.Flush()
+	})
+	c := caddytest.Load(t, "", cached(o, "ttl 5m"))
+	for range 2 {
+		conn, err := (&net.Dialer{}).DialContext(testContext(t), "tcp", c.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(30 * time.Second))
+		fmt.Fprintf(conn, "GET /ws HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", caddytest.Host)
+		br := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil || resp.StatusCode != 101 {
+			t.Fatalf("got %v, %v, want 101", resp, err)
+		}
+		fmt.Fprint(conn, "hello\n")
+		b, _ := io.ReadAll(br)
+		if got, want := string(b), "welcome you said hello\n"; got != want {
+			t.Errorf("behind 101: got %q, want %q", got, want)
+		}
+		conn.Close()
+	}
+}
