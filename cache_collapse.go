@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
 )
@@ -230,8 +232,11 @@ func (f *flight) isWanted() bool {
 // it is for this request too; done is false if the request has to be forwarded.
 func (x *exchange) follow(f *flight) (done bool, err error) {
 	head, ok := x.board(f)
+	if err := x.r.Context().Err(); err != nil && !ok {
+		return false, caddyhttp.Error(statusClientClosed, err)
+	}
 	if !ok {
-		return false, x.r.Context().Err()
+		return false, nil
 	}
 	defer f.leave(x)
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: head.resp.Status, Collapsed: true}
@@ -250,6 +255,9 @@ func (x *exchange) follow(f *flight) (done bool, err error) {
 	x.takeBody(f)
 	return true, nil
 }
+
+// statusClientClosed is what Caddy logs for a request whose client has gone.
+const statusClientClosed = 499
 
 // board waits for the head, and makes the exchange a follower if the response
 // is for it.

@@ -146,7 +146,7 @@ func TestConfigErrors(t *testing.T) {
 		{"the same address twice", PoolConfig{Nodes: []string{node + "?name=a", node + "?name=b"}}, "nodes: the same node twice"},
 		{"the same node by a placeholder", PoolConfig{Nodes: []string{node, "{env.FLUSTER_TEST_NODE}"}}, "nodes: the same node twice"},
 		{"a URL", PoolConfig{Nodes: []string{"http://user:hunter2@a"}}, "nodes: a node's address"},
-		{"a URL of a cluster", PoolConfig{Cluster: []string{"redis://user:hunter2@a:port"}}, "cluster: a node's address"},
+		{"a URL of a cluster", PoolConfig{Cluster: []string{"redis://user:hunter2@a:port"}}, "cluster: "},
 		{"an empty placeholder", PoolConfig{Nodes: []string{"{env.FLUSTER_TEST_UNSET}"}}, "nodes: "},
 		{"sentinel without addresses", PoolConfig{Sentinel: &Sentinel{Master: "m"}}, "sentinel"},
 		{"timeout", PoolConfig{Timeout: seconds(-1)}, "timeout must be positive"},

@@ -84,7 +84,7 @@ func (w *world) violation(p *simProcess, inv *simInvalidation, it simItem, on *s
 		return "it knows it"
 	}
 	if on != nil {
-		if since, ok := on.data.since[inv]; ok && since <= at {
+		if since, ok := on.data.since[inv]; ok && since < at {
 			return "the node had it"
 		}
 	}

@@ -1,11 +1,8 @@
 package journal
 
 import (
-	"container/heap"
-	"errors"
 	"flag"
 	"fmt"
-	"iter"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -112,6 +109,9 @@ type world struct {
 	invalidations []*simInvalidation
 	byID          map[string]*simInvalidation
 
+	troubles               uint32 // those that come in this schedule
+	noNear                 bool   // the near caches are off
+	lagging                int    // one in so many steps takes long
 	loss                   float64
 	lag, slowest           int // ms
 	maxLen                 int
@@ -125,116 +125,10 @@ func (w *world) time() time.Time  { return time.Unix(1e9, 0).Add(w.now) }
 func (w *world) random() uint64   { return w.rng.Uint64() | 1 }
 func (w *world) writer() string   { w.writers++; return "w" + strconv.Itoa(w.writers) }
 func (w *world) latency() time.Duration {
-	if w.rng.IntN(12) == 0 {
+	if w.rng.IntN(w.lagging) == 0 {
 		return time.Duration(w.rng.IntN(w.lag)) * time.Millisecond
 	}
 	return time.Duration(100+w.rng.IntN(2000)) * time.Microsecond
-}
-
-// task is something that goes on: a function to be called once, or a coroutine
-// of a process that runs until its next sleep.
-type task struct {
-	w        *world
-	at       time.Duration
-	order    int
-	index    int
-	wakeable bool
-	woken    bool
-	call     func()
-	next     func() (time.Duration, bool)
-	stop     func()
-	yield    func(time.Duration) bool
-	p        *simProcess
-	gen      int
-}
-
-type tasks []*task
-
-func (q tasks) Len() int { return len(q) }
-func (q tasks) Less(i, j int) bool {
-	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
-}
-func (q tasks) Swap(i, j int) { q[i], q[j] = q[j], q[i]; q[i].index, q[j].index = i, j }
-func (q *tasks) Push(x any)   { t := x.(*task); t.index = len(*q); *q = append(*q, t) }
-func (q *tasks) Pop() any {
-	old := *q
-	t := old[len(old)-1]
-	*q = old[:len(old)-1]
-	t.index = -1
-	return t
-}
-
-func (w *world) push(t *task, d time.Duration) {
-	w.count++
-	t.at, t.order = w.now+d, w.count
-	heap.Push(&w.queue, t)
-}
-
-func (w *world) after(d time.Duration, call func()) { w.push(&task{w: w, call: call}, d) }
-
-var errKilled = errors.New("the process is dead")
-
-// spawn starts a coroutine, which ends with its process (nil: with the schedule).
-func (w *world) spawn(p *simProcess, f func()) *task {
-	t := &task{w: w, p: p}
-	if p != nil {
-		t.gen = p.gen
-	}
-	t.next, t.stop = iter.Pull(func(yield func(time.Duration) bool) {
-		defer func() {
-			if r := recover(); r != nil && r != errKilled {
-				panic(r)
-			}
-		}()
-		t.yield = yield
-		f()
-	})
-	w.push(t, 0)
-	return t
-}
-
-func (w *world) sleep(d time.Duration) {
-	if !w.current.yield(d) {
-		panic(errKilled)
-	}
-}
-
-func (w *world) sleepUntilWoken(d time.Duration) {
-	t := w.current
-	if t.woken {
-		d = 0
-	}
-	t.wakeable = true
-	w.sleep(d)
-	t.wakeable, t.woken = false, false
-}
-
-// wake is node.ask.
-func (t *task) wake() {
-	t.woken = true
-	if t.wakeable && t.index >= 0 {
-		t.at = t.w.now
-		heap.Fix(&t.w.queue, t.index)
-	}
-}
-
-func (t *task) run() {
-	if t.call != nil {
-		t.call()
-		return
-	}
-	if t.p != nil && t.gen != t.p.gen {
-		t.stop()
-		return
-	}
-	if t.p != nil && t.p.frozen > t.w.now {
-		t.w.push(t, t.p.frozen-t.w.now+time.Duration(t.w.rng.IntN(2000))*time.Microsecond)
-		return
-	}
-	t.w.current = t
-	if d, ok := t.next(); ok {
-		t.w.push(t, d)
-	}
 }
 
 func newWorld(seed uint64) *world {
@@ -242,6 +136,10 @@ func newWorld(seed uint64) *world {
 	pick := func(n ...int) int { return n[w.rng.IntN(len(n))] }
 	w.loss = float64(pick(0, 5, 20, 80)) / 100
 	w.lag = pick(5, 50, 90)
+	w.lagging = pick(2, 6, 12)
+	// Few kinds of trouble at a time go further than all of them at once.
+	w.troubles = w.rng.Uint32() | w.rng.Uint32()&-uint32(pick(0, 1))
+	w.noNear = pick(0, 0, 1) == 1
 	w.slowest = pick(20, 200, 1500)
 	w.maxLen = pick(0, 0, 4, 12)
 	w.maxTargets = pick(0, 0, 0, 8)
@@ -278,14 +176,6 @@ func simulate(seed uint64, without, wrong rules) (w *world, err error) {
 	return w, w.failure
 }
 
-func (w *world) until(end time.Duration) {
-	for w.failure == nil && len(w.queue) > 0 && w.queue[0].at < end {
-		t := heap.Pop(&w.queue).(*task)
-		w.now = t.at
-		t.run()
-	}
-}
-
 // note tells what happens, for one who looks into a schedule with -tell.
 func (w *world) note(format string, args ...any) {
 	if *simTell {
@@ -309,6 +199,9 @@ func (w *world) trouble() {
 		}
 		n, p := w.nodes[w.rng.IntN(len(w.nodes))], w.processes[w.rng.IntN(len(w.processes))]
 		what := w.rng.IntN(24)
+		if what < 20 && w.troubles>>what&1 == 0 {
+			continue
+		}
 		w.note("trouble %d with process %d and node %d", what, p.index, n.index)
 		switch what {
 		default:
@@ -373,7 +266,7 @@ func (w *world) own(r Record, inv *simInvalidation) {
 }
 
 func (w *world) peace() {
-	w.chaos = false
+	w.chaos, w.lagging, w.lag = false, 12, 5
 	for _, n := range w.nodes {
 		n.down = false
 	}

@@ -60,7 +60,7 @@ const Host = "example.test"
 func Load(tb testing.TB, global, site string) *Caddy {
 	tb.Helper()
 	c := prepare(tb)
-	tb.Cleanup(func() { c.stop(tb) })
+	tb.Cleanup(c.Stop)
 	if err := c.TryReload(global, site); err != nil {
 		tb.Fatal(err)
 	}
@@ -88,15 +88,19 @@ func (c *Caddy) TryReload(global, site string) error {
 	return nil
 }
 
-// stop ends the Caddy of this process, its admin endpoint too.
-func (c *Caddy) stop(tb testing.TB) {
+// Stop ends the Caddy, its admin endpoint too. It may be called again.
+func (c *Caddy) Stop() {
 	c.client.CloseIdleConnections()
+	if c.child != nil {
+		c.end()
+		return
+	}
 	// A configuration without an admin endpoint ends the one that there was.
 	if err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`), true); err != nil {
-		tb.Error(err)
+		c.tb.Error(err)
 	}
 	if err := caddy.Stop(); err != nil {
-		tb.Error(err)
+		c.tb.Error(err)
 	}
 }
 

@@ -45,7 +45,7 @@ func Start(tb testing.TB, global, site string) *Caddy {
 	if c.child, err = redistest.StartChild(cmd); err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { c.end(tb) })
+	tb.Cleanup(c.Stop)
 	Eventually(tb, "Caddy answers", func() bool {
 		if !c.child.Running() {
 			tb.Fatalf("Caddy has ended:\n%s\n%s", c.output(), c.Log())
@@ -74,13 +74,12 @@ func command(dir string, args ...string) *exec.Cmd {
 func (c *Caddy) Kill() { c.child.Kill() }
 
 // end ends the child, and looks for what the race detector saw in it.
-func (c *Caddy) end(tb testing.TB) {
-	c.client.CloseIdleConnections()
+func (c *Caddy) end() {
 	if err := c.child.Stop(20 * time.Second); err != nil {
-		tb.Error(err)
+		c.tb.Error(err)
 	}
 	if out := c.output(); strings.Contains(out, "DATA RACE") || strings.Contains(out, "panic:") {
-		tb.Errorf("Caddy wrote:\n%s", out)
+		c.tb.Errorf("Caddy wrote:\n%s", out)
 	}
 }
 

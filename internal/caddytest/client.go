@@ -36,6 +36,9 @@ func (c *Caddy) Invalidate(body string) Response {
 	return c.ask(c.Admin, http.MethodPost, "/fluster/invalidate", body)
 }
 
+// AskAdmin gets a page of the admin endpoint.
+func (c *Caddy) AskAdmin(path string) Response { return c.ask(c.Admin, http.MethodGet, path, "") }
+
 // Open sends a request and returns when the head of its answer is there. The
 // caller reads and closes the body. It fails the test where no head comes.
 func (c *Caddy) Open(ctx context.Context, path string, header ...string) *http.Response {

@@ -42,8 +42,9 @@ func answers(addr string) bool {
 
 // NodeStatus is what the admin endpoint tells of a node.
 type NodeStatus struct {
-	Name, Address, State, Reason string
-	Owed                         int
+	Name, Address, State, Reason, Since string
+	RetryAt                             string `json:"retry_at"`
+	Owed                                int
 }
 
 // Nodes returns what the admin endpoint tells of the nodes, by name.

@@ -1,0 +1,120 @@
+package journal
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestParseMessage(t *testing.T) {
+	url := func(v string) Target { return Target{Kind: URL, Value: v} }
+	for _, c := range []struct {
+		name, in string
+		want     []Target // nil: refused
+	}{
+		{"url", "url https://example.com/a?b=1", []Target{url("https://example.com/a?b=1")}},
+		{"normal form", "url HTTPS://Example.COM:443", []Target{url("https://example.com/")}},
+		{"other port", "url http://example.com:443/x", []Target{url("http://example.com:443/x")}},
+		{"any scheme", "url //example.com/a", []Target{url("//example.com/a")}},
+		{"query without path", "url https://example.com?q", []Target{url("https://example.com/?q")}},
+		{"fragment", "url https://example.com/a#b", []Target{url("https://example.com/a")}},
+		{"raw path stays", "url https://e.com/A%2fb/../c", []Target{url("https://e.com/A%2fb/../c")}},
+		{"prefix", "prefix https://Example.com/docs/", []Target{{Kind: Prefix, Value: "https://example.com/docs/"}}},
+		{"prefix of hosts", "prefix https://exam", []Target{{Kind: Prefix, Value: "https://exam"}}},
+		{"tags", "tag product-42 home", []Target{{Kind: Tag, Value: "product-42"}, {Kind: Tag, Value: "home"}}},
+		{"host", "host Example.com:8080", []Target{{Kind: Host, Value: "example.com:8080"}}},
+		{"all", " all\n", []Target{{Kind: All}}},
+		{"soft", "soft tag product-42", []Target{{Kind: Tag, Value: "product-42", Soft: true}}},
+		{"soft all", "soft all", []Target{{Kind: All, Soft: true}}},
+		{"JSON", `{"tag":["a"],"url":["//e/x"],"prefix":[],"host":["h"],"all":false,"soft":true}`, []Target{
+			{URL, "//e/x", true}, {Tag, "a", true}, {Host, "h", true}}},
+		{"JSON all", ` {"all":true}`, []Target{{Kind: All}}},
+
+		{"empty", "", nil},
+		{"soft alone", "soft", nil},
+		{"unknown kind", "purge https://e/", nil},
+		{"begin is no kind of users", "begin", nil},
+		{"no value", "tag", nil},
+		{"all with a value", "all x", nil},
+		{"no scheme", "url example.com/a", nil},
+		{"foreign scheme", "url ftp://example.com/a", nil},
+		{"no host", "url https:///a", nil},
+		{"one bad of two", "url https://e/ nonsense", nil},
+		{"host with a path", "host example.com/a", nil},
+		{"JSON unknown member", `{"tags":["a"]}`, nil},
+		{"JSON empty", `{}`, nil},
+		{"JSON empty tag", `{"tag":[""]}`, nil},
+		{"JSON and more", `{"all":true} x`, nil},
+		{"JSON cut off", `{"all":true`, nil},
+		{"too long", "tag " + strings.Repeat("x", MaxMessage), nil},
+	} {
+		got, err := ParseMessage(c.in)
+		if (err == nil) != (c.want != nil) {
+			t.Errorf("%s: ParseMessage(%.80q) error: got %v, want one: %v", c.name, c.in, err, c.want == nil)
+		} else if diff := cmp.Diff(c.want, got); err == nil && diff != "" {
+			t.Errorf("%s: ParseMessage(%q) (-want +got):\n%s", c.name, c.in, diff)
+		}
+	}
+}
+
+// Each target selects or not, hard and soft, by the table and as an owed record.
+func TestSelection(t *testing.T) {
+	const url = "https://example.com:8443/a/b?c=d"
+	for _, c := range []struct {
+		message string
+		want    bool
+	}{
+		{"url " + url, true},
+		{"url //example.com:8443/a/b?c=d", true},
+		{"url http://example.com:8443/a/b?c=d", false},
+		{"url https://example.com:8443/a/b", false},
+		{"url https://stored.example/", true},
+		{"prefix https://example.com:8443/a", true},
+		{"prefix //example.com:8443/a/b?", true},
+		{"prefix https://stored.", true},
+		{"prefix https://example.com:8443/b", false},
+		{"prefix " + url + "e", false},
+		{"host example.com:8443", true},
+		{"host stored.example", true},
+		{"host example.com", false},
+		{"tag x", true},
+		{"tag z", false},
+		{"all", true},
+	} {
+		for _, soft := range []string{"", "soft "} {
+			stored := NewSelectors("https://stored.example/", []string{"x", "y"})
+			sel := stored.WithURL(url)
+			b := NewBook(Options{}, at(0))
+			v := loadedView(t, b)
+			stamp, _ := v.Stamp(at(0))
+			n := b.Learnt()
+			targets, err := ParseMessage(soft + c.message)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Learn(b.NewRecord(targets[0]))
+			want := Valid
+			if c.want && soft != "" {
+				want = Stale
+			} else if c.want {
+				want = Dead
+			}
+			if got, _ := b.ValidNear(n, &sel); got != want {
+				t.Errorf("ValidNear after %q: got %v, want %v", soft+c.message, got, want)
+			}
+			if got := v.ValidNode(stamp, &sel) == Dead; got != c.want {
+				t.Errorf("ValidNode while %q is owed: dead is %v, want %v", soft+c.message, got, c.want)
+			}
+		}
+	}
+}
+
+func TestWithURLLeavesTheOriginalAlone(t *testing.T) {
+	s := NewSelectors("https://a/", []string{"x"})
+	before := len(s.hard)
+	one, two := s.WithURL("https://b/"), s.WithURL("https://c/")
+	if len(s.hard) != before || one.hard[before] == two.hard[before] {
+		t.Error("selectors share what WithURL added")
+	}
+}

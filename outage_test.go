@@ -1,0 +1,236 @@
+package fluster_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
+	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
+)
+
+// timeout is what the nodes of these tests are given. It is long, so that what
+// it costs to wait for it once, twice or never differs by more than a loaded
+// machine does by itself.
+const timeout = 300 * time.Millisecond
+
+// asked is one request that was answered.
+type asked struct {
+	start time.Time
+	took  time.Duration
+}
+
+// load is requests from 16 clients, on and on, until it is stopped.
+type load struct {
+	c    *caddytest.Caddy
+	end  context.CancelFunc
+	wg   sync.WaitGroup
+	mu   sync.Mutex // guards all below
+	done []asked
+	bad  []string // answers that the origin did not send
+}
+
+// mixed answers by the path: /7 is 404, and so are all that end in 7.
+func mixed(w http.ResponseWriter, r *http.Request) {
+	status := http.StatusOK
+	if strings.HasSuffix(r.URL.Path, "7") {
+		status = http.StatusNotFound
+	}
+	caddytest.Answer(status, "this is "+r.URL.Path, "Cache-Control", "max-age=1")(w, r)
+}
+
+func startLoad(c *caddytest.Caddy) *load {
+	ctx, end := context.WithCancel(context.Background())
+	l := &load{c: c, end: end}
+	for range 16 {
+		l.wg.Go(func() {
+			for ctx.Err() == nil {
+				l.ask("/" + strconv.Itoa(rand.N(300)))
+			}
+		})
+	}
+	return l
+}
+
+func (l *load) ask(path string) {
+	start := time.Now()
+	r := l.c.Get(path)
+	took := time.Since(start)
+	want := http.StatusOK
+	if strings.HasSuffix(path, "7") {
+		want = http.StatusNotFound
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.done = append(l.done, asked{start, took})
+	if r.Err != nil || r.Status != want || string(r.Body) != "this is "+path {
+		l.bad = append(l.bad, fmt.Sprintf("GET %s: %s", path, r))
+	}
+}
+
+// more waits until n further requests were answered.
+func (l *load) more(t *testing.T, n int) {
+	t.Helper()
+	l.mu.Lock()
+	until := len(l.done) + n
+	l.mu.Unlock()
+	caddytest.Eventually(t, fmt.Sprintf("%d further requests", n), func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.done) >= until
+	})
+}
+
+// stop ends the load.
+func (l *load) stop() {
+	l.end()
+	l.wg.Wait()
+}
+
+// endedBetween returns the longest that a request took that began and ended
+// between two times, and how many did.
+func (l *load) endedBetween(from, to time.Time) (most time.Duration, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range l.done {
+		if !a.start.Before(from) && a.start.Add(a.took).Before(to) {
+			most, n = max(most, a.took), n+1
+		}
+	}
+	return most, n
+}
+
+// slowest returns the longest that a request took that was on its way between
+// two times, and how many were.
+func (l *load) slowest(from, to time.Time) (most time.Duration, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range l.done {
+		if a.start.Before(to) && a.start.Add(a.took).After(from) {
+			most, n = max(most, a.took), n+1
+		}
+	}
+	return most, n
+}
+
+// TestOutage: C2. With three nodes and load on 16 connections, one node is
+// killed and another stands still: no client sees what the origin did not send,
+// none waits much longer than for one time-out, none for anything once the nodes
+// are penalized, and the nodes are used again soon after they are back.
+func TestOutage(t *testing.T) {
+	for _, near := range []string{"near off", "near 1MiB"} {
+		t.Run(near, func(t *testing.T) {
+			servers, global := nodes(t, 3, near, "timeout "+timeout.String(), "penalty 200ms 1s")
+			o := caddytest.NewOrigin(t, mixed)
+			c := caddytest.Load(t, global, cached(o))
+			c.WaitUp(3)
+			l := startLoad(c)
+			defer l.stop()
+			l.more(t, 1000) // to warm up
+			began := time.Now()
+			l.more(t, 1500)
+
+			failed := time.Now()
+			servers[0].Kill()
+			servers[1].Pause()
+			caddytest.Eventually(t, "a and b are penalized", func() bool {
+				nodes := c.Nodes()
+				return nodes["a"].State == "penalty" && nodes["b"].State == "penalty"
+			})
+			penalized := time.Now()
+			l.more(t, 1500)
+
+			servers[0].Restart()
+			servers[1].Resume()
+			back := time.Now()
+			c.WaitUp(3)
+			if took, most := time.Since(back), 2*time.Second; took > most {
+				t.Errorf("the nodes were in use %s after they were back, want the longest penalty, 1s, and what a loaded machine adds", took)
+			}
+			returned := time.Now()
+			l.more(t, 500)
+			waitStored(t, servers[:1], 1) // it came back empty
+			l.stop()
+
+			for _, b := range l.bad[:min(len(l.bad), 3)] {
+				t.Errorf("%s (one of %d), which the origin did not send", b, len(l.bad))
+			}
+			healthy, n := l.endedBetween(began, failed)
+			slow, m := l.slowest(failed, penalized)
+			settled, k := l.endedBetween(penalized, back) // those under way had paid before
+			t.Logf("the slowest of %d requests before: %s, of %d while they fail: %s, of %d while they are penalized: %s; back after %s",
+				n, healthy, m, slow, k, settled, returned.Sub(back))
+			if limit := timeout + 50*time.Millisecond + 2*healthy; slow > limit {
+				t.Errorf("while the nodes failed a request took %s, want at most %s: the time-out, 50ms, and what it is when all is well", slow, limit)
+			}
+			if limit := min(timeout, 50*time.Millisecond+3*healthy); settled > limit {
+				t.Errorf("with the nodes penalized a request took %s, want at most %s: as when all is well", settled, limit)
+			}
+		})
+	}
+}
+
+// TestNoNodeAtStart: Caddy starts, warns and serves from the origin, and uses
+// the nodes when they come.
+func TestNoNodeAtStart(t *testing.T) {
+	port, err := redistest.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", fresh...))
+	c := caddytest.Load(t, "fluster {\nnodes redis://"+addr+"?name=late\nnear off\npenalty 100ms 500ms\n}", cached(o))
+	c.WaitLogged(`"level":"warn"`, "no node can be reached")
+	wantBody(t, wantMiss(t, c, "/"), 200, "page")
+	wantBody(t, wantMiss(t, c, "/"), 200, "page")
+	if s := c.Nodes()["late"]; s.State == "up" || s.Reason == "" {
+		t.Errorf("the status of a node that is not there: got %+v, want it out of use, with a reason", s)
+	}
+	p, err := redistest.Launch(t.TempDir(), "--port", strconv.Itoa(port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	c.WaitUp(1)
+	wantHit(t, c, "node", "/")
+}
+
+// TestPausedAtStart: a node that accepts connections and says nothing holds a
+// start up for a moment only.
+func TestPausedAtStart(t *testing.T) {
+	servers, global := nodes(t, 1)
+	servers[0].Pause()
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", fresh...))
+	c := caddytest.Load(t, global, cached(o))
+	wantBody(t, wantMiss(t, c, "/"), 200, "page")
+	c.WaitLogged(`"level":"warn"`, "node")
+	servers[0].Resume()
+	c.WaitUp(1)
+}
+
+// TestFullNode: C2. A node that takes no writes is no client's error.
+func TestFullNode(t *testing.T) {
+	servers, global := nodes(t, 1, "penalty 100ms 500ms", "near off")
+	client := servers[0].Client(t)
+	o := caddytest.NewOrigin(t, mixed)
+	c := caddytest.Load(t, global, cached(o))
+	c.WaitUp(1)
+	if err := client.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		wantBody(t, c.Get(fmt.Sprint("/full/", i, "x")), 200, fmt.Sprint("this is /full/", i, "x"))
+	}
+	if err := client.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	c.WaitUp(1)
+	wantHit(t, c, "node", "/x")
+}
