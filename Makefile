@@ -7,7 +7,7 @@ BENCH ?= .
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test race fuzz bench lint build clean
+.PHONY: help run test race fuzz sim bench lint build clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ race: ## the tests of one package, many times over: make race PKG=./shard COUNT=
 
 fuzz: ## fuzz each fuzz test for FUZZTIME (30s); `make test` runs their seeds
 	@sh scripts/fuzz.sh $(FUZZTIME)
+
+sim: ## the long simulation of invalidation, SCHEDULES (100000) schedules
+	$(GO) test ./journal -run TestSimulation -schedules $(or $(SCHEDULES),100000) -timeout 60m -v
 
 bench: ## benchmarks, all or those that match BENCH
 	@sh scripts/install-redis.sh

@@ -26,7 +26,10 @@ type entry struct {
 	lines []line            // resp.Header, one for each name
 	sel   journal.Selectors // what selects resp
 	soft  bool              // it was softly invalidated: stale whatever its terms say
-	learn atomic.Uint64     // up to this learn number nothing selects it
+	// doubted: its node was away since it was stored. It is validated before it
+	// is used; only where the origin fails may it be served without.
+	doubted bool
+	learn   atomic.Uint64 // up to this learn number nothing selects it
 }
 
 // line is all that one field of a stored response says.

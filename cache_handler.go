@@ -191,8 +191,13 @@ func (x *exchange) judge(f *found) httpcache.Reuse {
 		return httpcache.Reuse{Use: httpcache.UseValidate}
 	}
 	reuse := x.policy.ReuseFor(x.directives, f.termsAt(x.now), x.now)
-	if f.blind {
+	switch {
+	case f.blind:
 		reuse = httpcache.Reuse{}
+	case f.doubted:
+		stale := *f.termsAt(x.now)
+		stale.FreshUntil = min(stale.FreshUntil, x.now.UnixMilli())
+		reuse = httpcache.Reuse{IfError: x.policy.ReuseFor(x.directives, &stale, x.now).IfError}
 	}
 	if f.resp.Status == http.StatusPartialContent {
 		x.why = "partial"

@@ -80,7 +80,8 @@ func (x *exchange) read(ctx, more context.Context, key string) (*entry, error) {
 		n.ask()
 		return nil, nil
 	}
-	if values[0] == nil {
+	if values[0] == nil || !x.pool.book.Leased(time.Now()) {
+		// Without the lease an invalidation may be known to another node alone.
 		return nil, nil
 	}
 	resp, variants, err := stored.Decode(values[0])
@@ -111,6 +112,8 @@ func (x *exchange) admit(ctx context.Context, e *entry) (*entry, error) {
 		return nil, nil
 	case journal.Stale:
 		e.soft = true
+	case journal.Doubted:
+		e.doubted = true
 	}
 	if e.resp.Chunks != nil {
 		body, err := readChunks(ctx, x.node, e.resp, x.maxBody)

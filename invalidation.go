@@ -59,6 +59,7 @@ func (n *node) hear(ctx context.Context) {
 	defer sub.Close()
 	stop := context.AfterFunc(ctx, func() { sub.Close() })
 	defer stop()
+	var ear journal.Ear
 	pinged := false
 	for ctx.Err() == nil {
 		msg, err := sub.ReceiveTimeout(ctx, pingEvery)
@@ -78,57 +79,56 @@ func (n *node) hear(ctx context.Context) {
 		case *redis.Subscription:
 			n.ask() // what was said while nobody listened stands in the journal
 		case *redis.Message:
-			n.heard(m.Channel, m.Payload)
+			n.heard(&ear, m.Channel, m.Payload)
 		}
 	}
 }
 
 // heard takes one message.
-func (n *node) heard(channel, text string) {
+func (n *node) heard(ear *journal.Ear, channel, text string) {
 	if channel == n.journal.channel {
 		number, inc, e, ok := parseNews(text)
+		if ok && !n.isPart() {
+			// The masters of a Redis Cluster pass messages on in no common order, and
+			// without that nobody can give them common names.
+			ear.Entry(e.Nonce)
+		}
 		if about := n.sibling(number); about != nil && !(ok && about.view.Heard(inc, e)) {
 			about.ask()
 		}
 		return
 	}
+	name := ear.Message()
 	targets, err := journal.ParseMessage(text)
 	if err != nil {
 		metrics.messages.WithLabelValues("refused").Inc()
-		n.state.log().Warn("invalidation message not understood", zap.String("node", n.Name()),
+		n.state.log().Warn("invalidation message not understood", zap.String("node", n.label),
 			zap.String("message", text[:min(len(text), 200)]), zap.Error(err))
 		return
 	}
 	metrics.messages.WithLabelValues("heard").Inc()
-	for _, t := range targets {
-		r := n.state.book.NewRecord(t)
-		learn := n.state.book.Learn(r)
-		n.state.mu.Lock()
-		h := n.state.current
-		n.state.mu.Unlock()
+	n.state.mu.Lock()
+	h := n.state.current
+	n.state.mu.Unlock()
+	for _, r := range n.state.book.HeardRecords(name, targets) {
+		n.state.book.Learn(r)
 		if h != nil {
-			h.tell(heard{r, learn})
+			h.tell(r)
 		}
 	}
-}
-
-// heard is a record made from a message, which is in no journal yet.
-type heard struct {
-	journal.Record
-	learn uint64
 }
 
 // A herald writes into the journals what was heard from messages.
 type herald struct {
 	pool  *pool
-	queue chan heard
+	queue chan journal.Record
 	end   context.CancelFunc
 	wg    sync.WaitGroup
 }
 
 func newHerald(p *pool) *herald {
 	ctx, end := context.WithCancel(context.Background())
-	h := &herald{pool: p, queue: make(chan heard, heraldQueue), end: end}
+	h := &herald{pool: p, queue: make(chan journal.Record, heraldQueue), end: end}
 	h.wg.Go(func() { h.run(ctx) })
 	return h
 }
@@ -140,7 +140,7 @@ func (h *herald) stop() {
 }
 
 // tell hands a record over; it never waits.
-func (h *herald) tell(r heard) {
+func (h *herald) tell(r journal.Record) {
 	select {
 	case h.queue <- r:
 	default:
@@ -150,7 +150,7 @@ func (h *herald) tell(r heard) {
 // run collects what comes within a random moment and writes it as one batch.
 func (h *herald) run(ctx context.Context) {
 	for {
-		var batch []heard
+		var batch []journal.Record
 		select {
 		case <-ctx.Done():
 			return
@@ -170,21 +170,12 @@ func (h *herald) run(ctx context.Context) {
 	}
 }
 
-// write appends to all nodes what nobody else has appended meanwhile. A record
-// for the same target that was learnt since covers one: it kills all that was
-// fetched before, and more.
-func (h *herald) write(ctx context.Context, batch []heard) {
-	book := h.pool.book
-	var records []journal.Record
-	for _, r := range batch {
-		if book.LearntSince(r.Target, r.learn) {
-			book.Withdraw(r.ID)
-			continue
-		}
-		records = append(records, r.Record)
-	}
-	if len(records) > 0 {
-		h.pool.appendAll(ctx, records)
+// write appends to all nodes what nobody else has appended meanwhile: all who
+// heard a message have made the same records of it.
+func (h *herald) write(ctx context.Context, batch []journal.Record) {
+	batch = slices.DeleteFunc(batch, func(r journal.Record) bool { return !h.pool.book.Owes(r.ID) })
+	if len(batch) > 0 {
+		h.pool.appendAll(ctx, batch)
 	}
 }
 
@@ -198,7 +189,8 @@ func (p *pool) appendAll(ctx context.Context, records []journal.Record) (done []
 	for i, n := range p.nodes {
 		wg.Go(func() {
 			for try := 0; try < slowInARow && n.inUse() && !done[i] && ctx.Err() == nil; try++ {
-				done[i] = n.append(ctx, records) == nil
+				_, err := n.append(ctx, records)
+				done[i] = err == nil
 			}
 			if !done[i] {
 				n.ask()

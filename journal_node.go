@@ -30,8 +30,9 @@ const (
 	appendBatch = 128
 )
 
-// appendSource appends records to the journal, each unless it is here already,
-// and makes a new journal when there is no head.
+// appendSource appends records to the journal, each unless it is there already,
+// and makes a new journal when there is no head. A record key holds the inc of
+// the journal that has the record: one that outlived its journal says nothing.
 //
 //	KEYS[1]        head
 //	KEYS[2]        journal
@@ -44,7 +45,8 @@ const (
 //	ARGV[6]        number of the bucket, which the channel is told
 //	ARGV[7]…       for each record: id, nonce, kind ("~" before it: soft), value, "1" to unlink
 //
-// It returns the head, and for each record its seq, 0 if it was here already.
+// It returns the head, for each record its seq, 0 if it was there already, and
+// the nonce of the entry before the first new one.
 const appendSource = `
 local h = redis.call('GET', KEYS[1])
 local inc, seq, nonce
@@ -56,16 +58,18 @@ if not inc then
 else
   seq = tonumber(seq)
 end
-local out, news = {}, {}
+local out, news, before = {}, {}, nonce
 local a, k = 7, 3
 while a <= #ARGV do
   local id, n, kind, value = ARGV[a], ARGV[a+1], ARGV[a+2], ARGV[a+3]
-  if redis.call('SET', KEYS[k], '1', 'NX', 'EX', ARGV[4]) then
+  if redis.call('GET', KEYS[k]) ~= inc then
+    redis.call('SET', KEYS[k], inc, 'EX', ARGV[4])
+    local after = nonce
     seq, nonce = seq + 1, n
     redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], string.format('%.0f', seq) .. '-0', 'i', id, 'n', n, 'k', kind, 'v', value)
     if ARGV[a+4] == '1' then redis.call('UNLINK', KEYS[k+1]) end
     out[#out+1] = seq
-    news[#news+1] = ARGV[6] .. ' ' .. inc .. ':' .. string.format('%.0f', seq) .. ':' .. n .. ' ' .. id .. ' ' .. kind .. ' ' .. value
+    news[#news+1] = ARGV[6] .. ' ' .. inc .. ':' .. string.format('%.0f', seq) .. ':' .. n .. ' ' .. after .. ' ' .. id .. ' ' .. kind .. ' ' .. value
   else
     out[#out+1] = 0
   end
@@ -74,7 +78,7 @@ end
 local head = inc .. ':' .. string.format('%.0f', seq) .. ':' .. nonce
 redis.call('SET', KEYS[1], head)
 for _, m in ipairs(news) do redis.call('PUBLISH', ARGV[3], m) end
-return {head, out}
+return {head, out, before}
 `
 
 // A full node must still take invalidations: allow-oom, which Redis has since
@@ -92,9 +96,15 @@ type journalOn struct {
 	channel string // on which the node tells of new entries
 }
 
-// appendRecords appends what is not there yet, in one script, and returns the
-// journal's head and the entries that are new.
-func (j journalOn) appendRecords(ctx context.Context, records []journal.Record) (journal.Head, []journal.Entry, error) {
+// appended is what a script has done.
+type appended struct {
+	head    journal.Head
+	entries []journal.Entry  // the new ones
+	known   []journal.Record // those that were there already
+}
+
+// appendRecords appends what is not there yet, in one script.
+func (j journalOn) appendRecords(ctx context.Context, records []journal.Record) (a appended, err error) {
 	keys := []string{j.bucket.head(), j.bucket.journal()}
 	args := []any{nonZeroHex(), nonZeroHex(), j.channel, recordTTL, journalLength, j.number}
 	nonces := make([]uint64, len(records))
@@ -114,24 +124,34 @@ func (j journalOn) appendRecords(ctx context.Context, records []journal.Record) 
 		res, err = appendScriptOld.Run(ctx, client, keys, args...).Slice()
 	}
 	if err != nil {
-		return journal.Head{}, nil, fmt.Errorf("appending to the journal on node %q: %w", j.node.Name(), err)
+		return a, fmt.Errorf("appending to the journal on node %q: %w", j.node.Name(), err)
 	}
-	if len(res) != 2 {
-		return journal.Head{}, nil, errJournal
+	return parseAppended(res, records, nonces)
+}
+
+// parseAppended reads what the script returned.
+func parseAppended(res []any, records []journal.Record, nonces []uint64) (a appended, err error) {
+	if len(res) != 3 {
+		return a, errJournal
 	}
 	text, _ := res[0].(string)
-	head, ok := journal.ParseHead(text)
 	seqs, _ := res[1].([]any)
-	if !ok || len(seqs) != len(records) {
-		return journal.Head{}, nil, errJournal
+	before, _ := res[2].(string)
+	var ok bool
+	after, err := strconv.ParseUint(before, 16, 64)
+	if a.head, ok = journal.ParseHead(text); !ok || err != nil || len(seqs) != len(records) {
+		return a, errJournal
 	}
-	var entries []journal.Entry
 	for i, s := range seqs {
-		if seq, _ := s.(int64); seq > 0 {
-			entries = append(entries, journal.Entry{Record: records[i], Seq: uint64(seq), Nonce: nonces[i]})
+		seq, _ := s.(int64)
+		if seq <= 0 {
+			a.known = append(a.known, records[i])
+			continue
 		}
+		a.entries = append(a.entries, journal.Entry{Record: records[i], Seq: uint64(seq), Nonce: nonces[i], After: after})
+		after = nonces[i]
 	}
-	return head, entries, nil
+	return a, nil
 }
 
 var errJournal = errors.New("fluster: what lies in the journal is not ours")
@@ -196,25 +216,28 @@ func parseEntry(m redis.XMessage) (journal.Entry, error) {
 
 func parseTarget(kind, value string) (journal.Target, error) {
 	code, soft := strings.CutPrefix(kind, "~")
-	if len(code) != 1 || !strings.Contains("utphab", code) {
+	if len(code) != 1 || !strings.Contains("utphabr", code) {
 		return journal.Target{}, errJournal
 	}
 	return journal.Target{Kind: journal.Kind(code[0]), Value: value, Soft: soft}, nil
 }
 
-// parseNews reads what a node tells of a new entry: "bucket inc:seq:nonce id kind value".
+// parseNews reads what a node tells of a new entry: "bucket inc:seq:nonce after
+// id kind value", where after is the nonce of the entry before.
 func parseNews(s string) (number int, inc uint64, e journal.Entry, ok bool) {
 	first, s, _ := strings.Cut(s, " ")
 	number, err := strconv.Atoi(first)
 	head, rest, _ := strings.Cut(s, " ")
+	before, rest, _ := strings.Cut(rest, " ")
+	after, err2 := strconv.ParseUint(before, 16, 64)
 	id, rest, _ := strings.Cut(rest, " ")
 	kind, value, ok1 := strings.Cut(rest, " ")
 	h, ok2 := journal.ParseHead(head)
-	if err != nil || !ok1 || !ok2 || id == "" {
+	if err != nil || err2 != nil || !ok1 || !ok2 || id == "" {
 		return 0, 0, e, false
 	}
 	t, err := parseTarget(kind, value)
-	e = journal.Entry{Record: journal.Record{ID: id, Target: t}, Seq: h.Seq, Nonce: h.Nonce}
+	e = journal.Entry{Record: journal.Record{ID: id, Target: t}, Seq: h.Seq, Nonce: h.Nonce, After: after}
 	return number, h.Inc, e, err == nil
 }
 

@@ -117,7 +117,8 @@ func wantNoGoroutine(t *testing.T, known goleak.Option) {
 	t.Helper()
 	ctx := testContext(t)
 	for {
-		err := goleak.Find(known)
+		// What keeps a lock of Caddy's own storage sees only after a while that it is gone.
+		err := goleak.Find(known, goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"))
 		if err == nil {
 			return
 		}

@@ -102,6 +102,9 @@ func (n *node) keep(ctx context.Context) {
 	first := true
 	for ctx.Err() == nil {
 		err := n.sync(ctx)
+		if err == nil && n.seat.inPenalty() {
+			err = n.doubt(ctx)
+		}
 		if err == nil && n.view.Use() {
 			n.returned(first)
 		}
@@ -184,8 +187,18 @@ func (n *node) wait(ctx context.Context, d time.Duration) {
 	}
 }
 
+// doubt makes what lay on the node while it was away be validated before it is
+// used as fresh: others may have been served something newer meanwhile.
+func (n *node) doubt(ctx context.Context) error {
+	r := n.state.book.NewRecord(journal.Target{Kind: journal.Return})
+	if _, err := n.append(ctx, []journal.Record{r}); err != nil {
+		return err
+	}
+	return n.readToHead(ctx, 8)
+}
+
 // errJournalMoves ends a sync that never reaches the head.
-var errJournalMoves = errors.New("fluster: the journal grows faster than it can be read")
+var errJournalMoves = errors.New("fluster: the journal could not be read to its head")
 
 // sync does what has to be true before the node is used: it can be written and
 // read, its journal was read to the head, and has the records that it was owed.
@@ -225,6 +238,11 @@ func (n *node) readToHead(ctx context.Context, tries int) error {
 			}
 		}
 	}
+	// It never is what it was a moment ago: somebody removes entries, say.
+	n.state.log().Warn("journal cannot be read and is begun anew", zap.String("node", n.Name()))
+	if err := n.journal.reset(ctx); err != nil {
+		return err
+	}
 	return errJournalMoves
 }
 
@@ -240,7 +258,7 @@ func (n *node) readPage(ctx context.Context) (journal.Sight, error) {
 	}
 	if !ok {
 		n.view.Observe(head, false, sent)
-		_, _, err := n.journal.appendRecords(ctx, nil)
+		_, err := n.journal.appendRecords(ctx, nil)
 		return journal.Forked, err
 	}
 	return n.view.Advance(from, head, entries, sent), nil
@@ -253,30 +271,32 @@ func (n *node) relay(ctx context.Context) error {
 		if len(owed) == 0 {
 			return nil
 		}
-		if err := n.append(ctx, owed); err != nil {
+		a, err := n.append(ctx, owed)
+		if err != nil {
 			return err
 		}
 		if err := n.readToHead(ctx, 8); err != nil {
 			return err
 		}
+		n.view.Holds(a.head, a.known)
 	}
 	return nil
 }
 
 // append appends records, at most appendBatch, and takes note of those that are
 // new at once.
-func (n *node) append(ctx context.Context, records []journal.Record) error {
-	head, entries, err := n.journal.appendRecords(ctx, records)
+func (n *node) append(ctx context.Context, records []journal.Record) (appended, error) {
+	a, err := n.journal.appendRecords(ctx, records)
 	if err != nil {
-		return err
+		return a, err
 	}
-	for _, e := range entries {
-		if !n.view.Heard(head.Inc, e) {
+	for _, e := range a.entries {
+		if !n.view.Heard(a.head.Inc, e) {
 			n.ask()
 			break
 		}
 	}
-	return nil
+	return a, nil
 }
 
 // relayAfter is how long a process leaves it to the others to complete their

@@ -94,26 +94,13 @@ func (l *load) stop() {
 	l.wg.Wait()
 }
 
-// endedBetween returns the longest that a request took that began and ended
-// between two times, and how many did.
-func (l *load) endedBetween(from, to time.Time) (most time.Duration, n int) {
+// slowest returns the longest that a request took of those that which selects,
+// and how many they are.
+func (l *load) slowest(which func(start, end time.Time) bool) (most time.Duration, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, a := range l.done {
-		if !a.start.Before(from) && a.start.Add(a.took).Before(to) {
-			most, n = max(most, a.took), n+1
-		}
-	}
-	return most, n
-}
-
-// slowest returns the longest that a request took that was on its way between
-// two times, and how many were.
-func (l *load) slowest(from, to time.Time) (most time.Duration, n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, a := range l.done {
-		if a.start.Before(to) && a.start.Add(a.took).After(from) {
+		if which(a.start, a.start.Add(a.took)) {
 			most, n = max(most, a.took), n+1
 		}
 	}
@@ -162,9 +149,9 @@ func TestOutage(t *testing.T) {
 			for _, b := range l.bad[:min(len(l.bad), 3)] {
 				t.Errorf("%s (one of %d), which the origin did not send", b, len(l.bad))
 			}
-			healthy, n := l.endedBetween(began, failed)
-			slow, m := l.slowest(failed, penalized)
-			settled, k := l.endedBetween(penalized, back) // those under way had paid before
+			healthy, n := l.slowest(func(start, end time.Time) bool { return start.After(began) && end.Before(failed) })
+			slow, m := l.slowest(func(start, end time.Time) bool { return end.After(failed) && start.Before(penalized) })
+			settled, k := l.slowest(func(start, _ time.Time) bool { return start.After(penalized) && start.Before(back) })
 			t.Logf("the slowest of %d requests before: %s, of %d while they fail: %s, of %d while they are penalized: %s; back after %s",
 				n, healthy, m, slow, k, settled, returned.Sub(back))
 			if limit := timeout + 50*time.Millisecond + 2*healthy; slow > limit {

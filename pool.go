@@ -265,7 +265,7 @@ const startWait = 250 * time.Millisecond
 
 // start begins to use the nodes, and waits a moment for their first answers.
 func (p *pool) start() {
-	p.configure(&p.config, p.logger, p.emit)
+	p.configure(&p.config, p.logger.With(p.field()), p.emit)
 	p.herald = newHerald(p)
 	p.setHerald(p.herald)
 	for _, n := range p.nodes {

@@ -152,24 +152,6 @@ func (b *Book) forgetLocked(why rules) {
 	b.learnt.Store(n)
 }
 
-// Withdraw takes back a record that was learnt from a published message and is
-// on no node, because another record covers it.
-func (b *Book) Withdraw(id string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.log.remove(id)
-	for _, v := range b.views {
-		v.paidLocked(id)
-	}
-}
-
-// LearntSince reports whether a record for t was learnt after learn number n.
-func (b *Book) LearntSince(t Target, n uint64) bool {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return b.table.seen(t.sum()) > n
-}
-
 // Validity is what the journal says of a stored response.
 type Validity uint8
 
@@ -178,6 +160,9 @@ const (
 	Dead  Validity = iota // must not be served
 	Stale                 // softly invalidated: as if its freshness had ended
 	Valid
+	// Doubted says that the node was out of somebody's use since it was stored:
+	// others may have served a newer one meanwhile. It must be validated.
+	Doubted
 )
 
 // ValidNear judges a response of the near cache, fetched by a fill that began
@@ -217,5 +202,6 @@ func (b *Book) selectedLocked(m *marks, n uint64, sel *Selectors, sums []sum, so
 
 var (
 	sumAll     = Target{Kind: All}.sum()
+	sumReturn  = Target{Kind: Return}.sum()
 	sumAllSoft = Target{Kind: All, Soft: true}.sum()
 )

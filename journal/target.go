@@ -17,6 +17,7 @@ const (
 	Host   Kind = 'h' // responses of this host
 	All    Kind = 'a' // everything
 	Begin  Kind = 'b' // nothing: the first record of every journal
+	Return Kind = 'r' // what lay on this one node before: it was out of use, and is back
 )
 
 // kindWords are the kinds as users write them.
@@ -35,9 +36,12 @@ func (k Kind) String() string {
 // stale instead of dead.
 type Target struct {
 	Kind  Kind
-	Value string // normalized; empty for All and Begin
+	Value string // normalized; empty for All, Begin and Return
 	Soft  bool
 }
+
+// isLocal reports whether a record of the target is about one journal alone.
+func (t Target) isLocal() bool { return t.Kind == Begin || t.Kind == Return }
 
 // String returns the target as it may be published.
 func (t Target) String() string {
@@ -92,7 +96,7 @@ func NewTarget(k Kind, value string, soft bool) (Target, error) {
 		if value == "" {
 			return t, fmt.Errorf("a tag must not be empty")
 		}
-	case All, Begin:
+	case All, Begin, Return:
 		t.Value = ""
 	default:
 		return t, fmt.Errorf("unknown %s", k)

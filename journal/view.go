@@ -249,7 +249,10 @@ func (v *View) pushLocked(e Entry) {
 	}
 	v.nonces = append(v.nonces, e.Nonce)
 	v.head.Seq, v.head.Nonce = e.Seq, e.Nonce
-	if e.Target.Kind == Begin {
+	if e.Target.Kind == Return {
+		v.table.set(sumReturn, e.Seq)
+	}
+	if e.Target.isLocal() {
 		return
 	}
 	v.table.set(v.book.indexLocked(e.Target), e.Seq)
@@ -286,7 +289,7 @@ func (v *View) Heard(inc uint64, e Entry) bool {
 		v.pushLocked(e)
 		return true
 	}
-	if e.Target.Kind != Begin {
+	if !e.Target.isLocal() {
 		b.learnLocked(e.Record, nil)
 	}
 	return false
@@ -315,5 +318,9 @@ func (v *View) ValidNode(s Stamp, sel *Selectors) Validity {
 	if !b.has(ruleTable) {
 		return Valid
 	}
-	return b.judgeLocked(&v.table, s.Seq, sel)
+	validity := b.judgeLocked(&v.table, s.Seq, sel)
+	if validity != Dead && v.table.last(sumReturn) > s.Seq {
+		return Doubted
+	}
+	return validity
 }

@@ -5,7 +5,9 @@ import "time"
 // conditionRows are about the conditions of clients, which the cache evaluates.
 func conditionRows() []section {
 	const h = time.Hour
-	stored := func(fields ...string) answer { return with(append([]string{"Cache-Control", "max-age=3600"}, fields...)...) }
+	stored := func(fields ...string) answer {
+		return with(append([]string{"Cache-Control", "max-age=3600"}, fields...)...)
+	}
 	// yes is the row of a request that is answered with 304 from what is stored,
 	// no that of one that is answered whole.
 	yes := func(name string, fields []string, condition ...string) row {

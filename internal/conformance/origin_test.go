@@ -25,7 +25,7 @@ type answer struct {
 	trailer  []string
 	interims []answer
 	delay    time.Duration
-	cut      int // how much of the body comes before the connection breaks off; 0 is all of it
+	cut      int  // how much of the body comes before the connection breaks off; 0 is all of it
 	mute     bool // the connection breaks off before the head
 }
 

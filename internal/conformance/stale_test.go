@@ -20,10 +20,14 @@ func staleRows() []section {
 		return test(name, origins(first, second), get().miss(), s)
 	}
 	var errors []row
-	for name, second := range map[string]answer{
-		"500": with().is(500), "502": with().is(502), "503": with("Retry-After", "1").is(503), "504": with().is(504), "599": with().is(599),
-		"the connection breaks off": gone(),
+	for _, failure := range []struct {
+		name   string
+		answer answer
+	}{
+		{"500", with().is(500)}, {"502", with().is(502)}, {"503", with("Retry-After", "1").is(503)}, {"504", with().is(504)},
+		{"599", with().is(599)}, {"the connection breaks off", gone()},
 	} {
+		name, second := failure.name, failure.answer
 		errors = append(errors,
 			served(name+" within the window", old(", stale-if-error=600"), second),
 			failed(name+" after the window", old(", stale-if-error=10"), second),
