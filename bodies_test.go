@@ -16,13 +16,21 @@ import (
 
 // sizes of bodies: none, what lies in one value on a node, what lies in one
 // chunk or several, and what is too long to be stored (max_body is 1MiB).
-var sizes = []int{0, 1, 4 << 10, 64<<10 - 1, 64 << 10, 64<<10 + 1, 256 << 10, 256<<10 + 1, 1 << 20, 1<<20 + 1, 3 << 20}
+var sizes = []int{0, 1, 4 << 10, 64<<10 - 1, 64 << 10, 64<<10 + 1, 256 << 10, 256<<10 + 1, 1 << 20, 1<<20 + 200<<10}
 
-// bodyOf returns a body of this length, which no other length shares.
+// manyBodies are the bodies that bodyOf has made, by their length.
+var manyBodies sync.Map // int → []byte
+
+// bodyOf returns a body of this length, of which no other is the beginning. It
+// is read only.
 func bodyOf(size int) []byte {
+	if b, ok := manyBodies.Load(size); ok {
+		return b.([]byte)
+	}
 	b := make([]byte, size)
 	r := rand.NewChaCha8([32]byte{byte(size), byte(size >> 8), byte(size >> 16), 1})
 	r.Read(b)
+	manyBodies.Store(size, b)
 	return b
 }
 
@@ -52,7 +60,7 @@ func bodies(w http.ResponseWriter, r *http.Request) {
 // TestBodies: C1. Byte for byte what the origin sent, whole, miss and hit, with
 // 64 clients at once.
 func TestBodies(t *testing.T) {
-	servers, global := nodes(t, 3)
+	servers, global := nodes(t, 3, "timeout 10s") // no request is to miss because the machine is loaded
 	for _, where := range []string{"near", "node"} {
 		t.Run(where, func(t *testing.T) {
 			o := caddytest.NewOrigin(t, bodies)
@@ -74,7 +82,7 @@ func TestBodies(t *testing.T) {
 			}
 			before := o.Count()
 			askAll(t, c, paths, 64) // hits, but for what is too long
-			if got, most := o.Count()-before, 4*64; got > most {
+			if got, most := o.Count()-before, 64; got > most {
 				t.Errorf("the origin was asked %d times for what is stored, want at most %d times, for what is too long", got, most)
 			}
 		})
@@ -84,14 +92,18 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-// askAll asks for all paths from as many clients at once, each in its own order.
+// askAll asks for all paths from as many clients at once, each in its own
+// order. Of the two paths of a long body each client asks for one.
 func askAll(t *testing.T, c *caddytest.Caddy, paths []string, clients int) {
 	t.Helper()
 	var wg sync.WaitGroup
 	var failed atomic.Int32
-	for range clients {
+	for client := range clients {
 		wg.Go(func() {
 			for _, i := range rand.Perm(len(paths)) {
+				if sizes[i/2] > 100_000 && i%2 != client%2 {
+					continue
+				}
 				r := c.Get(paths[i])
 				if want := bodyOf(sizes[i/2]); r.Err != nil || r.Status != 200 || !bytes.Equal(r.Body, want) {
 					if failed.Add(1) > 3 {

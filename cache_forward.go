@@ -41,7 +41,7 @@ func (x *exchange) sharesForwards(use httpcache.Reuse) bool {
 		x.directives.NoCache() || x.directives.NoStore() {
 		return false
 	}
-	e, ok := x.pool.near.Load().Get(aloneKey(x.key))
+	e, ok := x.pool.notes.Get(aloneKey(x.key))
 	return !ok || e.aloneUntil <= x.now.UnixMilli()
 }
 

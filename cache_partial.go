@@ -39,8 +39,8 @@ func (x *exchange) serveFromPart(f *found, use httpcache.Reuse) (done bool, err 
 		p.want = httpcache.Range{Length: have.Complete}
 	}
 	missing := httpcache.Missing(have.Range, p.want)
-	if len(missing) != 1 {
-		return false, nil
+	if len(missing) != 1 || missing[0].Start > have.End() || have.Start > missing[0].End() {
+		return false, nil // parts with a gap between them are no part
 	}
 	p.missing = missing[0]
 	x.part = p

@@ -30,9 +30,10 @@ func (x *exchange) change() error {
 // invalidateChanged invalidates what a request with an unsafe method has
 // changed (RFC 9111, Section 4.4; RFC 9875, Section 3), before its client learns
 // that it was done. It reports whether the response itself may be stored: it is
-// newer than what it invalidated, but nothing else may have been invalidated
-// since it was asked for.
-func (x *exchange) invalidateChanged(h http.Header) bool {
+// newer than what it invalidated, but nothing else that selects it may have
+// been invalidated since it was asked for. It is stored in this process alone:
+// whether the same holds for a journal, nobody can tell in time.
+func (x *exchange) invalidateChanged(h http.Header, tags []string) bool {
 	var targets []journal.Target
 	add := func(k journal.Kind, value string) {
 		if t, err := journal.NewTarget(k, value, false); err == nil {
@@ -45,16 +46,17 @@ func (x *exchange) invalidateChanged(h http.Header) bool {
 	for _, g := range httpcache.CacheGroupInvalidation(h) {
 		add(journal.Tag, groupTag(x.asked, g))
 	}
-	untouched := x.pool.book.Learnt() == x.place.learn
+	records := x.pool.records(targets)
+	sel := journal.NewSelectors(x.url, tags)
+	learn, ok := x.pool.book.LearnAfter(records, x.place.learn, &sel)
+	x.place = place{learn: learn}
 	// What the nodes do not have by then they are owed; this process has it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), time.Duration(x.pool.config.Timeout))
 	defer cancel()
-	if _, err := x.pool.invalidate(ctx, targets, false); err != nil && !errors.Is(err, errQuorum) {
+	if _, err := x.pool.publish(ctx, records); err != nil && !errors.Is(err, errQuorum) {
 		x.logger.Warn("invalidating after an unsafe request", zap.Error(err))
 	}
-	before := x.place.learn
-	x.place = x.pool.placeFor(x.node, time.Now())
-	return untouched && x.place.learn == before+uint64(len(targets))
+	return ok
 }
 
 // passWriter lets a response through that is not looked up nor stored, with

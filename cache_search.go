@@ -8,8 +8,8 @@ import (
 )
 
 // A response may say which differences between queries make none to it
-// (No-Vary-Search). What the last response of a path said is noted in the near
-// cache under searchKey, and names the requests that come after it.
+// (No-Vary-Search). What the last response of a path said is noted under
+// searchKey, and names the requests that come after it.
 
 // searchKey is the key of that note: the cache key without its query.
 func searchKey(key string) string {
@@ -32,7 +32,7 @@ func (x *exchange) nameBySearch() {
 		return
 	}
 	x.plain = x.key
-	if e, ok := x.pool.near.Load().Get(searchKey(x.key)); ok && e.search != nil {
+	if e, ok := x.pool.notes.Get(searchKey(x.key)); ok && e.search != nil {
 		x.key = searched(x.plain, *e.search)
 	}
 }
@@ -47,9 +47,9 @@ func (x *exchange) noteSearch(h http.Header) {
 	note := searchKey(x.plain)
 	if v.IsDefault() {
 		x.key = x.plain
-		x.pool.near.Load().Delete(note)
+		x.pool.notes.Delete(note)
 		return
 	}
 	x.key = searched(x.plain, v)
-	x.pool.near.Load().Set(note, &entry{search: &v})
+	x.pool.notes.Set(note, &entry{search: &v})
 }

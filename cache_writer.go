@@ -100,7 +100,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	x := w.x
 	w.want = contentLength(h)
 	v, tags := w.judge(status, h)
-	if httpcache.Invalidates(x.r.Method, status) && !x.invalidateChanged(h) {
+	if httpcache.Invalidates(x.r.Method, status) && !x.invalidateChanged(h, tags) {
 		v.Store = false
 	}
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: status, Stored: v.Store, Detail: v.Detail}
@@ -165,7 +165,7 @@ func (w *fillWriter) judge(status int, h http.Header) (v httpcache.Verdict, tags
 func (w *fillWriter) settleAlone() {
 	if w.fl.settle(alone) {
 		x := w.x
-		x.pool.near.Load().Set(aloneKey(x.key), &entry{aloneUntil: x.now.Add(aloneFor).UnixMilli()})
+		x.pool.notes.Set(aloneKey(x.key), &entry{aloneUntil: x.now.Add(aloneFor).UnixMilli()})
 	}
 }
 

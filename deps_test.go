@@ -31,6 +31,7 @@ var mayImport = map[string]map[string]string{
 		"github.com/dustin/go-humanize":                  "sizes, read as Caddy reads them",
 		"github.com/prometheus/client_golang/prometheus": "metrics, in Caddy's own registry",
 		"go.uber.org/zap/...":                            "Caddy's logger",
+		"github.com/spf13/cobra":                         "caddy fluster …: Caddy's command line is made of it",
 	},
 	"httpcache": {
 		"github.com/dunglas/httpsfv": "structured fields (RFC 9651) in targeted Cache-Control and the like",
@@ -61,7 +62,8 @@ var mayImport = map[string]map[string]string{
 	"internal/demo": {
 		modulePath + "/internal/redistest": "the demo's nodes",
 	},
-	"internal/xcaddytest": {},
+	"internal/xcaddytest":  {},
+	"internal/conformance": {}, // it runs Caddy as a program
 }
 
 // testsMayImport is what the tests of every package may import besides.

@@ -216,12 +216,29 @@ var errQuorum = errors.New("fluster: not enough nodes have the invalidation")
 // process at once and on all nodes, and returns when it is safe. With wait it
 // returns when no process that can reach a node serves it any more.
 func (p *pool) invalidate(ctx context.Context, targets []journal.Target, wait bool) (Acknowledgement, error) {
+	records := p.records(targets)
+	for _, r := range records {
+		p.book.Learn(r)
+	}
+	ack, err := p.publish(ctx, records)
+	if err == nil && wait && len(p.nodes) > 0 {
+		sleep(ctx, journal.Lease)
+	}
+	return ack, err
+}
+
+// records makes a record of each target.
+func (p *pool) records(targets []journal.Target) []journal.Record {
+	metrics.invalidations.Add(float64(len(targets)))
 	records := make([]journal.Record, len(targets))
 	for i, t := range targets {
 		records[i] = p.book.NewRecord(t)
-		p.book.Learn(records[i])
 	}
-	metrics.invalidations.Add(float64(len(records)))
+	return records
+}
+
+// publish appends records that this process has learnt to all journals.
+func (p *pool) publish(ctx context.Context, records []journal.Record) (Acknowledgement, error) {
 	done := make([]bool, len(p.nodes))
 	for i := range done {
 		done[i] = true
@@ -234,9 +251,6 @@ func (p *pool) invalidate(ctx context.Context, targets []journal.Target, wait bo
 	ack := p.acknowledge(records[0].ID, done)
 	if !p.reached(done) {
 		return ack, errQuorum
-	}
-	if wait && len(p.nodes) > 0 {
-		sleep(ctx, journal.Lease)
 	}
 	return ack, nil
 }

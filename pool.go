@@ -32,6 +32,10 @@ type poolState struct {
 	box  *penaltyBox
 	near atomic.Pointer[near.Cache[*entry]] // points to nil while the near cache is off
 
+	// notes are what is known of URLs beside their responses: that they cannot be
+	// shared, how their queries are compared. They are never off.
+	notes *near.Cache[*entry]
+
 	name     string
 	partsOut atomic.Int32 // parts of a Redis Cluster that are out of use
 
@@ -50,11 +54,15 @@ type poolState struct {
 // emitFunc tells Caddy's events app of something.
 type emitFunc func(name string, data map[string]any)
 
+// maxNotes is the memory of the notes.
+const maxNotes = 1 << 20
+
 func newPoolState(name string) *poolState {
 	s := &poolState{
 		name:   name,
 		book:   journal.NewBook(journal.Options{MaxBlind: defaultMaxBlind}, time.Now()),
 		box:    newPenaltyBox(),
+		notes:  near.New(maxNotes, weighEntry),
 		logger: zap.NewNop(),
 		emit:   func(string, map[string]any) {},
 	}
@@ -70,9 +78,8 @@ func (s *poolState) Destruct() error {
 	s.mu.Unlock()
 	s.end()
 	s.later.Wait()
-	if c := s.near.Load(); c != nil {
-		c.Close()
-	}
+	s.near.Load().Close()
+	s.notes.Close()
 	return nil
 }
 

@@ -112,6 +112,20 @@ func (b *Book) Learn(r Record) uint64 {
 
 // learnLocked learns r; in is the View of the journal in which it was read, and
 // nil if it was not.
+// LearnAfter learns records that were made by the request whose response sel
+// selects, and which was sent when the newest learn number was n. It returns
+// the learn number of that response: it is newer than the records are. ok is
+// false if anything else that selects it was learnt since n.
+func (b *Book) LearnAfter(records []Record, n uint64, sel *Selectors) (learn uint64, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ok = n == b.learnt.Load() || b.judgeLocked(&b.table, n, sel) == Valid
+	for _, r := range records {
+		b.learnLocked(r, nil)
+	}
+	return b.learnt.Load(), ok
+}
+
 func (b *Book) learnLocked(r Record, in *View) uint64 {
 	if n, ok := b.log.learn(r.ID); ok {
 		return n

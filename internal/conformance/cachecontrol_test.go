@@ -29,6 +29,7 @@ func cacheControlRows() []section {
 			fresh("a comma at the end", "Cache-Control", "max-age=3600,"),
 			fresh("on a second line", "Cache-Control", "foo", "Cache-Control", "max-age=3600"),
 			fresh("on the first line of two", "Cache-Control", "max-age=3600", "Cache-Control", "foo"),
+			stale("on a folded line", "Cache-Control", "max-age=3600,\r\n no-store"),
 			fresh("after an empty line", "Cache-Control", "", "Cache-Control", "max-age=3600"),
 			fresh("the field's name in lower case", "cache-control", "max-age=3600"),
 		}},

@@ -148,7 +148,7 @@ func (x *exchange) last() received {
 }
 
 func (x *exchange) compare(where string, h http.Header, name, want string) string {
-	want = strings.ReplaceAll(want, "{path}", x.path)
+	want = strings.NewReplacer("{path}", x.path, "{row}", x.path).Replace(want)
 	lines, ok := h[http.CanonicalHeaderKey(name)]
 	if got := strings.Join(lines, ", "); !ok || got != want {
 		return fmt.Sprintf("%s has %s: %s, want %s", where, name, short(got), short(want))

@@ -34,6 +34,12 @@ func newHTTP1() *http.Client {
 	return newClient(&http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64})
 }
 
+// newHTTP1Once makes a connection for each request: on one that was used before,
+// a request whose answer breaks off is sent again, unasked.
+func newHTTP1Once() *http.Client {
+	return newClient(&http.Transport{DisableCompression: true, DisableKeepAlives: true})
+}
+
 func newHTTP2() *http.Client {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
@@ -66,7 +72,7 @@ func ask(client *http.Client, url string, s *step) (r reply) {
 		return reply{err: err}
 	}
 	req.Host = host
-	req.Header.Set("User-Agent", "conformance")
+	req.Header["User-Agent"] = nil // none, unless the row has one
 	for name, value := range pairs(s.fields) {
 		if name == "Host" {
 			req.Host = value

@@ -76,8 +76,15 @@ func sections() []section {
 func TestEmbedded(t *testing.T) {
 	t.Parallel()
 	c := startCaddy(t, "")
-	t.Run("HTTP/1.1", func(t *testing.T) { (&run{caddy: c, name: "h1", client: newHTTP1()}).all(t) })
-	t.Run("HTTP/2", func(t *testing.T) { (&run{caddy: c, name: "h2", client: newHTTP2(), http2: true}).all(t) })
+	for _, r := range []*run{
+		{caddy: c, name: "h1", client: newHTTP1(), once: newHTTP1Once()},
+		{caddy: c, name: "h2", client: newHTTP2(), http2: true},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			r.all(t)
+		})
+	}
 }
 
 // TestNode is the whole table on a Redis node, without a near cache, so that
@@ -86,14 +93,13 @@ func TestNode(t *testing.T) {
 	t.Parallel()
 	n := startNode(t)
 	c := startCaddy(t, "nodes "+n.url+"\nnear off\ntimeout 5s")
-	r := &run{caddy: c, name: "node", client: newHTTP1(), node: n}
+	r := &run{caddy: c, name: "node", client: newHTTP1(), once: newHTTP1Once(), node: n}
 	r.waitUntilStoring(t)
 	r.all(t)
 }
 
 // all plays all rows.
 func (r *run) all(t *testing.T) {
-	t.Parallel()
 	for i, s := range sections() {
 		t.Run(s.source, func(t *testing.T) {
 			t.Parallel()
@@ -101,7 +107,7 @@ func (r *run) all(t *testing.T) {
 				if w.only1 && r.http2 {
 					continue
 				}
-				path := fmt.Sprintf("/%s/%s-%d-%d", w.siteName(), r.name, i, j)
+				path := fmt.Sprintf("/%s/%s-%d-%dx", w.siteName(), r.name, i, j)
 				t.Run(w.name, func(t *testing.T) {
 					t.Parallel()
 					r.play(t, w, path)

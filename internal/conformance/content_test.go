@@ -18,6 +18,7 @@ func contentRows() []section {
 			test("none", origins(with(cc...).saying("")), get().miss(), get().hit()),
 			test("none, in chunks", origins(with(cc...).saying("").inChunks()), get().miss(), get().hit()),
 			test("in chunks", origins(with(cc...).inChunks()), get().miss(), get().hit().has("Content-Length", "8")),
+			test("until the connection ends", origins(answer{fields: cc, unsized: true}), get().miss(), get().hit().has("Content-Length", "8")),
 			test("every byte", origins(with(cc...).saying(string(every))), get().miss(), get().hit()),
 			test("60 kB", origins(with(cc...).saying(strings.Repeat("0123456789", 6000))), get().miss(), get().hit()),
 			test("1 MB", origins(with(cc...).saying(strings.Repeat("0123456789abcdef", 1<<16))), get().miss(), get().hit()),

@@ -28,7 +28,7 @@ func heuristicRows() []section {
 			stale("a tenth, after", "Last-Modified", in(-20*h), "Age", "10800"),
 			fresh("a day at most, before", "Last-Modified", in(-10000*h), "Age", "80000"),
 			stale("a day at most, after", "Last-Modified", in(-10000*h), "Age", "90000"),
-			stale("modified just now", "Last-Modified", in(0)),
+			stale("modified just now", "Last-Modified", in(0), "Date", in(0)),
 			stale("modified in the future", "Last-Modified", in(h)),
 			stale("an invalid Last-Modified", "Last-Modified", "foo"),
 			stale("a Last-Modified of another zone", "Last-Modified", old[:len(old)-3]+"UTC"),

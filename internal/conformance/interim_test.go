@@ -13,6 +13,7 @@ func interimRows() []section {
 			test("102", origins(good.early(102)), get().miss().early(102), get().hit().early()),
 			test("several", origins(good.early(103, "Link", "</a>").early(103, "Link", "</b>")), get().miss().early(103, 103), get().hit().early()),
 			test("102 and 103", origins(good.early(102).early(103)), get().miss().early(102, 103), get().hit()),
+			test("100", origins(good.early(100)), get().miss(), get().hit().early()),
 			test("an unknown one", origins(good.early(199)), get().miss().early(199), get().hit().early()),
 			test("its fields are not those of the final one", origins(good.early(103, "X-Early", "1")),
 				get().miss().lacks("X-Early").has("X-Final", "1"), get().hit().lacks("X-Early")),

@@ -137,14 +137,16 @@ func (x *exchange) judgeCacheStatus() string {
 	if hit != nil && x.step.asked > 0 && x.got.status < 500 && !x.step.replaces() {
 		return "Cache-Status says hit, but the origin was asked"
 	}
-	if hit == nil && x.step.asked == 0 && x.got.status != http.StatusGatewayTimeout {
+	// What is still coming in for another request is shared before it is stored.
+	collapsed, _ := m.Params.Get("collapsed")
+	if hit == nil && collapsed == nil && x.step.asked == 0 && x.got.status != http.StatusGatewayTimeout {
 		return "Cache-Status says no hit, but the origin was not asked"
 	}
 	return ""
 }
 
 // replaces reports whether the step expects an answer in place of a failure.
-func (s *step) replaces() bool { return s.from > 0 }
+func (s *step) replaces() bool { return s.from > 0 || s.code == http.StatusNotModified }
 
 // member returns this cache's member of Cache-Status.
 func member(h http.Header) (httpsfv.Item, error) {

@@ -99,10 +99,8 @@ func (o *origin) serve(conn net.Conn) {
 	if err != nil {
 		return
 	}
-	// /site/row, and what a step adds to it.
-	words := strings.SplitN(req.URL.Path, "/", 4)
 	o.mu.Lock()
-	s := o.scripts[strings.Join(words[:min(3, len(words))], "/")]
+	s := o.scripts[rowOf(req.URL.Path)]
 	o.mu.Unlock()
 	if s == nil {
 		fmt.Fprint(conn, "HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n")
@@ -195,11 +193,20 @@ func (a answer) has(name string) bool {
 
 func mayHaveBody(status int) bool { return status >= 200 && status != 204 && status != 304 }
 
-// lines are fields as they are sent. {path} in a value is the path of the request.
+// lines are fields as they are sent. {path} in a value is the path of the
+// request, {row} that of its row.
 func lines(fields []string, path string) string {
+	known := strings.NewReplacer("{path}", path, "{row}", rowOf(path))
 	var b strings.Builder
 	for name, value := range pairs(fields) {
-		fmt.Fprintf(&b, "%s: %s\r\n", name, strings.ReplaceAll(value, "{path}", path))
+		fmt.Fprintf(&b, "%s: %s\r\n", name, known.Replace(value))
 	}
 	return b.String()
+}
+
+// rowOf is the path of the row to which a request's path belongs: /site/row,
+// and what a step adds to it.
+func rowOf(path string) string {
+	words := strings.SplitN(path, "/", 4)
+	return strings.Join(words[:min(3, len(words))], "/")
 }

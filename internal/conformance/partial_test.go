@@ -76,8 +76,10 @@ func partialRows() []section {
 				fetched("bytes=0-4"), get().asks(1).status(200).body(digits).has("X-A", "2"), get().hit().body(digits).status(200).has("X-A", "2")),
 			test("Cache-Status tells of it", origins(piece(0, 4, tag...), piece(5, 9, tag...)),
 				fetched("bytes=0-4"), get().asks(1).status(200).body(digits).says("fwd=partial", "fwd-status=206")),
-			test("the missing part breaks off", origins(piece(0, 4, tag...), piece(5, 9, tag...).broken(2), whole),
-				fetched("bytes=0-4"), get().asks(2).status(200).body(digits)),
+			test("the missing part breaks off", origins(piece(0, 4, tag...), piece(5, 9, tag...).broken(2), piece(5, 9, tag...)),
+				fetched("bytes=0-4"), get().asks(1).breaks(), get().asks(1).status(200).body(digits)),
+			test("what does not touch it is asked for once", origins(piece(0, 2, tag...), piece(7, 9, tag...)),
+				fetched("bytes=0-2"), ranged("bytes=7-9").asks(1).partOf("bytes 7-9/10", "789")),
 		}},
 	}
 }

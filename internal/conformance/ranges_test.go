@@ -103,7 +103,7 @@ func rangeRows() []section {
 			ifRange("the same date", dated(), modified, true),
 			ifRange("an earlier date", dated(), in(-20*time.Hour), false),
 			ifRange("a later date", dated(), in(-5*time.Hour), false),
-			ifRange("a date that is not strong", dated("Date", modified), modified, false),
+			ifRange("a date that is not strong", with("Cache-Control", "max-age=3600", "Date", in(-time.Minute), "Last-Modified", in(-time.Minute)).saying(digits), in(-time.Minute), false),
 			ifRange("no stored date", whole(), modified, false),
 			ifRange("neither", whole(), "foo", false),
 			test("without Range it does not count", origins(whole()), get().miss(), get("If-Range", `"b"`).hit()),
@@ -120,6 +120,7 @@ func rangeRows() []section {
 // parts expects a multipart/byteranges body with these parts: Content-Range, a
 // space, and the bytes.
 func (s *step) parts(want ...string) *step {
+	s.from = -1
 	return s.lacks("Content-Range").check(func(x *exchange) string {
 		kind, params, err := mime.ParseMediaType(x.got.header.Get("Content-Type"))
 		if err != nil || kind != "multipart/byteranges" {

@@ -1,5 +1,7 @@
 package conformance
 
+import "time"
+
 // requestRows are about the cache directives of requests.
 func requestRows() []section {
 	const cc = "Cache-Control"
@@ -124,11 +126,11 @@ func profileRows() []section {
 				get().miss().has("Set-Cookie", "a=1"), get().hit().lacks("Set-Cookie")),
 		)},
 		{"profile safe: heuristics for success only", safe(
-			fresh("200", "Last-Modified", in(-1e15)),
-			fresh("301", "Last-Modified", in(-1e15)).status(301),
-			stale("404", "Last-Modified", in(-1e15)).status(404),
-			stale("410", "Last-Modified", in(-1e15)).status(410),
-			stale("501", "Last-Modified", in(-1e15)).status(501),
+			fresh("200", "Last-Modified", in(-300*time.Hour)),
+			fresh("301", "Last-Modified", in(-300*time.Hour)).status(301),
+			stale("404", "Last-Modified", in(-300*time.Hour)).status(404),
+			stale("410", "Last-Modified", in(-300*time.Hour)).status(410),
+			test("501", origins(with("Last-Modified", in(-300*time.Hour)).is(501), with("Cache-Control", "max-age=3600")), get().miss(), get().miss()),
 			fresh("404 with max-age", cc, "max-age=3600").status(404),
 		)},
 		{"profile safe: the rules are the same", safe(

@@ -144,6 +144,7 @@ type run struct {
 	caddy  *caddy
 	name   string
 	client *http.Client
+	once   *http.Client // for answers that break off; nil is client
 	http2  bool
 	node   *node // nil where Caddy has none
 }
@@ -166,7 +167,11 @@ func (r *run) play(t *testing.T, w row, path string) {
 		if r.node != nil {
 			written = r.node.written(path)
 		}
-		x.got = ask(r.client, "http://"+r.caddy.addr+path+st.suffix, x.step)
+		client := r.client
+		if st.broken && r.once != nil {
+			client = r.once
+		}
+		x.got = ask(client, "http://"+r.caddy.addr+path+st.suffix, x.step)
 		x.waitFor(x.before + st.asked + st.later)
 		r.settle(path, written, x.stores())
 		x.received = s.since(x.before)

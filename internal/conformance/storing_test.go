@@ -114,6 +114,8 @@ func authorizationRows() []section {
 				get(as("YQ==")...).miss(), get().miss()),
 			test("s-maxage, stale, is validated", origins(with("Cache-Control", "s-maxage=10", "Age", "20", "ETag", `"a"`), not304("ETag", `"a"`)),
 				get(as("YQ==")...).miss(), get(as("Yg==")...).validated(1).sent("Authorization", "Basic Yg==", "If-None-Match", `"a"`)),
+			test("what was stored for a client without it is for all", origins(with("Cache-Control", "max-age=3600")),
+				get().miss(), get(as("YQ==")...).hit()),
 			test("it goes to the origin", origins(with("Cache-Control", "no-store")), get(as("YQ==")...).miss().sent("Authorization", "Basic YQ==")),
 			test("public and Vary", origins(with("Cache-Control", "public, max-age=3600", "Vary", "Authorization")),
 				get(as("YQ==")...).miss(), get(as("YQ==")...).hit(), get(as("Yg==")...).miss()),

@@ -12,7 +12,7 @@ func updateRows() []section {
 		{"X-Content-Something", "1", "2"}, {"Content-Something", "1", "2"}, {"Expires", in(-h), in(h)}, {"Link", "</a>", "</b>"},
 		{"Last-Modified", in(-20 * h), in(-10 * h)}, {"Set-Cookie", "a=1", "a=2"}, {"Strict-Transport-Security", "max-age=1", "max-age=2"},
 		{"X-Frame-Options", "DENY", "SAMEORIGIN"}, {"Retry-After", "1", "2"}, {"Allow", "GET", "GET, POST"}, {"Warning", `299 - "a"`, `299 - "b"`},
-		{"Clear-Site-Data", `"cache"`, `"cookies"`}, {"Access-Control-Allow-Origin", "a.test", "b.test"}, {"Alt-Svc", "clear", `h3=":443"`},
+		{"Clear-Site-Data", `"cache"`, `"cookies"`}, {"Access-Control-Allow-Origin", "a.test", "b.test"},
 		{"Digest", "sha-256=a", "sha-256=b"}, {"Date", in(-5 * time.Minute), in(-time.Minute)},
 	} {
 		name, old, new := f[0], f[1], f[2]
