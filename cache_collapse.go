@@ -47,6 +47,7 @@ type flight struct {
 	base      int64
 	followers map[*exchange]int64 // how much of the body each has taken
 	waiting   int                 // exchanges that wait for the head
+	held      bool                // the leader waits for the slowest follower
 	cancel    context.CancelFunc  // ends the forward
 	orphan    bool                // the leader's client has gone
 }
@@ -148,7 +149,9 @@ func (f *flight) add(p []byte, most int64) bool {
 	f.trimLocked()
 	timeout := time.NewTimer(slowest)
 	defer timeout.Stop()
+	defer func() { f.held = false }()
 	for int64(len(f.body)) > most && len(f.followers) > 0 {
+		f.held = true
 		changed := f.changeLocked()
 		f.mu.Unlock()
 		select {
@@ -181,10 +184,7 @@ func (f *flight) trimLocked() {
 	}
 	f.all.recorded.Add(f.base - least)
 	f.body = slices.Clone(f.body[least-f.base:])
-	f.base = max(least, 1) // even where the first follower has taken nothing yet
-	if least == 0 {
-		f.base = 0
-	}
+	f.base = least
 }
 
 // release gives back what the copy took of the bound.
@@ -312,21 +312,11 @@ func (x *exchange) mayTake(head *entry, learn uint64) bool {
 func (x *exchange) takeBody(f *flight) {
 	rc := http.NewResponseController(x.w)
 	for off := int64(0); ; {
-		f.mu.Lock()
-		if f.followers[x] != off {
-			f.followers[x] = off
-			if f.base > 0 || int64(len(f.body)) > maxRecorded/2 {
-				f.changedLocked() // the leader may be waiting for it
-			}
-		}
-		state, changed := f.state, f.changeLocked()
-		var part []byte
-		if off >= f.base {
-			part = f.body[off-f.base:]
-		}
-		f.mu.Unlock()
+		part, state, changed := f.take(x, off)
 		switch {
-		case len(part) > 0 && state != broken:
+		case state == broken:
+			panic(http.ErrAbortHandler)
+		case len(part) > 0:
 			if _, err := x.w.Write(part); err != nil {
 				return
 			}
@@ -334,8 +324,6 @@ func (x *exchange) takeBody(f *flight) {
 			continue
 		case state == whole:
 			return
-		case state == broken:
-			panic(http.ErrAbortHandler)
 		}
 		rc.Flush() //nolint:errcheck // it only hurries
 		select {
@@ -344,4 +332,19 @@ func (x *exchange) takeBody(f *flight) {
 			return
 		}
 	}
+}
+
+// take returns what there is of the body from off on, which the follower has
+// taken so far, and what is closed when there may be more.
+func (f *flight) take(x *exchange, off int64) (part []byte, state flightState, changed <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.followers[x] = off
+	if f.held {
+		f.changedLocked()
+	}
+	if f.state != broken {
+		part = f.body[off-f.base:]
+	}
+	return part, f.state, f.changeLocked()
 }

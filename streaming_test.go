@@ -153,8 +153,14 @@ func TestBrokenOff(t *testing.T) {
 // TestLeaderHangsUp: C1. That the client goes whose request was sent on is
 // nothing to those who share its response, and the whole is stored.
 func TestLeaderHangsUp(t *testing.T) {
-	g := newGate()
-	o := caddytest.NewOrigin(t, inParts(g, "part", thenWrite("whole"), fresh...))
+	g, ended := newGate(), make(chan struct{})
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" {
+			inParts(g, "part", thenWrite("whole"), fresh...)(w, r)
+			return
+		}
+		inParts(newGate(), "part", func(http.ResponseWriter) { ended <- struct{}{} }, fresh...)(w, r)
+	})
 	c := caddytest.Load(t, "", cached(o))
 	leading, hangUp := context.WithCancel(testContext(t))
 	leader := c.Open(leading, "/")
@@ -163,11 +169,23 @@ func TestLeaderHangsUp(t *testing.T) {
 	wantPart(t, follower, "part")
 	hangUp()
 	leader.Body.Close()
+	// Caddy does not say when it has noticed. When it has noticed others that
+	// hung up later, whom nobody follows, it has noticed this one.
+	for i := range 3 {
+		ctx, hangUp := context.WithCancel(testContext(t))
+		wantPart(t, c.Open(ctx, fmt.Sprint("/other/", i)), "part")
+		hangUp()
+		select {
+		case <-ended:
+		case <-testContext(t).Done():
+			t.Fatal("the origin still sends to nobody")
+		}
+	}
 	g.open()
 	wantRest(t, follower, "whole")
 	wantBody(t, wantHit(t, c, "near", "/"), 200, "partwhole")
-	if o.Count() != 1 {
-		t.Errorf("the origin was asked %d times, want once", o.Count())
+	if o.Count() != 4 {
+		t.Errorf("the origin was asked %d times, want 4: once for what two clients wanted", o.Count())
 	}
 }
 

@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -10,27 +11,34 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
 )
 
-// built is the folder with the Caddy of this test run.
+// built is the folder with the Caddy of this test run, "" until it is built.
 var built string
 
-// buildCaddy builds Caddy with the plugin, as its users would.
-func buildCaddy() (err error) {
+// caddyBinary returns the path of Caddy with the plugin; the first call builds
+// it, as its users would.
+var caddyBinary = sync.OnceValues(func() (path string, err error) {
+	root := filepath.Join("..", "..")
+	if err := consult(root); err != nil {
+		return "", err
+	}
 	if built, err = os.MkdirTemp("", "fluster-conformance-"); err != nil {
-		return err
+		return "", err
 	}
-	cmd := exec.Command("go", "build", "-o", caddyBinary(), "./cmd/caddy")
-	cmd.Dir = filepath.Join("..", "..")
+	path = filepath.Join(built, "caddy")
+	cmd := exec.Command("go", "build", "-o", path, "./cmd/caddy")
+	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building Caddy: %w\n%s", err, out)
+		return "", fmt.Errorf("building Caddy: %w\n%s", err, out)
 	}
-	return nil
-}
+	return path, nil
+})
 
 func removeCaddy() {
 	if built != "" {
@@ -38,7 +46,21 @@ func removeCaddy() {
 	}
 }
 
-func caddyBinary() string { return filepath.Join(built, "caddy") }
+// consult looks at all source files of the module. The go tool sees that, and
+// does not repeat an old result after one of them has changed.
+func consult(root string) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch name := filepath.Base(path); {
+		case err != nil:
+			return err
+		case d.IsDir() && strings.HasPrefix(name, ".") && name != "..":
+			return filepath.SkipDir
+		case strings.HasSuffix(name, ".go") || name == "go.mod":
+			_, err = os.Stat(path)
+		}
+		return err
+	})
+}
 
 // The sites of the Caddy. A row belongs to one of them.
 const (
@@ -101,6 +123,7 @@ http://:%[5]s {
 type caddy struct {
 	addr   string
 	origin *origin
+	quiet  sync.RWMutex // held by a row that is quiet, and read-held by those that invalidate
 }
 
 // startCaddy starts a Caddy whose global option fluster has these lines, and
@@ -120,7 +143,11 @@ func startCaddy(t *testing.T, fluster string) *caddy {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	cmd := exec.Command(caddyBinary(), "run", "--config", file, "--adapter", "caddyfile")
+	binary, err := caddyBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary, "run", "--config", file, "--adapter", "caddyfile")
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 	cmd.Stdout, cmd.Stderr = out, out
 	child, err := redistest.StartChild(cmd)

@@ -2,6 +2,8 @@ package conformance
 
 import (
 	"net/http"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -11,9 +13,15 @@ import (
 type row struct {
 	name    string
 	site    string // "" is siteRFC
-	only1   bool   // it says something that HTTP/2 cannot
+	near    bool   // it is about what lies in the near cache alone
+	quiet   bool   // no other row invalidates anything meanwhile
 	answers []answer
 	steps   []*step
+}
+
+// invalidates reports whether the row asks with a method that may be unsafe.
+func (w row) invalidates() bool {
+	return slices.ContainsFunc(w.steps, func(s *step) bool { return s.method != http.MethodGet && s.method != http.MethodHead })
 }
 
 func (w row) siteName() string {
@@ -81,6 +89,7 @@ type step struct {
 	fields         []string // names and values in turn
 	content        string
 	wait           time.Duration // before it
+	meanwhile      *step         // is asked while this step waits for its answer, and not judged
 
 	asked  int // how often the origin is asked
 	later  int // how often it is asked besides, after the client has its answer
@@ -122,6 +131,9 @@ func (s *step) validated(n int) *step { s.asked, s.from = 1, n; return s }
 // asks expects that the origin is asked so many times.
 func (s *step) asks(n int) *step { s.asked = n; return s }
 
+// of expects that the n-th answer is served.
+func (s *step) of(n int) *step { s.from = n; return s }
+
 // background expects that the origin is asked n times after the answer.
 func (s *step) background(n int) *step { s.later = n; return s }
 
@@ -132,6 +144,9 @@ func (s *step) status(code int) *step {
 	}
 	return s
 }
+
+// during asks another thing before the answer comes, which the origin delays.
+func (s *step) during(other *step) *step { s.meanwhile = other; return s }
 
 // breaks expects that the answer breaks off, in the head or the body.
 func (s *step) breaks() *step { s.broken = true; return s }
@@ -145,13 +160,20 @@ type run struct {
 	name   string
 	client *http.Client
 	once   *http.Client // for answers that break off; nil is client
-	http2  bool
 	node   *node // nil where Caddy has none
 }
 
 // play does what the row says. A step that fails ends it: what follows would
 // mean nothing.
 func (r *run) play(t *testing.T, w row, path string) {
+	switch quiet := &r.caddy.quiet; {
+	case w.quiet:
+		quiet.Lock()
+		defer quiet.Unlock()
+	case w.invalidates():
+		quiet.RLock()
+		defer quiet.RUnlock()
+	}
 	s := r.caddy.origin.script(path, func(n int) answer {
 		if len(w.answers) == 0 {
 			return answer{}
@@ -171,7 +193,16 @@ func (r *run) play(t *testing.T, w row, path string) {
 		if st.broken && r.once != nil {
 			client = r.once
 		}
-		x.got = ask(client, "http://"+r.caddy.addr+path+st.suffix, x.step)
+		url := "http://" + r.caddy.addr + path
+		var aside sync.WaitGroup
+		if st.meanwhile != nil {
+			aside.Go(func() {
+				pause(150 * time.Millisecond)
+				ask(r.client, url+st.meanwhile.suffix, st.meanwhile)
+			})
+		}
+		x.got = ask(client, url+st.suffix, x.step)
+		aside.Wait()
 		x.waitFor(x.before + st.asked + st.later)
 		r.settle(path, written, x.stores())
 		x.received = s.since(x.before)
