@@ -150,6 +150,8 @@ func (w *fillWriter) judge(status int, h http.Header) (v httpcache.Verdict, tags
 		return no("") // that says it all
 	case !v.Store:
 		return v, nil
+	case status == http.StatusPartialContent && x.r.Header["Range"] == nil:
+		return no("range") // nobody asked for a part
 	case x.Store != nil && !x.Store.Match(status, h):
 		return no("store")
 	case w.want > x.maxBody:

@@ -1,6 +1,7 @@
 package fluster
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -249,6 +250,7 @@ func parseCacheDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 		return nil, h.ArgErr()
 	}
 	var store string
+	var storeAt caddyfile.Token
 	matchers := map[string]caddyhttp.ResponseMatcher{}
 	for h.NextBlock(0) {
 		var err error
@@ -258,6 +260,7 @@ func parseCacheDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 		case option == "bypass":
 			err = c.parseBypass(h)
 		case option == "store":
+			storeAt = h.Token()
 			err = parseWord(h.Dispenser, &store)
 		default:
 			err = c.parseOption(h.Dispenser)
@@ -269,7 +272,7 @@ func parseCacheDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 	if store != "" {
 		m, ok := matchers[store]
 		if !ok {
-			return nil, h.Errf("store: response matcher %q is not defined in this block", store)
+			return nil, fmt.Errorf("store: response matcher %q is not defined in this block, at %s:%d", store, storeAt.File, storeAt.Line)
 		}
 		c.Store = &m
 	}

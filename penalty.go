@@ -3,6 +3,7 @@ package fluster
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -64,12 +65,8 @@ func (p *Penalty) Validate() error {
 
 // duration returns how long the level-th time out of use in a row is, from 0.
 func (p *Penalty) duration(level int) time.Duration {
-	d, longest := float64(p.First), float64(p.Longest)
-	for i := 0; i < level && d < longest; i++ {
-		d *= p.Multiplier
-	}
-	d *= 1 + rand.Float64()/4
-	return time.Duration(min(d, longest))
+	d := float64(p.First) * math.Pow(p.Multiplier, float64(level)) * (1 + rand.Float64()/4)
+	return time.Duration(min(d, float64(p.Longest)))
 }
 
 // A penaltyBox keeps count of which nodes sit out, and for how long. It is

@@ -160,7 +160,7 @@ type run struct {
 	name   string
 	client *http.Client
 	once   *http.Client // for answers that break off; nil is client
-	node   *node // nil where Caddy has none
+	node   *node        // nil where Caddy has none
 }
 
 // play does what the row says. A step that fails ends it: what follows would
