@@ -113,6 +113,7 @@ func (x *exchange) lookup() *found {
 	near := x.pool.near.Load()
 	e, list := x.lookupNode(known)
 	if list != nil {
+		x.recallUse(list)
 		x.list = list
 		near.Set(x.key, list)
 	}

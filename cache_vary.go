@@ -62,6 +62,20 @@ func (e *entry) selectVariant(h http.Header, nowMs int64) *stored.Variant {
 	return &list[best]
 }
 
+// recallUse tells a list that was read from a node, which does not know it, when
+// its variants were last used by this process.
+func (x *exchange) recallUse(list *entry) {
+	note := x.key + "\nused"
+	if old, ok := x.pool.notes.Get(note); ok {
+		for i, v := range list.variants.List {
+			if j := slices.IndexFunc(old.variants.List, func(o stored.Variant) bool { return o.Key == v.Key }); j >= 0 {
+				list.used[i].Store(max(list.used[i].Load(), old.used[j].Load()))
+			}
+		}
+	}
+	x.pool.notes.Set(note, list)
+}
+
 // with returns the list with v in it; what was used least recently goes when
 // there are too many. A nil list is empty.
 func (e *entry) with(key string, v stored.Variant) *entry {
