@@ -200,6 +200,9 @@ func (x *exchange) judge(f *found) httpcache.Reuse {
 		stale.FreshUntil = min(stale.FreshUntil, x.now.UnixMilli())
 		reuse = httpcache.Reuse{IfError: x.policy.ReuseFor(x.directives, &stale, x.now).IfError}
 	}
+	if f.resp.Status >= 500 {
+		reuse.IfError = false // an old failure is no better than a new one
+	}
 	if f.resp.Status == http.StatusPartialContent {
 		x.why = "partial"
 		return reuse

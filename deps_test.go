@@ -64,6 +64,7 @@ var mayImport = map[string]map[string]string{
 	},
 	"internal/xcaddytest":  {},
 	"internal/conformance": {}, // it runs Caddy as a program
+	"internal/chaos":       {}, // likewise
 }
 
 // testsMayImport is what the tests of every package may import besides.

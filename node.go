@@ -105,7 +105,10 @@ func (n *node) keep(ctx context.Context) {
 		if err == nil && n.seat.inPenalty() {
 			err = n.doubt(ctx)
 		}
-		if err == nil && n.view.Use() {
+		if err == nil && !n.view.Use() {
+			err = errJournalMoves
+		}
+		if err == nil {
 			n.returned(first)
 		}
 		if first {

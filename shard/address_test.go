@@ -64,10 +64,10 @@ func TestParseAddress(t *testing.T) {
 
 func TestParseAddressErrors(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
-		{"", "scheme"},
+		{"", "must start with"},
 		{"10.0.0.1:6379", "must be a URL"},
-		{"http://s3cret@h", "scheme"},
-		{"s3cret://h", "scheme"},
+		{"http://s3cret@h", "must start with"},
+		{"s3cret://h", "must start with"},
 		{"redis://", "host"},
 		{"redis:h:1", "host"},
 		{"redis://:s3cret", "must be a URL"},

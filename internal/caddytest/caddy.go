@@ -85,6 +85,8 @@ func (c *Caddy) TryReload(global, site string) error {
 	if err := caddy.Load(config, true); err != nil {
 		return fmt.Errorf("loading the configuration: %w", err)
 	}
+	// Caddy closes what is idle; a request on such a connection would fail.
+	c.client.CloseIdleConnections()
 	return nil
 }
 

@@ -1,0 +1,172 @@
+package chaos
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
+)
+
+// A process is a Caddy in a process of its own, and a client for it whose
+// connections can be ended.
+type process struct {
+	*caddytest.Caddy
+	client *http.Client
+}
+
+// startProcess starts a Caddy; near is its option of that name. /beat passes by
+// the cache.
+func startProcess(tb testing.TB, o *origin, option, near string) *process {
+	tb.Helper()
+	global := fmt.Sprintf("fluster {\n%s\n%s\ntimeout %s\npenalty 100ms 400ms\n}", option, near, waitTimeout)
+	site := fmt.Sprintf("handle /beat {\nreverse_proxy %[1]s\n}\nhandle {\nfluster_cache {\nstale_if_error 10s\n}\nreverse_proxy %[1]s\n}", o.addr)
+	transport := &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}
+	tb.Cleanup(transport.CloseIdleConnections)
+	return &process{caddytest.Start(tb, global, site), &http.Client{Transport: transport, Timeout: 30 * time.Second}}
+}
+
+// reply is an answer, read to its end.
+type reply struct {
+	status     int
+	header     http.Header
+	body       []byte
+	err        error
+	start, end time.Time
+}
+
+// get asks for a page.
+func (p *process) get(path string) reply { return p.do(http.MethodGet, p.Addr, path, "") }
+
+// admin asks the admin endpoint.
+func (p *process) admin(method, path, body string) reply { return p.do(method, p.Admin, path, body) }
+
+func (p *process) do(method, addr, path, body string) (r reply) {
+	r.start = time.Now()
+	defer func() { r.end = time.Now() }()
+	req, err := http.NewRequest(method, "http://"+addr+path, strings.NewReader(body))
+	if err != nil {
+		r.err = err
+		return r
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if addr == p.Addr {
+		req.Host = caddytest.Host
+	}
+	resp, err := p.client.Do(req)
+	if err != nil {
+		r.err = err
+		return r
+	}
+	defer resp.Body.Close()
+	r.status, r.header = resp.StatusCode, resp.Header
+	r.body, r.err = io.ReadAll(resp.Body)
+	return r
+}
+
+// nodeStatus is what is shown of a node.
+type nodeStatus struct {
+	Name, State string
+	Parts       int
+	PartsUp     int `json:"parts_up"`
+}
+
+// show returns what the process shows of the nodes, by name.
+func (p *process) show() map[string]nodeStatus {
+	r := p.admin(http.MethodGet, "/fluster/status", "")
+	var status struct{ Nodes []nodeStatus }
+	if r.err != nil || json.Unmarshal(r.body, &status) != nil {
+		return nil
+	}
+	out := map[string]nodeStatus{}
+	for _, n := range status.Nodes {
+		out[n.Name] = n
+	}
+	return out
+}
+
+// reload gives both Caddys another configuration at the same time.
+func (r *run) reload(without int) {
+	path, value := r.world.reload(without)
+	var wg sync.WaitGroup
+	for _, c := range r.caddies {
+		wg.Go(func() {
+			if a := c.admin(http.MethodPatch, "/config/apps/fluster/"+path, value); a.err != nil || a.status != http.StatusOK {
+				r.t.Errorf("setting %s to %s: %d %s %v", path, value, a.status, bytes.TrimSpace(a.body), a.err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// holdings is what the Caddys hold on to.
+type holdings struct {
+	goroutines, files []float64 // by Caddy
+	connections       int       // of both, to the servers
+}
+
+// hold returns what the Caddys hold on to while nobody asks anything.
+func (r *run) hold() (h holdings) {
+	for _, c := range r.caddies {
+		c.client.CloseIdleConnections()
+	}
+	r.origin.server.CloseClientConnections()
+	for _, c := range r.caddies {
+		h.goroutines = append(h.goroutines, c.Metric("go_goroutines"))
+		h.files = append(h.files, c.Metric("process_open_fds"))
+	}
+	h.connections = r.world.connections()
+	return h
+}
+
+// holdings returns what the Caddys hold on to once that has come to rest.
+func (r *run) holdings() (h holdings) {
+	same := 0
+	caddytest.Eventually(r.t, "the Caddys come to rest", func() bool {
+		r.wait(50 * time.Millisecond)
+		now := r.hold()
+		if fmt.Sprint(now) == fmt.Sprint(h) {
+			same++
+		} else {
+			h, same = now, 0
+		}
+		return same == 3
+	})
+	return h
+}
+
+// A pool has some connections in stock, and makes another when one of them was
+// lost; each has a goroutine or two. What leaks does so with each fault, which
+// are many more.
+const (
+	moreConnections = 8
+	moreGoroutines  = 16
+)
+
+// wantNoMore waits until the Caddys hold on to no more than before.
+func (r *run) wantNoMore(before holdings) {
+	r.t.Helper()
+	var now holdings
+	defer func() {
+		r.t.Logf("%s: goroutines %v, files %v, connections %d; before the faults %v, %v, %d", r.t.Name(),
+			now.goroutines, now.files, now.connections, before.goroutines, before.files, before.connections)
+	}()
+	caddytest.Eventually(r.t, "nothing leaks", func() bool {
+		r.wait(50 * time.Millisecond)
+		now = r.hold()
+		for i := range r.caddies {
+			if now.goroutines[i] > before.goroutines[i]+moreGoroutines || now.files[i] > before.files[i]+moreConnections {
+				return false
+			}
+		}
+		return now.connections <= before.connections+moreConnections
+	})
+}

@@ -1,0 +1,178 @@
+package chaos
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// manner is what a proxy does to replies.
+type manner int
+
+const (
+	passing    manner = iota
+	swallowing        // nothing gets through any more, and nobody is told
+	delaying          // each reply is late
+	cutting           // half a reply, and then the connection is reset
+	resetting         // connections are reset as soon as they come
+	babbling          // what answers is no Redis
+)
+
+// A proxy stands before a server, and is the network that fails. It is safe for
+// concurrent use.
+type proxy struct {
+	listener net.Listener
+	target   string
+	wg       sync.WaitGroup
+
+	mu      sync.Mutex // guards all below
+	manner  manner
+	late    time.Duration
+	changed chan struct{} // closed when the manner changes
+	conns   map[net.Conn]bool
+	closed  bool
+}
+
+func newProxy(tb testing.TB, target string) *proxy {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	p := &proxy{listener: l, target: target, changed: make(chan struct{}), conns: map[net.Conn]bool{}}
+	p.wg.Go(p.accept)
+	tb.Cleanup(p.close)
+	return p
+}
+
+func (p *proxy) addr() string { return p.listener.Addr().String() }
+
+// set changes what happens to replies from now on. Connections that have lost
+// something do not go on.
+func (p *proxy) set(m manner, late time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	broken := p.manner == swallowing || m == resetting
+	p.manner, p.late = m, late
+	close(p.changed)
+	p.changed = make(chan struct{})
+	if broken {
+		p.resetLocked()
+	}
+}
+
+func (p *proxy) close() {
+	p.listener.Close()
+	p.mu.Lock()
+	p.closed = true
+	close(p.changed)
+	p.changed = make(chan struct{})
+	p.resetLocked()
+	p.mu.Unlock()
+	p.wg.Wait()
+}
+
+func (p *proxy) resetLocked() {
+	for c := range p.conns {
+		reset(c)
+	}
+}
+
+// reset closes a connection by RST.
+func reset(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
+	c.Close()
+}
+
+func (p *proxy) state() (manner, time.Duration, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.manner, p.late, p.changed
+}
+
+// hold notes a connection; it reports false where there are to be none.
+func (p *proxy) hold(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.manner == resetting {
+		return false
+	}
+	p.conns[c] = true
+	return true
+}
+
+func (p *proxy) drop(c net.Conn) {
+	p.mu.Lock()
+	delete(p.conns, c)
+	p.mu.Unlock()
+	c.Close()
+}
+
+func (p *proxy) accept() {
+	for {
+		c, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.wg.Go(func() { p.serve(c) })
+	}
+}
+
+func (p *proxy) serve(client net.Conn) {
+	if !p.hold(client) {
+		reset(client)
+		return
+	}
+	defer p.drop(client)
+	server, err := net.DialTimeout("tcp", p.target, time.Second)
+	if err != nil {
+		return
+	}
+	if !p.hold(server) {
+		reset(server)
+		return
+	}
+	defer p.drop(server)
+	p.wg.Go(func() {
+		defer p.drop(client)
+		defer p.drop(server)
+		p.forward(server, client, false)
+	})
+	p.forward(client, server, true)
+}
+
+// forward copies what src says to dst, in the manner of the moment.
+func (p *proxy) forward(dst, src net.Conn, replies bool) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := src.Read(buf)
+		if err != nil {
+			return
+		}
+		m, late, changed := p.state()
+		switch {
+		case m == swallowing:
+			continue
+		case m == delaying && replies:
+			timer := time.NewTimer(late)
+			select {
+			case <-timer.C:
+			case <-changed:
+			}
+			timer.Stop()
+		case m == cutting && replies:
+			dst.Write(buf[:n/2])
+			return
+		case m == babbling && replies:
+			io.WriteString(dst, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+			return
+		}
+		if _, err := dst.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
