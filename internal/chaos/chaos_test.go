@@ -58,6 +58,8 @@ type world interface {
 	kinds() []string
 	// nodes is how many nodes there are that a fault can be about.
 	nodes() int
+	// apart says that there can be one fault at a time.
+	apart() bool
 	// begin and end do a fault, and undo it. They run on the test's goroutine.
 	begin(f fault)
 	end(f fault)
@@ -123,7 +125,7 @@ type run struct {
 
 func newRun(t *testing.T, w world, near [2]string, seed uint64) *run {
 	r := &run{t: t, world: w, seed: seed, origin: newOrigin(t), trouble: newTrouble(w.nodes()), began: time.Now()}
-	for i, n := range near {
+	for _, n := range near {
 		r.caddies = append(r.caddies, startProcess(t, r.origin, w.option(), n))
 	}
 	for _, c := range r.caddies {
@@ -136,7 +138,7 @@ func newRun(t *testing.T, w world, near [2]string, seed uint64) *run {
 // play runs the faults, and checks that all is as it was before them.
 func (r *run) play(length time.Duration) {
 	t := r.t
-	faults := schedule(r.seed, r.world.kinds(), r.world.nodes(), length)
+	faults := schedule(r.seed, r.world, length)
 	defer func() {
 		if t.Failed() {
 			t.Logf("the faults:\n%s", describe(faults))

@@ -13,12 +13,12 @@ import (
 type judge struct {
 	run *run
 
-	mu       sync.Mutex           // guards all below
-	given    [2][pages]testimony  // the newest that a Caddy has given
-	floor    [2][pages]testimony  // the oldest that a Caddy may give: what was there before is invalidated
-	slow     []span               // requests that took longer than a time-out
-	beats    [2][]span            // requests that pass by the cache, by Caddy
-	healthy  time.Duration        // the longest that a request took when all was well
+	mu       sync.Mutex          // guards all below
+	given    [2][pages]testimony // the newest that a Caddy has given
+	floor    [2][pages]testimony // the oldest that a Caddy may give: what was there before is invalidated
+	slow     []span              // requests that took longer than a time-out
+	beats    [2][]span           // requests that pass by the cache, by Caddy
+	healthy  time.Duration       // the longest that a request took when all was well
 	requests int
 	hits     int
 	stales   int // served as the origin failed

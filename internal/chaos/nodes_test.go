@@ -96,7 +96,6 @@ type threeNodes struct {
 	t       *testing.T
 	victims []*victim
 	proxies []*proxy
-	dead    string // an address where nobody is
 }
 
 func openNodes(t *testing.T) world {
@@ -109,8 +108,9 @@ func openNodes(t *testing.T) world {
 	return w
 }
 
-func (w *threeNodes) nodes() int { return len(w.victims) }
-func (w *threeNodes) shown() int { return len(w.victims) }
+func (w *threeNodes) nodes() int  { return len(w.victims) }
+func (w *threeNodes) shown() int  { return len(w.victims) }
+func (w *threeNodes) apart() bool { return false }
 
 func (w *threeNodes) urls(without int) (urls []string) {
 	for i, p := range w.proxies {
@@ -139,6 +139,12 @@ func (w *threeNodes) kinds() []string {
 }
 
 func (w *threeNodes) begin(f fault) {
+	if f.kind == "all-swallow" {
+		for _, p := range w.proxies {
+			p.set(swallowing, 0)
+		}
+		return
+	}
 	v, p := w.victims[f.node], w.proxies[f.node]
 	switch f.kind {
 	case "kill":
@@ -155,10 +161,6 @@ func (w *threeNodes) begin(f fault) {
 		v.do("replicaof", "127.0.0.1", "1")
 	case "swallow":
 		p.set(swallowing, 0)
-	case "all-swallow":
-		for _, p := range w.proxies {
-			p.set(swallowing, 0)
-		}
 	case "delay":
 		p.set(delaying, time.Duration(20+f.dice%150)*time.Millisecond)
 	case "cut":
@@ -173,6 +175,12 @@ func (w *threeNodes) begin(f fault) {
 }
 
 func (w *threeNodes) end(f fault) {
+	if f.kind == "all-swallow" {
+		for _, p := range w.proxies {
+			p.set(passing, 0)
+		}
+		return
+	}
 	v, p := w.victims[f.node], w.proxies[f.node]
 	switch f.kind {
 	case "kill":
@@ -183,10 +191,6 @@ func (w *threeNodes) end(f fault) {
 		v.do("replicaof", "no", "one")
 	case "swallow", "delay", "cut", "reset", "babble":
 		p.set(passing, 0)
-	case "all-swallow":
-		for _, p := range w.proxies {
-			p.set(passing, 0)
-		}
 	default:
 		v.end(f)
 	}

@@ -28,11 +28,12 @@ type step struct {
 }
 
 // whole are the faults that are about no node, or about all of them.
-var whole = map[string]bool{"origin-fails": true}
+var whole = map[string]bool{"origin-fails": true, "all-swallow": true}
 
 // schedule draws the faults of length. Each kind comes once before one comes
 // again. A node has one fault at a time; now and then several nodes have one.
-func schedule(seed uint64, kinds []string, nodes int, length time.Duration) (faults []fault) {
+func schedule(seed uint64, w world, length time.Duration) (faults []fault) {
+	kinds, nodes := w.kinds(), w.nodes()
 	dice := rand.New(rand.NewPCG(seed, uint64(nodes)))
 	between := func(low, high time.Duration) time.Duration { return low + time.Duration(dice.Int64N(int64(high-low))) }
 	free := make([]time.Duration, nodes+1) // when each node is whole again; the last is for what is about none
@@ -55,6 +56,9 @@ func schedule(seed uint64, kinds []string, nodes int, length time.Duration) (fau
 		// What it was penalized for takes a while to be over.
 		free[f.node] = f.at + f.long + between(100*time.Millisecond, 500*time.Millisecond)
 		at = f.at + between(50*time.Millisecond, 450*time.Millisecond)
+		if w.apart() {
+			at += f.long
+		}
 	}
 }
 
@@ -78,12 +82,12 @@ func describe(faults []fault) string {
 
 // TestSchedule: a seed names one schedule, and no node has two faults at once.
 func TestSchedule(t *testing.T) {
-	kinds := []string{"kill", "pause", "reload", "origin-fails"}
-	faults := schedule(7, kinds, 3, 20*time.Second)
-	if again := schedule(7, kinds, 3, 20*time.Second); describe(faults) != describe(again) {
+	w := &threeNodes{victims: make([]*victim, 3)}
+	faults := schedule(7, w, 20*time.Second)
+	if again := schedule(7, w, 20*time.Second); describe(faults) != describe(again) {
 		t.Error("the same seed gave another schedule")
 	}
-	if other := schedule(8, kinds, 3, 20*time.Second); describe(faults) == describe(other) {
+	if other := schedule(8, w, 20*time.Second); describe(faults) == describe(other) {
 		t.Error("another seed gave the same schedule")
 	}
 	busy := map[int]bool{}
@@ -93,7 +97,7 @@ func TestSchedule(t *testing.T) {
 		}
 		busy[s.fault.node] = !s.ends
 	}
-	for _, kind := range kinds {
+	for _, kind := range w.kinds() {
 		if !strings.Contains(count(faults), kind) {
 			t.Errorf("no %s in 20s: %s", kind, count(faults))
 		}
@@ -128,8 +132,10 @@ func (t *trouble) end(f fault) {
 func (t *trouble) well(since time.Time) (nodes []bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i := range len(t.active) - 1 {
-		nodes = append(nodes, t.active[i] == "" && t.ended[i].Before(since))
+	last := len(t.active) - 1
+	ok := func(i int) bool { return t.active[i] == "" && t.ended[i].Before(since) }
+	for i := range last {
+		nodes = append(nodes, ok(i) && ok(last))
 	}
 	return nodes
 }

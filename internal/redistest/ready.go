@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,18 +29,44 @@ const (
 	portCount  = 10000
 )
 
-// FreePort returns a port of 127.0.0.1 on which nothing listens at the
-// moment. Another process may be faster to take it: be ready to try again.
+// reserved holds the ports that FreePort has given out, also while the servers
+// on them are stopped: by the UDP port that is reservedOffset above, which nobody
+// needs and the system frees with the process.
+var (
+	reservedMu sync.Mutex
+	reserved   []net.PacketConn
+)
+
+const reservedOffset = 2 * portCount
+
+// reserve reports whether the port was not reserved by any process, and is now.
+func reserve(port int) bool {
+	c, err := net.ListenPacket("udp", loopback(port+reservedOffset))
+	if err != nil {
+		return false
+	}
+	reservedMu.Lock()
+	defer reservedMu.Unlock()
+	reserved = append(reserved, c)
+	return true
+}
+
+// FreePort returns a port of 127.0.0.1 on which nothing listens at the moment,
+// and which no other process gets from here as long as this one lives. A process
+// of another kind may be faster to take it: be ready to try again.
 func FreePort() (int, error) {
 	var err error
 	for range 100 {
 		port := lowestPort + rand.IntN(portCount)
 		var l net.Listener
-		if l, err = net.Listen("tcp", loopback(port)); err == nil {
-			return port, l.Close()
+		if l, err = net.Listen("tcp", loopback(port)); err != nil {
+			continue
+		}
+		if err = l.Close(); err == nil && reserve(port) {
+			return port, nil
 		}
 	}
-	return 0, fmt.Errorf("looking for a free port: %w", err)
+	return 0, fmt.Errorf("looking for a free port: %w", errors.Join(err, errPortTaken))
 }
 
 // waitReadyLocked returns nil when the process that runs now answers on its
