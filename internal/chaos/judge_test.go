@@ -115,11 +115,12 @@ func readStatus(s string) (hit, fresh bool) {
 		name, value, _ := strings.Cut(p, "=")
 		switch name {
 		case "hit":
-			hit, fresh = true, true
+			hit = true
 		case "ttl":
-			if ttl, err := strconv.Atoi(value); err == nil && ttl <= 0 {
-				return hit, false
-			}
+			// The seconds are whole: what has less than one left is fresh, and says
+			// where it lay, which a stale one does not.
+			ttl, err := strconv.Atoi(value)
+			fresh = err == nil && (ttl > 0 || ttl == 0 && strings.Contains(s, "; detail="))
 		case "fwd-status":
 			code, _ := strconv.Atoi(value)
 			return hit, code < 500

@@ -197,7 +197,12 @@ func (r *run) play(t *testing.T, w row, path string) {
 		var aside sync.WaitGroup
 		if st.meanwhile != nil {
 			aside.Go(func() {
-				pause(150 * time.Millisecond)
+				for range 400 { // until the origin has the request that this one is to meet
+					if len(s.since(x.before)) > 0 {
+						break
+					}
+					pause(5 * time.Millisecond)
+				}
 				ask(r.client, url+st.meanwhile.suffix, st.meanwhile)
 			})
 		}
