@@ -51,11 +51,14 @@ import (
 func init() {
 	caddy.RegisterModule(App{})
 	caddy.RegisterModule(Cache{})
+	caddy.RegisterModule(Invalidate{})
 	caddy.RegisterModule(adminAPI{})
 	caddycmd.RegisterCommand(command)
 	httpcaddyfile.RegisterGlobalOption("fluster", parseGlobalOption)
 	httpcaddyfile.RegisterHandlerDirective("fluster_cache", parseCacheDirective)
 	httpcaddyfile.RegisterDirectiveOrder("fluster_cache", httpcaddyfile.Before, "reverse_proxy")
+	httpcaddyfile.RegisterHandlerDirective("fluster_invalidate", parseInvalidateDirective)
+	httpcaddyfile.RegisterDirectiveOrder("fluster_invalidate", httpcaddyfile.Before, "fluster_cache")
 
 	// go-redis writes to standard error by itself. What matters of that is told
 	// by the penalty box, once.

@@ -155,6 +155,12 @@ const (
 func (r *run) wantNoMore(before holdings) {
 	r.t.Helper()
 	var now holdings
+	more := moreConnections
+	if r.world.apart() {
+		// Who was a replica may be a master now, and the connections to who was one
+		// are still in stock.
+		more += before.connections
+	}
 	defer func() {
 		r.t.Logf("%s: goroutines %v, files %v, connections %d; before the faults %v, %v, %d", r.t.Name(),
 			now.goroutines, now.files, now.connections, before.goroutines, before.files, before.connections)
@@ -163,10 +169,29 @@ func (r *run) wantNoMore(before holdings) {
 		r.wait(50 * time.Millisecond)
 		now = r.hold()
 		for i := range r.caddies {
-			if now.goroutines[i] > before.goroutines[i]+moreGoroutines || now.files[i] > before.files[i]+moreConnections {
+			if now.goroutines[i] > before.goroutines[i]+moreGoroutines || now.files[i] > before.files[i]+float64(more) {
 				return false
 			}
 		}
-		return now.connections <= before.connections+moreConnections
+		return now.connections <= before.connections+more
 	})
+}
+
+// history logs when the Caddys took nodes out of use and back.
+func (r *run) history() {
+	for i, c := range r.caddies {
+		var lines []string
+		for line := range strings.Lines(c.Log()) {
+			var e struct {
+				TS               float64
+				Msg, Node, Error string
+			}
+			if json.Unmarshal([]byte(line), &e) != nil || e.Msg != "node penalized" && e.Msg != "node returned" {
+				continue
+			}
+			at := time.UnixMicro(int64(e.TS * 1e6))
+			lines = append(lines, fmt.Sprintf("%s %s %s %s", r.since(at), e.Msg, e.Node, e.Error))
+		}
+		r.t.Logf("Caddy %d:\n%s", i, strings.Join(lines, "\n"))
+	}
 }

@@ -108,27 +108,22 @@ func (r *run) since(t time.Time) string { return fmt.Sprintf("%.3fs", t.Sub(r.be
 func (j *judge) blameLocked(kind, what string) { j.faults[kind] = append(j.faults[kind], what) }
 
 // readStatus returns whether an answer was a hit, and whether it was given as
-// fresh: as a fresh hit, or as what the origin said just now.
+// fresh: as a hit that says where it lay, which a stale one and one that is only
+// served as the origin fails do not, or as what the origin said just now.
 func readStatus(s string) (hit, fresh bool) {
-	params := strings.Split(s, "; ")
-	for _, p := range params[1:] {
+	for _, p := range strings.Split(s, "; ")[1:] {
 		name, value, _ := strings.Cut(p, "=")
 		switch name {
 		case "hit":
-			hit = true
-		case "ttl":
-			// The seconds are whole: what has less than one left is fresh, and says
-			// where it lay, which a stale one does not.
-			ttl, err := strconv.Atoi(value)
-			fresh = err == nil && (ttl > 0 || ttl == 0 && strings.Contains(s, "; detail="))
+			return true, strings.Contains(s, "; detail=n")
 		case "fwd-status":
-			code, _ := strconv.Atoi(value)
-			return hit, code < 500
+			code, err := strconv.Atoi(value)
+			fresh = err == nil && code < 500
 		case "collapsed":
 			fresh = true
 		}
 	}
-	return hit, fresh
+	return false, fresh
 }
 
 // beat notes how long a Caddy takes without the cache, which is how busy the
@@ -178,6 +173,9 @@ func (j *judge) report() {
 			}
 			t.Errorf("%s: %s", kind, what)
 		}
+	}
+	if t.Failed() {
+		j.run.history()
 	}
 }
 
