@@ -45,9 +45,11 @@ type flight struct {
 	length    int64  // Content-Length, −1 if it is not known
 	body      []byte // the body from base on
 	base      int64
-	followers map[*exchange]int64 // how much of the body each has taken
+	followers map[*exchange]int64 // how much of the body each has taken; its leader too, from a while on
+	evicted   map[*exchange]bool  // those that took nothing for too long
 	waiting   int                 // exchanges that wait for the head
-	held      bool                // the leader waits for the slowest follower
+	held      bool                // the forward waits for the slowest follower
+	ended     bool                // the forward is over
 	cancel    context.CancelFunc  // ends the forward
 	orphan    bool                // the leader's client has gone
 }
@@ -132,10 +134,11 @@ func (f *flight) share(head *entry, learn uint64, length int64) {
 }
 
 // add appends to the copy of the body, and reports whether all of it is still
-// there. A body that grows beyond most bytes is not kept; those who follow
-// already still get it, and may hold the leader up for a while.
+// there. A body that grows beyond most bytes, or beyond what all flights may
+// hold, is not kept; those who follow still get it, as fast as the slowest
+// takes it.
 func (f *flight) add(p []byte, most int64) bool {
-	total := f.all.recorded.Add(int64(len(p)))
+	f.all.recorded.Add(int64(len(p)))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.body == nil {
@@ -143,68 +146,120 @@ func (f *flight) add(p []byte, most int64) bool {
 	}
 	f.body = append(f.body, p...)
 	f.changedLocked()
-	if f.base == 0 && int64(len(f.body)) <= most && total <= maxRecorded {
+	if f.base == 0 && !f.overflowsLocked(most) {
 		return true
 	}
 	f.trimLocked()
+	f.holdLocked(most)
+	return false
+}
+
+// overflowsLocked reports whether the copy is longer than it may be.
+func (f *flight) overflowsLocked(most int64) bool {
+	n := int64(len(f.body))
+	return n > most || n > window && f.all.recorded.Load() > maxRecorded
+}
+
+// window is how far followers may always be behind.
+const window = 256 << 10
+
+// holdLocked waits until the slowest follower has taken enough. One that takes
+// nothing for too long is cut off, unless nobody else is held up by it.
+func (f *flight) holdLocked(most int64) {
+	defer func() { f.held = false }()
 	timeout := time.NewTimer(slowest)
 	defer timeout.Stop()
-	defer func() { f.held = false }()
-	for int64(len(f.body)) > most && len(f.followers) > 0 {
+	for len(f.followers) > 0 && f.overflowsLocked(most) {
 		f.held = true
-		changed := f.changeLocked()
+		least, changed := f.leastLocked(), f.changeLocked()
 		f.mu.Unlock()
+		late := false
 		select {
 		case <-changed:
 		case <-timeout.C:
-			f.settle(broken)
+			late = true
 		}
 		f.mu.Lock()
-		if f.state == broken {
-			break
+		if late && len(f.followers) > 1 && f.leastLocked() == least {
+			f.evictLocked(least)
+		}
+		if late || f.leastLocked() != least {
+			timeout.Reset(slowest)
 		}
 		f.trimLocked()
 	}
-	return false
+}
+
+// leastLocked returns how much of the body the slowest follower has taken; all
+// there is if there are none.
+func (f *flight) leastLocked() int64 {
+	least := f.base + int64(len(f.body))
+	for _, off := range f.followers {
+		least = min(least, off)
+	}
+	return least
+}
+
+// evictLocked cuts off the followers that have taken no more than off.
+func (f *flight) evictLocked(least int64) {
+	for x, off := range f.followers {
+		if off <= least {
+			if f.evicted == nil {
+				f.evicted = map[*exchange]bool{}
+			}
+			f.evicted[x] = true
+			delete(f.followers, x)
+		}
+	}
+	f.changedLocked()
 }
 
 // firstBody is the most that is set aside for a body by its Content-Length,
 // before it has come.
 const firstBody = 256 << 10
 
-// slowest is how long the leader waits for a follower that takes nothing.
+// slowest is how long all wait for a follower that takes nothing.
 const slowest = 10 * time.Second
 
 // trimLocked drops what all followers have taken. From then on nobody can
 // begin to follow.
 func (f *flight) trimLocked() {
-	least := f.base + int64(len(f.body))
-	for _, off := range f.followers {
-		least = min(least, off)
+	n, length := f.leastLocked()-f.base, int64(len(f.body))
+	// Copying what is left costs as much as it is long: not for every little step.
+	if n == length || n >= length/4 {
+		f.all.recorded.Add(-n)
+		f.body = slices.Clone(f.body[n:])
+		f.base += n
 	}
-	f.all.recorded.Add(f.base - least)
-	f.body = slices.Clone(f.body[least-f.base:])
-	f.base = least
 }
 
-// release gives back what the copy took of the bound.
-func (f *flight) release() {
+// end notes that the forward is over.
+func (f *flight) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.all.recorded.Add(-int64(len(f.body)))
-	if f.state != whole {
+	f.ended = true
+	f.releaseLocked()
+}
+
+// releaseLocked gives back what the copy took of the bound, when nobody takes
+// from it any more.
+func (f *flight) releaseLocked() {
+	if f.ended && len(f.followers) == 0 && f.waiting == 0 {
+		f.all.recorded.Add(-int64(len(f.body)))
 		f.body = nil
 	}
 }
 
-// leave notes that an exchange goes on without the response. The forward
-// ends when nobody is left who wants it.
+// leave notes that an exchange goes on without the response. The forward ends
+// when nobody is left who wants it.
 func (f *flight) leave(x *exchange) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.followers, x)
+	delete(f.evicted, x)
 	f.changedLocked()
 	f.endIfUnwantedLocked()
+	f.releaseLocked()
 }
 
 // leaderGone notes that the leader's client has gone.
@@ -221,11 +276,11 @@ func (f *flight) endIfUnwantedLocked() {
 	}
 }
 
-// isWanted reports whether others than the leader want the response.
+// isWanted reports whether anybody takes the body from the flight.
 func (f *flight) isWanted() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.followers) > 0 || f.waiting > 0
+	return f.state <= shared && (len(f.followers) > 0 || f.waiting > 0)
 }
 
 // follow waits for the head of the flight's response and takes the response if
@@ -252,7 +307,10 @@ func (x *exchange) follow(f *flight) (done bool, err error) {
 		x.w.Header().Set("Content-Length", itoa(f.length))
 	}
 	x.w.WriteHeader(head.resp.Status)
-	x.takeBody(f)
+	if !x.takeBody(f, x.w, 0) {
+		// The client must not take what it has for the whole.
+		panic(http.ErrAbortHandler)
+	}
 	return true, nil
 }
 
@@ -268,6 +326,7 @@ func (x *exchange) board(f *flight) (head *entry, ok bool) {
 		f.waiting--
 		if !ok {
 			f.endIfUnwantedLocked()
+			f.releaseLocked()
 		}
 	}()
 	for f.state == undecided {
@@ -285,11 +344,16 @@ func (x *exchange) board(f *flight) (head *entry, ok bool) {
 	if f.state != shared && f.state != whole || f.base > 0 || !x.mayTake(f.head, f.learn) {
 		return nil, false
 	}
+	f.followLocked(x, 0)
+	return f.head, true
+}
+
+// followLocked makes the exchange a follower that has the body up to off.
+func (f *flight) followLocked(x *exchange, off int64) {
 	if f.followers == nil {
 		f.followers = map[*exchange]int64{}
 	}
-	f.followers[x] = 0
-	return f.head, true
+	f.followers[x] = off
 }
 
 // mayTake reports whether the response of another exchange's forward, which
@@ -307,29 +371,29 @@ func (x *exchange) mayTake(head *entry, learn uint64) bool {
 	return v == journal.Valid
 }
 
-// takeBody writes the body as it comes. Where it breaks off, so does this
-// response: the client must not take it for whole.
-func (x *exchange) takeBody(f *flight) {
-	rc := http.NewResponseController(x.w)
-	for off := int64(0); ; {
+// takeBody writes the body from off on to w as it comes. It returns false where
+// the body broke off; a client that goes away is nobody's fault.
+func (x *exchange) takeBody(f *flight, w http.ResponseWriter, off int64) bool {
+	rc := http.NewResponseController(w)
+	for {
 		part, state, changed := f.take(x, off)
 		switch {
 		case state == broken:
-			panic(http.ErrAbortHandler)
+			return false
 		case len(part) > 0:
-			if _, err := x.w.Write(part); err != nil {
-				return
+			if _, err := w.Write(part); err != nil {
+				return true
 			}
 			off += int64(len(part))
 			continue
 		case state == whole:
-			return
+			return true
 		}
 		rc.Flush() //nolint:errcheck // it only hurries
 		select {
 		case <-changed:
 		case <-x.r.Context().Done():
-			return
+			return true
 		}
 	}
 }
@@ -339,6 +403,9 @@ func (x *exchange) takeBody(f *flight) {
 func (f *flight) take(x *exchange, off int64) (part []byte, state flightState, changed <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.evicted[x] {
+		return nil, broken, nil
+	}
 	f.followers[x] = off
 	if f.held {
 		f.changedLocked()
@@ -347,4 +414,25 @@ func (f *flight) take(x *exchange, off int64) (part []byte, state flightState, c
 		part = f.body[off-f.base:]
 	}
 	return part, f.state, f.changeLocked()
+}
+
+// A pump writes a flight's body to its own leader's client, beside the forward,
+// so that a client that reads slowly holds up nobody but itself.
+type pump struct {
+	done chan struct{}
+	ok   bool // the client has got what there was
+}
+
+// startPump lets the leader's client take the rest of the body from off on.
+func (x *exchange) startPump(f *flight, off int64) *pump {
+	p := &pump{done: make(chan struct{})}
+	f.mu.Lock()
+	f.followLocked(x, off)
+	f.mu.Unlock()
+	go func() { // it ends with the flight, and the leader waits for it
+		defer close(p.done)
+		defer f.leave(x)
+		p.ok = x.takeBody(f, x.w, off)
+	}()
+	return p
 }

@@ -36,7 +36,12 @@ type entry struct {
 type line struct {
 	name   string
 	values []string // shared and read only; copied when served
+	added  bool     // to the lines that handlers before the cache have written
 }
+
+// added marks the name of a stored field whose lines were added to those that
+// handlers before the cache had written. No field name has this byte.
+const added = ">"
 
 // newEntry makes a stored response ready to be served.
 func newEntry(r *stored.Response, learn uint64) *entry {
@@ -47,11 +52,12 @@ func newEntry(r *stored.Response, learn uint64) *entry {
 	e := &entry{resp: r, sel: journal.NewSelectors(r.URL, tags)}
 	e.learn.Store(learn)
 	for _, f := range r.Header {
-		if n := len(e.lines); n > 0 && e.lines[n-1].name == f.Name {
+		name, isAdded := strings.CutPrefix(f.Name, added)
+		if n := len(e.lines); n > 0 && e.lines[n-1].name == name {
 			e.lines[n-1].values = append(e.lines[n-1].values, f.Value)
 			continue
 		}
-		e.lines = append(e.lines, line{f.Name, []string{f.Value}})
+		e.lines = append(e.lines, line{name, []string{f.Value}, isAdded})
 	}
 	return e
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/stored"
@@ -133,7 +134,21 @@ func (x *exchange) freshen(f *found, header304 http.Header, t httpcache.Times) (
 	}
 	drop(header, v.Drop, x.tags)
 	resp.Header = fields(header)
+	x.renominate(&resp, v.Nominated)
 	return newEntry(&resp, x.place.learn), v
+}
+
+// renominate gives a response whose Vary has changed the key of the variant that
+// this request, by which it was confirmed, selects.
+func (x *exchange) renominate(r *stored.Response, names []string) {
+	if slices.EqualFunc(r.Nominated, names, func(f stored.Field, name string) bool { return f.Name == name }) {
+		return
+	}
+	r.Key, r.Nominated = x.key, nil
+	if len(names) > 0 {
+		r.Nominated = nominate(names, x.r.Header)
+		r.Key = variantKey(x.key, r.Nominated)
+	}
 }
 
 // freshenByHead takes from the response to a HEAD what it says of the stored
@@ -200,7 +215,7 @@ func (x *exchange) validateLater(e *entry) {
 		ctx, cancel := context.WithTimeout(y.r.Context(), laterTimeout)
 		defer cancel()
 		defer context.AfterFunc(end, cancel)()
-		defer func() { recover() }() //nolint:errcheck // handlers panic to abort a response
+		defer y.recover()
 		y.r = y.r.WithContext(ctx)
 		y.now = time.Now()
 		y.why = "stale"
@@ -208,6 +223,14 @@ func (x *exchange) validateLater(e *entry) {
 	})
 	if !started {
 		fl.settle(alone)
+	}
+}
+
+// recover ends a panic of the handlers behind: the one by which they break off a
+// response says nothing, others are told.
+func (x *exchange) recover() {
+	if p := recover(); p != nil && p != http.ErrAbortHandler {
+		x.logger.Error("validating in the background", zap.Any("panic", p), zap.Stack("stack"))
 	}
 }
 
@@ -224,7 +247,14 @@ func (x *exchange) background() *exchange {
 	srv, _ := req.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	vars, _ := req.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	vars = maps.Clone(vars)
-	req = caddyhttp.PrepareRequest(req, caddy.NewReplacer(), w, srv)
+	repl := caddy.NewReplacer()
+	req = caddyhttp.PrepareRequest(req, repl, w, srv)
+	if old, ok := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		// What matchers and handlers before have set. A copy of the list of
+		// providers, which may yet grow; what they provide has a lock.
+		known := *old
+		repl.Map(known.Get)
+	}
 	for name, v := range vars {
 		caddyhttp.SetVar(req.Context(), name, v)
 	}

@@ -27,6 +27,7 @@ type exchange struct {
 	list  *entry // the list of the URL's variants, if its responses are known to vary
 	part  *part  // a stored part of the response that is to be completed
 	node  *node  // that was asked last, if any
+	held  int64  // bytes of body that were read from a node for this request alone
 	place place  // where what is fetched will lie
 	why   string // why it is forwarded: fwd of Cache-Status
 
@@ -39,16 +40,22 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		return next.ServeHTTP(w, r)
 	}
 	x := &exchange{Cache: h, w: w, r: r, next: next, now: time.Now()}
-	x.names, x.r = h.Key.name(r)
+	var filtered *http.Request
+	x.names, filtered = h.Key.name(r)
 	x.expose()
-	if bypass, err := h.bypasses(r); err != nil {
+	defer x.giveBack()
+	bypass, err := h.bypasses(r)
+	switch {
+	case err != nil:
 		return err
-	} else if bypass {
+	case !httpcache.IsSafe(r.Method):
+		return x.change(bypass)
+	case bypass:
 		return x.pass("bypass")
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		return x.pass("method")
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return x.change()
-	}
+	x.r = filtered
 	x.directives = h.policy.RequestDirectives(r.Header)
 	x.nameBySearch()
 
@@ -75,24 +82,68 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 }
 
 // isTunnel reports whether the request asks to leave HTTP, as WebSocket does.
+// The offer to go on in HTTP/2 is none: any client may make it at any time.
 func isTunnel(r *http.Request) bool {
-	return r.Header.Get("Upgrade") != "" || r.Method == http.MethodConnect
+	if r.Method == http.MethodConnect {
+		return true
+	}
+	upgrade := r.Header.Get("Upgrade")
+	return r.Method == http.MethodGet && upgrade != "" && !strings.EqualFold(upgrade, "h2c") && hasMember(r.Header["Connection"], "upgrade")
 }
 
 // bypasses reports whether the request is one that never looks up nor stores.
 // Conditions on the state of the origin (If-Match) are for the origin alone,
 // and so is content: it is no part of the key, but an origin may answer by it.
+// A request without a host is for nobody. Fields that Connection names do not
+// reach the origin (RFC 9110, Section 7.6.1), so nothing may depend on them.
 func (h *Cache) bypasses(r *http.Request) (bool, error) {
-	if r.Header["If-Match"] != nil || r.Header["If-Unmodified-Since"] != nil {
+	if r.Header["If-Match"] != nil || r.Header["If-Unmodified-Since"] != nil || r.Host == "" {
 		return true, nil
 	}
 	if r.ContentLength != 0 && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		return true, nil
+	}
+	if c := r.Header["Connection"]; c != nil && namesFields(c) {
 		return true, nil
 	}
 	if len(h.bypass) == 0 {
 		return false, nil
 	}
 	return h.bypass.AnyMatchWithError(r)
+}
+
+// namesFields reports whether the lines of Connection name more than what is
+// about the connection itself.
+func namesFields(lines []string) bool {
+	for _, line := range lines {
+		for option := range strings.SplitSeq(line, ",") {
+			switch strings.ToLower(strings.Trim(option, " \t")) {
+			case "", "close", "keep-alive", "upgrade", "te", "http2-settings":
+			default:
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hasMember reports whether the lines of a list have the member.
+func hasMember(lines []string, member string) bool {
+	for _, line := range lines {
+		for m := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.Trim(m, " \t"), member) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// giveBack returns what the exchange held of what all bodies may take.
+func (x *exchange) giveBack() {
+	if x.held > 0 {
+		x.pool.flights.recorded.Add(-x.held)
+	}
 }
 
 // found is a stored response that the request selects, and where it was found.

@@ -38,8 +38,10 @@ func (k *Key) name(r *http.Request) (names, *http.Request) {
 		uri = r.URL.RequestURI() // absolute form, or a request made by this process
 	}
 	asked := uri
-	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && strings.HasPrefix(o.RequestURI, "/") {
-		asked = o.RequestURI
+	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		if asked = o.RequestURI; !strings.HasPrefix(asked, "/") {
+			asked = o.URL.RequestURI()
+		}
 	}
 	n := names{asked: site + asked}
 	var extra []string
@@ -68,11 +70,25 @@ func (k *Key) appendFields(extra []string, r *http.Request) []string {
 		}
 	}
 	for _, name := range k.Cookie {
-		for _, c := range r.CookiesNamed(name) {
-			extra = append(extra, "cookie "+name+" "+c.Value)
+		for _, value := range rawCookies(r.Header, name) {
+			extra = append(extra, "cookie "+name+" "+value)
 		}
 	}
 	return extra
+}
+
+// rawCookies returns the values of a cookie as they were sent. A parser that
+// leaves some out would not see what the origin sees.
+func rawCookies(h http.Header, name string) (values []string) {
+	for _, line := range h["Cookie"] {
+		for pair := range strings.SplitSeq(line, ";") {
+			n, v, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
+			if strings.Trim(n, " \t") == name {
+				values = append(values, v)
+			}
+		}
+	}
+	return values
 }
 
 func joinKey(url string, extra []string) string {

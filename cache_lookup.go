@@ -116,6 +116,9 @@ func (x *exchange) admit(ctx context.Context, e *entry) (*entry, error) {
 		e.doubted = true
 	}
 	if e.resp.Chunks != nil {
+		if !x.hold(e.resp.BodySize) {
+			return nil, nil
+		}
 		body, err := readChunks(ctx, x.node, e.resp, x.maxBody)
 		if err != nil {
 			return nil, err
@@ -127,6 +130,13 @@ func (x *exchange) admit(ctx context.Context, e *entry) (*entry, error) {
 		e.resp.Body, e.resp.Chunks = body, nil
 	}
 	return e, nil
+}
+
+// hold takes n bytes of what all bodies under way may take, until the request
+// is answered; false if there is no room.
+func (x *exchange) hold(n int64) bool {
+	x.held += n
+	return x.pool.flights.recorded.Add(n) <= maxRecorded
 }
 
 // readChunks reads a body of at most most bytes that lies in chunks; nil without

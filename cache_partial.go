@@ -84,6 +84,7 @@ func (x *exchange) join(p *part, h http.Header, got httpcache.ContentRange, body
 	resp.Body, resp.BodySize = joined, int64(len(joined))
 	drop(header, v.Drop, x.tags)
 	resp.Header = fields(header)
+	x.renominate(&resp, v.Nominated)
 	return newEntry(&resp, x.place.learn), c, v.Store
 }
 

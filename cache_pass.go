@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,10 +21,13 @@ func (x *exchange) pass(why string) error {
 	return x.next.ServeHTTP(&passWriter{ResponseWriter: x.w, x: x}, x.r)
 }
 
-// change forwards a request whose method is not GET or HEAD. The response to a
-// POST may say that it is what a GET would get, and is stored then.
-func (x *exchange) change() error {
+// change forwards a request whose method may change something. The response to
+// a POST may say that it is what a GET would get, and is stored then.
+func (x *exchange) change(bypass bool) error {
 	x.why = "method"
+	if bypass {
+		x.why = "bypass"
+	}
 	return x.fetch(x.pool.flights.solo(), nil, httpcache.Reuse{})
 }
 
@@ -36,7 +40,7 @@ func (x *exchange) change() error {
 func (x *exchange) invalidateChanged(h http.Header, tags []string) bool {
 	var targets []journal.Target
 	add := func(k journal.Kind, value string) {
-		if t, err := journal.NewTarget(k, value, false); err == nil {
+		if t, err := journal.NewTarget(k, value, false); err == nil && !slices.Contains(targets, t) {
 			targets = append(targets, t)
 		}
 	}
@@ -50,6 +54,9 @@ func (x *exchange) invalidateChanged(h http.Header, tags []string) bool {
 	sel := journal.NewSelectors(x.url, tags)
 	learn, ok := x.pool.book.LearnAfter(records, x.place.learn, &sel)
 	x.place = place{learn: learn}
+	if len(records) == 0 {
+		return ok
+	}
 	// What the nodes do not have by then they are owed; this process has it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), time.Duration(x.pool.config.Timeout))
 	defer cancel()

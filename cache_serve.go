@@ -2,6 +2,7 @@ package fluster
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -43,6 +44,10 @@ func (x *exchange) write(f *found) error {
 	for _, l := range f.lines {
 		// The lines are shared by all requests; whoever changes them in place
 		// must not change ours.
+		if l.added && len(h[l.name]) > 0 {
+			h[l.name] = slices.Concat(h[l.name], l.values)
+			continue
+		}
 		n := len(values)
 		values = append(values, l.values...)
 		h[l.name] = values[n:len(values):len(values)]

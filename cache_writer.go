@@ -3,11 +3,13 @@ package fluster
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"maps"
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -37,6 +39,7 @@ type fillWriter struct {
 	head     *entry // what is stored, without its body
 	copying  bool   // a copy of the body is kept
 	muted    bool   // the client gets no body, or is gone
+	pump     *pump  // writes to the client in place of Write, from pumpAfter on
 	hijacked bool
 	gotRange httpcache.ContentRange // of the part that came
 	want     int64                  // Content-Length, −1 if there is none
@@ -99,8 +102,9 @@ func (w *fillWriter) WriteHeader(status int) {
 func (w *fillWriter) pass(status int, h http.Header) {
 	x := w.x
 	w.want = contentLength(h)
-	v, tags := w.judge(status, h)
-	if httpcache.Invalidates(x.r.Method, status) && !x.invalidateChanged(h, tags) {
+	own := w.ownHeader()
+	v, tags := w.judge(status, own)
+	if httpcache.Invalidates(x.r.Method, status) && !x.invalidateChanged(own, tags) {
 		v.Store = false
 	}
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: status, Stored: v.Store, Detail: v.Detail}
@@ -116,15 +120,20 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	if !v.Store {
 		metrics.requests.WithLabelValues("miss").Inc()
 		w.settleAlone()
+		if status == http.StatusOK && x.answersCondition(own) {
+			w.muted = true
+			delete(h, "Content-Length")
+			status = http.StatusNotModified
+		}
 		x.tell(h)
 		w.ResponseWriter.WriteHeader(status)
 		return
 	}
 	metrics.requests.WithLabelValues("stored").Inc()
-	w.head = w.newHead(status, h, v, tags)
+	w.head = w.newHead(status, own, v, tags)
 	w.copying = true
 	w.fl.share(w.head, x.place.learn, w.want)
-	if x.isConditional() && httpcache.EvaluatePreconditions(x.r.Method, x.r.Header, status, h, x.now) {
+	if status == http.StatusOK && x.answersCondition(own) {
 		w.muted = true
 		w.confirmToClient()
 		return
@@ -138,6 +147,13 @@ func (x *exchange) canStore() bool {
 	return x.place.node != nil && x.place.ok || x.pool.near.Load() != nil
 }
 
+// answersCondition reports whether the client's conditions, which were not sent
+// on, make the answer to it a 304.
+func (x *exchange) answersCondition(header http.Header) bool {
+	return x.r.Method == http.MethodGet && x.isConditional() && x.r.Header["Range"] == nil &&
+		httpcache.EvaluatePreconditions(x.r.Method, x.r.Header, http.StatusOK, header, x.now)
+}
+
 // judge asks the rules, and what the operator chose beyond them.
 func (w *fillWriter) judge(status int, h http.Header) (v httpcache.Verdict, tags []string) {
 	x := w.x
@@ -146,8 +162,12 @@ func (w *fillWriter) judge(status int, h http.Header) (v httpcache.Verdict, tags
 		return httpcache.Verdict{Detail: detail}, nil
 	}
 	switch {
-	case !v.Store && x.why == "method":
+	case !v.Store && x.why == "method", x.why == "bypass":
 		return no("") // that says it all
+	case strings.HasPrefix(h.Get("Content-Type"), "text/event-stream"):
+		return no("event-stream") // it has no end, and each client wants its own
+	case headerSize(h) > maxHeader:
+		return no("max-header")
 	case !v.Store:
 		return v, nil
 	case status == http.StatusPartialContent && x.r.Header["Range"] == nil:
@@ -160,6 +180,19 @@ func (w *fillWriter) judge(status int, h http.Header) (v httpcache.Verdict, tags
 		return no("tags")
 	}
 	return v, httpcache.Tags(h, x.tags)
+}
+
+// maxHeader bounds the header that is stored: it lies in one value, and all
+// small values share a connection.
+const maxHeader = 64 << 10
+
+func headerSize(h http.Header) (n int) {
+	for name, values := range h {
+		for _, v := range values {
+			n += len(name) + len(v)
+		}
+	}
+	return n
 }
 
 // settleAlone releases all who wait for this response, and spares those to come
@@ -175,14 +208,14 @@ func (w *fillWriter) settleAlone() {
 // header, what the handlers behind the cache have written.
 func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tags []string) *entry {
 	x := w.x
-	own := httpcache.EndToEnd(w.ownHeader())
-	drop(own, v.Drop)
+	own := httpcache.EndToEnd(h)
+	drop(own, v.Drop, x.tags)
 	if own["Date"] == nil {
 		own.Set("Date", w.times.Received.UTC().Format(http.TimeFormat))
 	}
 	x.noteSearch(h)
 	resp := &stored.Response{
-		Key: x.key, URL: x.url, Status: status, Header: fields(own), Terms: v.Terms,
+		Key: x.key, URL: x.url, Status: status, Header: w.fields(own), Terms: v.Terms,
 		Tags: tags, Groups: httpcache.CacheGroups(h),
 	}
 	if len(v.Nominated) > 0 {
@@ -203,25 +236,36 @@ func (w *fillWriter) confirmToClient() {
 	http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // it only hurries
 }
 
+// pumpAfter is how much of a body that others may share is written to the
+// client at once: as much as the system takes without waiting for it.
+const pumpAfter = 16 << 10
+
 // Write sends a part of the body to the client and to the copy.
 func (w *fillWriter) Write(p []byte) (int, error) {
 	if w.mode == waiting {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.mode == completing {
-		w.copying = w.fl.add(p, w.x.maxBody)
+	switch w.mode {
+	case completing:
 		w.got += int64(len(p))
+		w.copying = w.fl.add(p, w.x.maxBody)
+		return len(p), nil
+	case passing:
+	default:
 		return len(p), nil
 	}
-	if w.mode != passing {
-		return len(p), nil
+	if w.copying && w.pump == nil && !w.muted && w.fl.key != "" && w.got+int64(len(p)) > pumpAfter {
+		w.pump = w.x.startPump(w.fl, w.got)
 	}
 	w.got += int64(len(p))
 	if w.copying && !w.fl.add(p, w.x.maxBody) {
 		w.copying = w.fl.isWanted()
 		w.head = nil // too long to be stored
 	}
-	if w.muted {
+	switch {
+	case w.pump != nil && !w.copying:
+		return 0, errNobodyWants
+	case w.pump != nil || w.muted:
 		return len(p), nil
 	}
 	n, err := w.ResponseWriter.Write(p)
@@ -231,6 +275,9 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// errNobodyWants ends a forward whose clients have all gone.
+var errNobodyWants = errors.New("fluster: all clients have gone")
 
 // ReadFrom lets the operating system copy what is not kept.
 func (w *fillWriter) ReadFrom(r io.Reader) (int64, error) {
@@ -247,7 +294,7 @@ func (w *fillWriter) ReadFrom(r io.Reader) (int64, error) {
 
 // FlushError sends on what was written, if it was for the client.
 func (w *fillWriter) FlushError() error {
-	if w.mode > passing || w.muted {
+	if w.mode > passing || w.muted || w.pump != nil {
 		return nil
 	}
 	return http.NewResponseController(w.ResponseWriter).Flush()
@@ -267,7 +314,7 @@ func (w *fillWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // says that the origin has to be asked once more, without a condition.
 func (w *fillWriter) finish(err error) (again bool, _ error) {
 	w.done = true
-	defer w.fl.release()
+	defer w.end()
 	if w.hijacked {
 		return false, err
 	}
@@ -279,6 +326,7 @@ func (w *fillWriter) finish(err error) (again bool, _ error) {
 		return false, w.fail(err)
 	case w.mode == passing:
 		w.store()
+		w.awaitPump()
 		return false, nil
 	case w.mode == misconfirmed:
 		w.fl.settle(alone)
@@ -295,6 +343,18 @@ func (w *fillWriter) finish(err error) (again bool, _ error) {
 	return false, w.serveConfirmed()
 }
 
+// awaitPump waits until the client has its response. One that was cut off must
+// not take what it has for the whole.
+func (w *fillWriter) awaitPump() {
+	if w.pump == nil {
+		return
+	}
+	<-w.pump.done
+	if !w.pump.ok {
+		panic(http.ErrAbortHandler)
+	}
+}
+
 // abort ends the exchange when a handler behind panics, which is how a response
 // is broken off.
 func (w *fillWriter) abort() {
@@ -302,7 +362,15 @@ func (w *fillWriter) abort() {
 		return
 	}
 	w.fl.settle(broken)
-	w.fl.release()
+	w.end()
+}
+
+// end lets go of the flight, when the client has what it is to have.
+func (w *fillWriter) end() {
+	if w.pump != nil {
+		<-w.pump.done
+	}
+	w.fl.end()
 }
 
 // fail ends an exchange that got no response, or a part of one.
@@ -351,15 +419,40 @@ func (w *fillWriter) stillTrue() bool {
 	return v != journal.Dead
 }
 
-// ownHeader returns the fields that the handlers behind wrote.
+// ownHeader returns the fields that the handlers behind wrote; of one that had
+// lines before, the lines that they added.
 func (w *fillWriter) ownHeader() http.Header {
 	own := make(http.Header, len(w.Header()))
 	for name, values := range w.Header() {
-		if name == "Server" || !slices.Equal(w.before[name], values) {
+		before := w.before[name]
+		switch {
+		case name == "Server" || len(before) == 0:
+			own[name] = values
+		case w.grew(name, values):
+			own[name] = values[len(before):]
+		case !slices.Equal(before, values):
 			own[name] = values
 		}
 	}
 	return own
+}
+
+// grew reports whether the handlers behind added lines to those there were.
+func (w *fillWriter) grew(name string, values []string) bool {
+	before := w.before[name]
+	return name != "Server" && len(before) > 0 && len(values) > len(before) && slices.Equal(before, values[:len(before)])
+}
+
+// fields returns a header as it is stored. A field that is to be added to the
+// lines that stand before it is marked.
+func (w *fillWriter) fields(own http.Header) []stored.Field {
+	out := fields(own)
+	for i, f := range out {
+		if w.grew(f.Name, w.Header()[f.Name]) {
+			out[i].Name = added + f.Name
+		}
+	}
+	return out
 }
 
 // restore undoes what the handlers behind wrote to the header.

@@ -239,6 +239,9 @@ func (p *pool) records(targets []journal.Target) []journal.Record {
 
 // publish appends records that this process has learnt to all journals.
 func (p *pool) publish(ctx context.Context, records []journal.Record) (Acknowledgement, error) {
+	if len(records) == 0 {
+		return Acknowledgement{Applied: []string{}, Owed: []string{}}, nil
+	}
 	done := make([]bool, len(p.nodes))
 	for i := range done {
 		done[i] = true

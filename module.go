@@ -55,10 +55,11 @@ func init() {
 	caddy.RegisterModule(adminAPI{})
 	caddycmd.RegisterCommand(command)
 	httpcaddyfile.RegisterGlobalOption("fluster", parseGlobalOption)
+	// In this order they stand before reverse_proxy.
+	httpcaddyfile.RegisterHandlerDirective("fluster_invalidate", parseInvalidateDirective)
+	httpcaddyfile.RegisterDirectiveOrder("fluster_invalidate", httpcaddyfile.Before, "reverse_proxy")
 	httpcaddyfile.RegisterHandlerDirective("fluster_cache", parseCacheDirective)
 	httpcaddyfile.RegisterDirectiveOrder("fluster_cache", httpcaddyfile.Before, "reverse_proxy")
-	httpcaddyfile.RegisterHandlerDirective("fluster_invalidate", parseInvalidateDirective)
-	httpcaddyfile.RegisterDirectiveOrder("fluster_invalidate", httpcaddyfile.Before, "fluster_cache")
 
 	// go-redis writes to standard error by itself. What matters of that is told
 	// by the penalty box, once.

@@ -110,8 +110,6 @@ func (b *Book) Learn(r Record) uint64 {
 	return b.learnLocked(r, nil)
 }
 
-// learnLocked learns r; in is the View of the journal in which it was read, and
-// nil if it was not.
 // LearnAfter learns records that were made by the request whose response sel
 // selects, and which was sent when the newest learn number was n. It returns
 // the learn number of that response: it is newer than the records are. ok is
@@ -126,6 +124,8 @@ func (b *Book) LearnAfter(records []Record, n uint64, sel *Selectors) (learn uin
 	return b.learnt.Load(), ok
 }
 
+// learnLocked learns r; in is the View of the journal in which it was read, and
+// nil if it was not.
 func (b *Book) learnLocked(r Record, in *View) uint64 {
 	if n, ok := b.log.learn(r.ID); ok {
 		return n

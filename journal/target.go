@@ -55,6 +55,9 @@ func (t Target) String() string {
 	return s
 }
 
+// maxValue is how many bytes of a URL or tag a record has at most.
+const maxValue = 1024
+
 // NewTarget returns the target of this kind and value in normal form: scheme
 // and host in lower case, the default port left out, an empty path as "/". An
 // error says what is wrong with the value.
@@ -87,14 +90,17 @@ func NewTarget(k Kind, value string, soft bool) (Target, error) {
 			scheme += ":"
 		}
 		t.Value = scheme + "//" + host + path
+		if k == URL && len(t.Value) > maxValue {
+			t.Kind, t.Value = Prefix, t.Value[:maxValue] // it selects more
+		}
 	case Host:
 		t.Value = strings.ToLower(value)
 		if value == "" || strings.ContainsAny(value, "/ ") {
 			return t, fmt.Errorf("host %q is not a host", clip(value))
 		}
 	case Tag:
-		if value == "" {
-			return t, fmt.Errorf("a tag must not be empty")
+		if value == "" || len(value) > maxValue {
+			return t, fmt.Errorf("a tag has from 1 to %d bytes, not %d", maxValue, len(value))
 		}
 	case All, Begin, Return:
 		t.Value = ""

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -42,15 +43,26 @@ type reply struct {
 }
 
 // get asks for a page.
-func (p *process) get(path string) reply { return p.do(http.MethodGet, p.Addr, path, "") }
+func (p *process) get(path string) reply {
+	return p.do(context.Background(), http.MethodGet, p.Addr+path, "")
+}
 
-// admin asks the admin endpoint.
-func (p *process) admin(method, path, body string) reply { return p.do(method, p.Admin, path, body) }
+// admin asks the admin endpoint, until ctx ends. Caddy itself begins a new one
+// with each configuration and may end connections to the one before: then it is
+// asked again.
+func (p *process) admin(ctx context.Context, method, path, body string) (r reply) {
+	for range 5 {
+		if r = p.do(ctx, method, p.Admin+path, body); r.err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return r
+}
 
-func (p *process) do(method, addr, path, body string) (r reply) {
+func (p *process) do(ctx context.Context, method, place, body string) (r reply) {
 	r.start = time.Now()
 	defer func() { r.end = time.Now() }()
-	req, err := http.NewRequest(method, "http://"+addr+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+place, strings.NewReader(body))
 	if err != nil {
 		r.err = err
 		return r
@@ -58,7 +70,7 @@ func (p *process) do(method, addr, path, body string) (r reply) {
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if addr == p.Addr {
+	if strings.HasPrefix(place, p.Addr) {
 		req.Host = caddytest.Host
 	}
 	resp, err := p.client.Do(req)
@@ -81,7 +93,7 @@ type nodeStatus struct {
 
 // show returns what the process shows of the nodes, by name.
 func (p *process) show() map[string]nodeStatus {
-	r := p.admin(http.MethodGet, "/fluster/status", "")
+	r := p.admin(context.Background(), http.MethodGet, "/fluster/status", "")
 	var status struct{ Nodes []nodeStatus }
 	if r.err != nil || json.Unmarshal(r.body, &status) != nil {
 		return nil
@@ -99,7 +111,7 @@ func (r *run) reload(without int) {
 	var wg sync.WaitGroup
 	for _, c := range r.caddies {
 		wg.Go(func() {
-			if a := c.admin(http.MethodPatch, "/config/apps/fluster/"+path, value); a.err != nil || a.status != http.StatusOK {
+			if a := c.admin(context.Background(), http.MethodPatch, "/config/apps/fluster/"+path, value); a.err != nil || a.status != http.StatusOK {
 				r.t.Errorf("setting %s to %s: %d %s %v", path, value, a.status, bytes.TrimSpace(a.body), a.err)
 			}
 		})
@@ -138,7 +150,7 @@ func (r *run) holdings() (h holdings) {
 		} else {
 			h, same = now, 0
 		}
-		return same == 3
+		return same == 2
 	})
 	return h
 }

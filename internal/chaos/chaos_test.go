@@ -95,7 +95,7 @@ func TestChaos(t *testing.T) {
 		open  func(t *testing.T) world
 		short time.Duration
 	}{
-		{"nodes", openNodes, 6500 * time.Millisecond},
+		{"nodes", openNodes, 6000 * time.Millisecond},
 		{"cluster", openCluster, 2500 * time.Millisecond},
 		{"sentinel", openSentinel, 2500 * time.Millisecond},
 	}
@@ -145,7 +145,7 @@ func (r *run) play(length time.Duration) {
 		}
 	}()
 
-	r.load(func() { r.wait(1000 * time.Millisecond) })
+	r.load(func() { r.wait(800 * time.Millisecond) })
 	r.judge.calibrate()
 	before := r.holdings()
 

@@ -22,7 +22,7 @@ var tally struct {
 
 // invalidated tells how many invalidations there were.
 func (r *run) invalidated() string {
-	s := fmt.Sprintf("%d invalidations acknowledged, of which %d must hold in the other Caddy, %d refused; %d messages, of which %d must hold",
+	s := fmt.Sprintf("%d invalidations acknowledged, of which %d must hold in the other Caddy, %d refused; %d messages heard, of which %d must hold",
 		tally.acknowledged.Swap(0), tally.everywhere.Swap(0), tally.refused.Swap(0), tally.published.Swap(0), tally.heard.Swap(0))
 	return s
 }
@@ -84,14 +84,17 @@ func (r *run) raise(caddy int, versions map[int]int, how string) {
 // invalidate invalidates in the durable way, at one Caddy. That one may give
 // nothing older from the answer on, whatever it is. The other may not either,
 // where it is acknowledged and both reach a node that has it.
-func (r *run) invalidate(caddy int, dice *rand.Rand) {
+func (r *run) invalidate(ctx context.Context, caddy int, dice *rand.Rand) {
 	s := someSelector(dice)
 	here, other := r.caddies[caddy], 1-caddy
 	start := time.Now()
 	before := []map[string]nodeStatus{here.show(), r.caddies[other].show()}
 	versions := r.renew(s)
-	a := here.admin(http.MethodPost, "/fluster/invalidate", s.json)
+	a := here.admin(ctx, http.MethodPost, "/fluster/invalidate", s.json)
 	how := fmt.Sprintf("%s invalidated from %s to %s at Caddy %d: %d %s", s.json, r.since(a.start), r.since(a.end), caddy, a.status, a.body)
+	if ctx.Err() != nil {
+		return
+	}
 	if a.err != nil || a.status != http.StatusOK && a.status != http.StatusServiceUnavailable {
 		r.judge.mu.Lock()
 		r.judge.blameLocked("errors", fmt.Sprintf("%s %v", how, a.err))
@@ -121,7 +124,7 @@ const (
 	lease = time.Second
 	// settling is how long a node must have been well before a message on it
 	// certainly finds its listeners.
-	settling = 1500 * time.Millisecond
+	settling = 600 * time.Millisecond
 )
 
 // publish publishes a message on a node that is well. Where that stays so, and
@@ -138,10 +141,10 @@ func (r *run) publish(ctx context.Context, dice *rand.Rand) {
 	versions := r.renew(s)
 	at := time.Now()
 	heard := r.world.publish(node, s.message)
-	tally.published.Add(1)
 	if heard != int64(len(r.caddies)) {
 		return
 	}
+	tally.published.Add(1)
 	timer := time.NewTimer(lease + lease/2)
 	defer timer.Stop()
 	select {

@@ -28,7 +28,7 @@ func (r *run) drive(ctx context.Context) {
 	for i := range r.caddies {
 		wg.Go(func() { every(ctx, beating, func() { r.judge.beat(i) }) })
 		dice := rand.New(rand.NewPCG(r.seed, uint64(200+i)))
-		wg.Go(func() { every(ctx, 100*time.Millisecond, func() { r.invalidate(i, dice) }) })
+		wg.Go(func() { every(ctx, 100*time.Millisecond, func() { r.invalidate(ctx, i, dice) }) })
 	}
 	wg.Go(func() {
 		dice := rand.New(rand.NewPCG(r.seed, 300))

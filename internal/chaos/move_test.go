@@ -108,7 +108,7 @@ func TestMoves(t *testing.T) {
 		t.Errorf("with a third node: %d misses of %d, want about a third", n, stock)
 	}
 
-	// A server may move, as long as its name stays.
+	// The order of the nodes is of no account.
 	c.Reload(global(urls[3], urls[2], urls[0]), site)
 	c.WaitUp(3)
 	if n := misses(t, c); n != 0 {

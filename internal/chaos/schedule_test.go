@@ -125,7 +125,10 @@ func (t *trouble) begin(f fault) {
 func (t *trouble) end(f fault) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.active[f.node], t.ended[f.node] = "", time.Now()
+	t.active[f.node] = ""
+	if f.kind != "origin-fails" {
+		t.ended[f.node] = time.Now()
+	}
 }
 
 // well reports which nodes have had no fault since then.
@@ -133,7 +136,9 @@ func (t *trouble) well(since time.Time) (nodes []bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	last := len(t.active) - 1
-	ok := func(i int) bool { return t.active[i] == "" && t.ended[i].Before(since) }
+	ok := func(i int) bool {
+		return (t.active[i] == "" || t.active[i] == "origin-fails") && t.ended[i].Before(since)
+	}
 	for i := range last {
 		nodes = append(nodes, ok(i) && ok(last))
 	}

@@ -1,0 +1,128 @@
+package chaos
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
+	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
+)
+
+// A versioned is a page of which a test makes new versions, on two nodes.
+type versioned struct {
+	t       *testing.T
+	c       *caddytest.Caddy
+	o       *caddytest.Origin
+	servers []*redistest.Server
+	urls    []string
+	newest  int
+}
+
+func newVersioned(t *testing.T) *versioned {
+	v := &versioned{t: t, o: caddytest.NewOrigin(t, plain)}
+	v.servers, v.urls = startNodes(t, 2)
+	v.publish(1)
+	v.c = caddytest.Load(t, v.global(v.urls), v.site())
+	v.c.WaitUp(2)
+	return v
+}
+
+func (v *versioned) global(urls []string) string {
+	return "fluster {\nnear off\npenalty 50ms 200ms\nnodes " + strings.Join(urls, " ") + "\n}"
+}
+
+func (v *versioned) site() string { return "fluster_cache\n" + v.o.Behind() }
+
+// publish makes version n the one that the origin has.
+func (v *versioned) publish(n int) {
+	v.newest = n
+	v.o.Handle(caddytest.Answer(200, fmt.Sprint("version ", n), "Cache-Control", "max-age=600", "Etag", fmt.Sprintf(`"%d"`, n)))
+}
+
+// wantNewest wants the newest version, and it stored on a node.
+func (v *versioned) wantNewest(when string) {
+	v.t.Helper()
+	want := fmt.Sprint("version ", v.newest)
+	if r := v.c.Get("/page"); string(r.Body) != want {
+		v.t.Fatalf("C4: %s: got %s, want %s", when, r, want)
+	}
+	caddytest.Eventually(v.t, "it is stored", func() bool { return v.c.Get("/page").Hit("node") })
+}
+
+// home is the number of the node that the page lies on.
+func (v *versioned) home() int {
+	v.t.Helper()
+	for i, s := range v.servers {
+		if stored(v.t, s) > 0 {
+			return i
+		}
+	}
+	v.t.Fatal("the page lies nowhere")
+	return -1
+}
+
+// away waits until a node is out of use.
+func (v *versioned) away(i int) {
+	v.t.Helper()
+	v.c.WaitState(string(rune('a'+i)), "penalty")
+}
+
+// TestAwayTwice: C4. What was stored on another node during an outage is no
+// longer fresh in the next one, when the page was served anew in between.
+func TestAwayTwice(t *testing.T) {
+	v := newVersioned(t)
+	v.wantNewest("at the start")
+	home := v.home()
+	v.servers[home].Kill()
+	v.away(home)
+	v.wantNewest("in the first outage")
+
+	v.servers[home].Restart()
+	v.c.WaitUp(2)
+	v.publish(2)
+	v.wantNewest("when its node is back, empty")
+
+	v.servers[home].Kill()
+	v.away(home)
+	v.wantNewest("in the second outage")
+}
+
+// TestTakenOutAndBack: C4. What lay on a node that a reload took out is not
+// fresh when another one brings it back.
+func TestTakenOutAndBack(t *testing.T) {
+	v := newVersioned(t)
+	v.wantNewest("at the start")
+	home := v.home()
+	v.c.Reload(v.global([]string{v.urls[1-home]}), v.site())
+	v.c.WaitUp(1)
+	v.publish(2)
+	v.wantNewest("without its node")
+
+	v.c.Reload(v.global(v.urls), v.site())
+	v.c.WaitUp(2)
+	v.wantNewest("with its node again")
+}
+
+// TestBroughtIn: C4. What was stored on another node before a reload brought
+// the page's own node in is not fresh when that one is taken out again.
+func TestBroughtIn(t *testing.T) {
+	v := newVersioned(t)
+	v.wantNewest("at the start")
+	home := v.home()
+	v.c.Reload(v.global([]string{v.urls[1-home]}), v.site())
+	v.c.WaitUp(1)
+	v.wantNewest("without its node")
+	if err := v.servers[home].Client(t).FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+
+	v.c.Reload(v.global(v.urls), v.site())
+	v.c.WaitUp(2)
+	v.publish(2)
+	v.wantNewest("with its node again")
+
+	v.c.Reload(v.global([]string{v.urls[1-home]}), v.site())
+	v.c.WaitUp(1)
+	v.wantNewest("without it again")
+}
