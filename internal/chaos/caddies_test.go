@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,8 +20,13 @@ import (
 // connections can be ended.
 type process struct {
 	*caddytest.Caddy
-	client *http.Client
+	client   *http.Client
+	reloaded atomic.Int64 // when it last was, in nanoseconds
 }
+
+// handover is how long after a reload Caddy may still be closing the listener of
+// the configuration before.
+const handover = 4 * time.Second
 
 // startProcess starts a Caddy; near is its option of that name. /beat passes by
 // the cache.
@@ -30,7 +36,7 @@ func startProcess(tb testing.TB, o *origin, option, near string) *process {
 	site := fmt.Sprintf("handle /beat {\nreverse_proxy %[1]s\n}\nhandle {\nfluster_cache {\nstale_if_error 10s\n}\nreverse_proxy %[1]s\n}", o.addr)
 	transport := &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}
 	tb.Cleanup(transport.CloseIdleConnections)
-	return &process{caddytest.Start(tb, global, site), &http.Client{Transport: transport, Timeout: 30 * time.Second}}
+	return &process{Caddy: caddytest.Start(tb, global, site), client: &http.Client{Transport: transport, Timeout: 30 * time.Second}}
 }
 
 // reply is an answer, read to its end.
@@ -42,9 +48,18 @@ type reply struct {
 	start, end time.Time
 }
 
-// get asks for a page.
-func (p *process) get(path string) reply {
-	return p.do(context.Background(), http.MethodGet, p.Addr+path, "")
+// get asks for a page. Each configuration of Caddy has a listener of its own, and
+// the system resets connections that were waiting for the one before: so after a
+// reload a connection that was lost before the head of an answer came is tried
+// again, as browsers do.
+func (p *process) get(path string) (r reply) {
+	for range 3 {
+		r = p.do(context.Background(), http.MethodGet, p.Addr+path, "")
+		if r.err == nil || r.status != 0 || time.Since(time.Unix(0, p.reloaded.Load())) > handover {
+			break
+		}
+	}
+	return r
 }
 
 // admin asks the admin endpoint, until ctx ends. Caddy itself begins a new one
@@ -111,6 +126,8 @@ func (r *run) reload(without int) {
 	var wg sync.WaitGroup
 	for _, c := range r.caddies {
 		wg.Go(func() {
+			c.reloaded.Store(time.Now().UnixNano())
+			defer func() { c.reloaded.Store(time.Now().UnixNano()) }()
 			if a := c.admin(context.Background(), http.MethodPatch, "/config/apps/fluster/"+path, value); a.err != nil || a.status != http.StatusOK {
 				r.t.Errorf("setting %s to %s: %d %s %v", path, value, a.status, bytes.TrimSpace(a.body), a.err)
 			}

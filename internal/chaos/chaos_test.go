@@ -13,6 +13,7 @@
 //	invalid_test.go   who invalidates, and what must not be seen from then on
 //	caddies_test.go   the two Caddys, and what they hold on to
 //	dead_test.go      what one dead node of three costs (a benchmark)
+//	away_test.go      nodes that are away twice, or taken out and brought back
 //	connect_test.go   the ways to reach a node
 //	move_test.go      which keys move when nodes come and go
 //
