@@ -32,7 +32,7 @@ func newDialer(config *tls.Config, timeout time.Duration) dialFunc {
 			// layer, and "dial tcp 10.0.0.1:6379" is worth to be kept.
 			return undialed{fmt.Errorf("connecting: %w", err)}, nil
 		}
-		return conn, nil
+		return guard(conn), nil
 	}
 }
 

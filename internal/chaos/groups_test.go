@@ -192,7 +192,12 @@ func (w *sentinelWorld) option() string {
 }
 
 func (w *sentinelWorld) kinds() []string {
-	return []string{"switch-over", "kill-master", "pause", "full", "kill-clients", "sleep", "flush", "reload", "origin-fails"}
+	kinds := []string{"switch-over", "pause", "full", "kill-clients", "sleep", "flush", "reload", "origin-fails"}
+	if *lengthFlag > 0 {
+		// Sentinels may take half a minute to replace a master that died.
+		kinds = append(kinds, "kill-master")
+	}
+	return kinds
 }
 
 func (w *sentinelWorld) begin(f fault) {

@@ -30,6 +30,13 @@ type step struct {
 // whole are the faults that are about no node, or about all of them.
 var whole = map[string]bool{"origin-fails": true, "all-swallow": true}
 
+// elections are the faults after which servers elect a master. Sentinels that
+// have just done so wait for half a minute before they do it again.
+var elections = map[string]bool{"switch-over": true, "kill-master": true}
+
+// electing is how far apart elections are.
+const electing = 8 * time.Second
+
 // schedule draws the faults of length. Each kind comes once before one comes
 // again. A node has one fault at a time; now and then several nodes have one.
 func schedule(seed uint64, w world, length time.Duration) (faults []fault) {
@@ -38,6 +45,7 @@ func schedule(seed uint64, w world, length time.Duration) (faults []fault) {
 	between := func(low, high time.Duration) time.Duration { return low + time.Duration(dice.Int64N(int64(high-low))) }
 	free := make([]time.Duration, nodes+1) // when each node is whole again; the last is for what is about none
 	var left []string
+	elected := -electing
 	for at := time.Duration(0); ; {
 		if len(left) == 0 {
 			left = slices.Clone(kinds)
@@ -45,6 +53,9 @@ func schedule(seed uint64, w world, length time.Duration) (faults []fault) {
 		}
 		f := fault{kind: left[0], node: dice.IntN(nodes), long: between(120*time.Millisecond, 600*time.Millisecond), dice: dice.Uint64()}
 		left = left[1:]
+		if elections[f.kind] && at-elected < electing {
+			continue
+		}
 		if whole[f.kind] {
 			f.node = nodes
 		}
@@ -53,6 +64,9 @@ func schedule(seed uint64, w world, length time.Duration) (faults []fault) {
 			return faults
 		}
 		faults = append(faults, f)
+		if elections[f.kind] {
+			elected = f.at
+		}
 		// What it was penalized for takes a while to be over.
 		free[f.node] = f.at + f.long + between(100*time.Millisecond, 500*time.Millisecond)
 		at = f.at + between(50*time.Millisecond, 450*time.Millisecond)
