@@ -7,7 +7,7 @@ BENCH ?= .
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test race fuzz sim bench lint build clean
+.PHONY: help run test race fuzz sim chaos bench lint build clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ fuzz: ## fuzz each fuzz test for FUZZTIME (30s); `make test` runs their seeds
 
 sim: ## the long simulation of invalidation, SCHEDULES (100000) schedules
 	$(GO) test ./journal -run TestSimulation -schedules $(or $(SCHEDULES),100000) -timeout 60m -v
+
+chaos: ## faults of all kinds under load, FOR (60s) each mode: make chaos SEED=…
+	@sh scripts/install-redis.sh
+	$(GO) test ./internal/chaos -run TestChaos -v -timeout 60m -for $(or $(FOR),60s) $(if $(SEED),-seed $(SEED))
 
 bench: ## benchmarks, all or those that match BENCH
 	@sh scripts/install-redis.sh

@@ -107,7 +107,8 @@ func (x *exchange) read(ctx, more context.Context, key string) (*entry, error) {
 // admit asks the journal about a response that was read, and fetches the rest
 // of its body.
 func (x *exchange) admit(ctx context.Context, e *entry) (*entry, error) {
-	switch x.node.view.ValidNode(journal.Stamp(e.resp.Stamp), x.selectors(e)) {
+	stamp := journal.Stamp(e.resp.Stamp)
+	switch x.node.view.ValidNode(stamp, x.selectors(e)) {
 	case journal.Dead:
 		return nil, nil
 	case journal.Stale:
@@ -115,6 +116,7 @@ func (x *exchange) admit(ctx context.Context, e *entry) (*entry, error) {
 	case journal.Doubted:
 		e.doubted = true
 	}
+	e.doubted = e.doubted || x.pool.doubts(x.key, x.node, stamp)
 	if e.resp.Chunks != nil {
 		if !x.hold(e.resp.BodySize) {
 			return nil, nil

@@ -87,7 +87,7 @@ func (w *fillWriter) WriteHeader(status int) {
 		if got, ok := w.x.part.completes(status, h, w.x.maxBody); ok {
 			w.mode, w.gotRange = completing, got
 		}
-	case w.f != nil && status >= 500 && w.use.IfError:
+	case w.f != nil && status >= 500 && w.use.IfError && w.mayStandIn():
 		w.mode, w.status = replaced, status
 	default:
 		w.mode = passing
@@ -462,13 +462,18 @@ func (w *fillWriter) restore() {
 	maps.Copy(h, w.before)
 }
 
+// mayStandIn reports whether the stored response is still what nobody has
+// invalidated since it was found.
+func (w *fillWriter) mayStandIn() bool {
+	return w.x.validity(w.f.entry) != journal.Dead && w.x.pool.book.Leased(time.Now())
+}
+
 // serveStale answers with the stored response in place of a failure.
 func (w *fillWriter) serveStale(status int, err error) error {
 	x := w.x
 	w.fl.settle(alone)
 	w.restore()
-	if x.validity(w.f.entry) == journal.Dead || !x.pool.book.Leased(time.Now()) {
-		// It was invalidated while the origin was asked.
+	if !w.mayStandIn() {
 		return caddyhttp.Error(status, err)
 	}
 	metrics.requests.WithLabelValues("stale-if-error").Inc()

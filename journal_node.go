@@ -216,7 +216,7 @@ func parseEntry(m redis.XMessage) (journal.Entry, error) {
 
 func parseTarget(kind, value string) (journal.Target, error) {
 	code, soft := strings.CutPrefix(kind, "~")
-	if len(code) != 1 || !strings.Contains("utphabr", code) {
+	if len(code) != 1 || !strings.Contains("utphabmr", code) {
 		return journal.Target{}, errJournal
 	}
 	return journal.Target{Kind: journal.Kind(code[0]), Value: value, Soft: soft}, nil

@@ -34,6 +34,8 @@ type node struct {
 	channel string // where users publish
 	timeout time.Duration
 	writes  *writeQueue
+	away    away // while it is out of use
+	joins   bool // it is new to a pool that was in use before
 
 	label    string                  // what users call it: its name, or that of its cluster
 	siblings atomic.Pointer[[]*node] // of a cluster: all its parts, by bucket
@@ -102,7 +104,7 @@ func (n *node) keep(ctx context.Context) {
 	first := true
 	for ctx.Err() == nil {
 		err := n.sync(ctx)
-		if err == nil && n.seat.inPenalty() {
+		if err == nil && (n.seat.inPenalty() || first && n.joins) {
 			err = n.doubt(ctx)
 		}
 		if err == nil && !n.view.Use() {
@@ -149,6 +151,7 @@ func (n *node) sitOut(ctx context.Context, err error) {
 	metrics.nodeUp.WithLabelValues(n.state.name, n.Name()).Set(0)
 	if starts {
 		n.tellPenalty(d, err)
+		n.leave(ctx)
 	}
 	if c := n.state.log().Check(zap.DebugLevel, "node sits out"); c != nil {
 		c.Write(zap.String("node", n.Name()), zap.Duration("for", d), zap.Error(err))
@@ -188,16 +191,6 @@ func (n *node) wait(ctx context.Context, d time.Duration) {
 			sleep(ctx, n.timeout)
 		}
 	}
-}
-
-// doubt makes what lay on the node while it was away be validated before it is
-// used as fresh: others may have been served something newer meanwhile.
-func (n *node) doubt(ctx context.Context) error {
-	r := n.state.book.NewRecord(journal.Target{Kind: journal.Return})
-	if _, err := n.append(ctx, []journal.Record{r}); err != nil {
-		return err
-	}
-	return n.readToHead(ctx, 8)
 }
 
 // errJournalMoves ends a sync that never reaches the head.

@@ -49,6 +49,7 @@ type poolState struct {
 	logger  *zap.Logger
 	emit    emitFunc
 	current *herald // of the newest configuration
+	nodes   []*node // likewise
 }
 
 // emitFunc tells Caddy's events app of something.
@@ -99,6 +100,13 @@ func (s *poolState) log() *zap.Logger {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.logger
+}
+
+// isInUse reports whether a configuration with nodes has been started.
+func (s *poolState) isInUse() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.nodes) > 0
 }
 
 // event emits an event through the newest configuration.
@@ -196,7 +204,9 @@ func (p *pool) openNodes(o shard.Options) error {
 			if err != nil {
 				return nil, err
 			}
-			return newNode(sn, bucket, key, p.poolState, &p.config), nil
+			n := newNode(sn, bucket, key, p.poolState, &p.config)
+			n.joins = p.isInUse()
+			return n, nil
 		})
 		if err != nil {
 			return err
@@ -275,9 +285,11 @@ func (p *pool) start() {
 	p.configure(&p.config, p.logger.With(p.field()), p.emit)
 	p.herald = newHerald(p)
 	p.setHerald(p.herald)
+	stay := p.replaceNodes(p.nodes)
 	for _, n := range p.nodes {
 		n.start()
 	}
+	p.doubtAll(stay)
 	timer := time.NewTimer(startWait)
 	defer timer.Stop()
 	for _, n := range p.nodes {

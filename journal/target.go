@@ -17,6 +17,7 @@ const (
 	Host   Kind = 'h' // responses of this host
 	All    Kind = 'a' // everything
 	Begin  Kind = 'b' // nothing: the first record of every journal
+	Mark   Kind = 'm' // nothing: a position, to tell before from after
 	Return Kind = 'r' // what lay on this one node before: it was out of use, and is back
 )
 
@@ -36,12 +37,12 @@ func (k Kind) String() string {
 // stale instead of dead.
 type Target struct {
 	Kind  Kind
-	Value string // normalized; empty for All, Begin and Return
+	Value string // normalized; empty where the kind says it all
 	Soft  bool
 }
 
 // isLocal reports whether a record of the target is about one journal alone.
-func (t Target) isLocal() bool { return t.Kind == Begin || t.Kind == Return }
+func (t Target) isLocal() bool { return t.Kind == Begin || t.Kind == Mark || t.Kind == Return }
 
 // String returns the target as it may be published.
 func (t Target) String() string {
@@ -102,7 +103,7 @@ func NewTarget(k Kind, value string, soft bool) (Target, error) {
 		if value == "" || len(value) > maxValue {
 			return t, fmt.Errorf("a tag has from 1 to %d bytes, not %d", maxValue, len(value))
 		}
-	case All, Begin, Return:
+	case All, Begin, Mark, Return:
 		t.Value = ""
 	default:
 		return t, fmt.Errorf("unknown %s", k)
