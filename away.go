@@ -2,12 +2,12 @@ package fluster
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 
-	"go.uber.org/zap"
-
 	"github.com/caddy-fluster/caddy-fluster/journal"
+	"github.com/caddy-fluster/caddy-fluster/shard"
 )
 
 // No travel back in time (C4). A response may be older than what a process has
@@ -21,7 +21,7 @@ import (
 //     journals of the others get a Mark, and of what stands in for the node only
 //     what was stored after the mark is used without being validated.
 //   - It lies on a node that gets the keys of one that was taken out of the
-//     configuration. Then the nodes that stay get a Return record.
+//     configuration. Such a node counts as one that is away.
 
 // away is since which positions of the other nodes' journals a node is out of use.
 type away struct {
@@ -87,11 +87,12 @@ func (n *node) doubt(ctx context.Context) error {
 	return n.readToHead(ctx, 8)
 }
 
-// others returns the nodes of the newest configuration but n.
+// others returns the nodes of the newest configuration, and those that were taken
+// out, but n.
 func (s *poolState) others(n *node) (out []*node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, other := range s.nodes {
+	for _, other := range slices.Concat(s.nodes, s.gone) {
 		if other != n {
 			out = append(out, other)
 		}
@@ -99,53 +100,69 @@ func (s *poolState) others(n *node) (out []*node) {
 	return out
 }
 
-// replaceNodes takes note of the nodes of a new configuration. It returns those
-// that stay, if any was taken out: they get its keys.
-func (s *poolState) replaceNodes(nodes []*node) (stay []*node) {
+// maxGone is how many nodes that were taken out are remembered.
+const maxGone = 16
+
+// replaceNodes takes note of the nodes of a new configuration, and returns those
+// that were taken out, by this one and before.
+func (s *poolState) replaceNodes(nodes []*node) (gone []*node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	gone := false
-	is := map[*node]bool{}
+	names := map[string]bool{}
 	for _, n := range nodes {
-		is[n] = true
+		names[n.Name()] = true
 	}
-	for _, n := range s.nodes {
-		if is[n] {
-			stay = append(stay, n)
-		} else {
-			gone = true
+	for _, n := range slices.Concat(s.gone, s.nodes) {
+		if !names[n.Name()] {
+			names[n.Name()] = true
+			gone = append(gone, n)
 		}
 	}
+	s.gone = gone[max(0, len(gone)-maxGone):]
 	s.nodes = nodes
-	if !gone {
-		return nil
-	}
-	return stay
+	return s.gone
 }
 
-// doubtAll makes all nodes be doubted at once; a node for which that fails is
-// doubted by its keeper.
-func (p *pool) doubtAll(nodes []*node) {
-	var wg sync.WaitGroup
-	for _, n := range nodes {
-		wg.Go(func() {
-			if err := n.doubt(context.Background()); err != nil {
-				n.seat.expel(err)
-				p.logger.Debug("doubting node", zap.String("node", n.Name()), zap.Error(err))
-			}
-		})
+// order is in which order keys go to the nodes, those that were taken out among
+// them.
+type order struct {
+	ring    *shard.Pool
+	byShard map[*shard.Node]*node
+}
+
+// orderWith notes which nodes were taken out, in the journals of those that stay.
+func (p *pool) orderWith(gone []*node) {
+	if len(gone) == 0 {
+		return
 	}
-	wg.Wait()
+	o := &order{byShard: maps.Clone(p.byShard)}
+	all := p.ring.Nodes()
+	for _, n := range gone {
+		if !n.gone.Swap(true) {
+			n.seat.available.Store(false)
+			n.leave(context.Background())
+		}
+		o.byShard[n.Node] = n
+		all = append(all, n.Node)
+	}
+	var err error
+	if o.ring, err = shard.NewPool(all, p.box); err == nil {
+		p.order.Store(o)
+	}
 }
 
 // doubts reports whether a response with this stamp, on a node that stands in
 // for others that are away, may be from before they were.
 func (p *pool) doubts(key string, n *node, s journal.Stamp) bool {
-	if !slices.ContainsFunc(p.nodes, func(n *node) bool { return !n.inUse() }) {
-		return false
+	o := p.order.Load()
+	if o == nil {
+		if !slices.ContainsFunc(p.nodes, func(n *node) bool { return !n.inUse() }) {
+			return false
+		}
+		o = &order{p.ring, p.byShard}
 	}
-	for sn := range p.ring.Order(key) {
-		before := p.byShard[sn]
+	for sn := range o.ring.Order(key) {
+		before := o.byShard[sn]
 		if before == n {
 			return false
 		}

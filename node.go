@@ -34,8 +34,9 @@ type node struct {
 	channel string // where users publish
 	timeout time.Duration
 	writes  *writeQueue
-	away    away // while it is out of use
-	joins   bool // it is new to a pool that was in use before
+	away    away        // while it is out of use
+	joins   bool        // it is new to a pool that was in use before
+	gone    atomic.Bool // it was taken out of the configuration
 
 	label    string                  // what users call it: its name, or that of its cluster
 	siblings atomic.Pointer[[]*node] // of a cluster: all its parts, by bucket

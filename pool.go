@@ -50,6 +50,7 @@ type poolState struct {
 	emit    emitFunc
 	current *herald // of the newest configuration
 	nodes   []*node // likewise
+	gone    []*node // those that earlier ones had, and it has not
 }
 
 // emitFunc tells Caddy's events app of something.
@@ -160,6 +161,7 @@ type pool struct {
 	keys    []string
 	byShard map[*shard.Node]*node
 	herald  *herald
+	order   atomic.Pointer[order] // nil while no node was taken out
 
 	ready atomic.Bool   // every node was tried once
 	tried chan struct{} // closed then
@@ -285,11 +287,11 @@ func (p *pool) start() {
 	p.configure(&p.config, p.logger.With(p.field()), p.emit)
 	p.herald = newHerald(p)
 	p.setHerald(p.herald)
-	stay := p.replaceNodes(p.nodes)
+	gone := p.replaceNodes(p.nodes)
 	for _, n := range p.nodes {
 		n.start()
 	}
-	p.doubtAll(stay)
+	p.orderWith(gone)
 	timer := time.NewTimer(startWait)
 	defer timer.Stop()
 	for _, n := range p.nodes {

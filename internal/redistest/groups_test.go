@@ -5,6 +5,7 @@ package redistest
 import (
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestClusterFailsOver(t *testing.T) {
@@ -62,6 +63,10 @@ func TestSentinelFailsOver(t *testing.T) {
 	client := g.Client(t)
 	if err := client.Set(t.Context(), "key", "v", 0).Err(); err != nil {
 		t.Fatal(err)
+	}
+	// Replication is asynchronous: what is to survive has to be with the replica.
+	if n, err := client.Wait(t.Context(), 1, 10*time.Second).Result(); n != 1 || err != nil {
+		t.Fatalf("%d replicas have the key, %v, want 1", n, err)
 	}
 	first, second := g.Servers[0], g.Servers[1]
 	if got := g.Master(); got != first {
