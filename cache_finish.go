@@ -1,0 +1,172 @@
+package fluster
+
+import (
+	"bytes"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-fluster/caddy-fluster/httpcache"
+	"github.com/caddy-fluster/caddy-fluster/journal"
+)
+
+// finish ends the exchange after the handlers behind have returned err. again
+// says that the origin has to be asked once more, without a condition.
+func (w *fillWriter) finish(err error) (again bool, _ error) {
+	w.done = true
+	defer w.end()
+	if w.hijacked {
+		return false, err
+	}
+	if w.mode == waiting && err == nil {
+		w.WriteHeader(http.StatusOK) // an empty response
+	}
+	switch {
+	case w.mode == waiting || w.mode == passing && err != nil:
+		return false, w.fail(err)
+	case w.mode == passing:
+		w.store()
+		w.awaitPump()
+		return false, nil
+	case w.mode == misconfirmed:
+		w.fl.settle(alone)
+		w.restore()
+		return true, nil
+	case w.mode == completing && (err != nil || w.got != w.gotRange.Length || !w.copying):
+		w.restore()
+		return true, nil
+	case w.mode == completing:
+		return false, w.finishPart(w.fl.body)
+	case w.mode == replaced:
+		return false, w.serveStale(w.status, err)
+	}
+	return false, w.serveConfirmed()
+}
+
+// awaitPump waits until the client has its response. One that was cut off must
+// not take what it has for the whole.
+func (w *fillWriter) awaitPump() {
+	if w.pump == nil {
+		return
+	}
+	<-w.pump.done
+	if !w.pump.ok {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// abort ends the exchange when a handler behind panics, which is how a response
+// is broken off.
+func (w *fillWriter) abort() {
+	if w.done {
+		return
+	}
+	w.fl.settle(broken)
+	w.end()
+}
+
+// end lets go of the flight, when the client has what it is to have.
+func (w *fillWriter) end() {
+	if w.pump != nil {
+		<-w.pump.done
+	}
+	w.fl.end()
+}
+
+// fail ends an exchange that got no response, or a part of one.
+func (w *fillWriter) fail(err error) error {
+	if w.mode == waiting && w.f != nil && w.use.IfError {
+		return w.serveStale(http.StatusBadGateway, err)
+	}
+	if w.mode == passing {
+		w.fl.settle(broken)
+		return err
+	}
+	w.fl.settle(alone)
+	metrics.requests.WithLabelValues("miss").Inc()
+	w.x.status = httpcache.CacheStatus{Fwd: w.x.why}
+	w.x.tell(w.Header())
+	return err
+}
+
+// store keeps the copy if it is whole: the body ended where it said it would.
+func (w *fillWriter) store() {
+	if w.want >= 0 && w.got != w.want && w.x.r.Method != http.MethodHead {
+		w.fl.settle(broken)
+		return
+	}
+	w.fl.mu.Lock()
+	body, base := w.fl.body, w.fl.base
+	w.fl.mu.Unlock()
+	if w.head != nil && base == 0 && w.stillTrue() {
+		w.x.keepWhole(w.head, fit(body))
+	}
+	w.fl.settle(whole)
+}
+
+// fit returns the body in memory of about its own size.
+func fit(body []byte) []byte {
+	if cap(body)-len(body) > len(body)/8 {
+		return bytes.Clone(body)
+	}
+	return slices.Clip(body)
+}
+
+// stillTrue reports whether nothing that selects the response was learnt since
+// it was asked for. If something was, it would only be refused later.
+func (w *fillWriter) stillTrue() bool {
+	v, _ := w.x.pool.book.ValidNear(w.x.place.learn, w.x.selectors(w.head))
+	return v != journal.Dead
+}
+
+// restore undoes what the handlers behind wrote to the header.
+func (w *fillWriter) restore() {
+	h := w.Header()
+	clear(h)
+	maps.Copy(h, w.before)
+}
+
+// mayStandIn reports whether the stored response is still what nobody has
+// invalidated since it was found.
+func (w *fillWriter) mayStandIn() bool {
+	return w.x.validity(w.f.entry) != journal.Dead && w.x.pool.book.Leased(time.Now())
+}
+
+// serveStale answers with the stored response in place of a failure.
+func (w *fillWriter) serveStale(status int, err error) error {
+	x := w.x
+	w.fl.settle(alone)
+	w.restore()
+	if !w.mayStandIn() {
+		return caddyhttp.Error(status, err)
+	}
+	metrics.requests.WithLabelValues("stale-if-error").Inc()
+	x.status = httpcache.CacheStatus{Hit: true, TTL: w.f.termsAt(x.now).TTL(x.now), HasTTL: true}
+	return x.write(w.f)
+}
+
+// serveConfirmed answers with the stored response that the origin confirmed.
+func (w *fillWriter) serveConfirmed() error {
+	x := w.x
+	header := w.ownHeader()
+	w.restore()
+	e, v := x.freshen(w.f, header, w.times)
+	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: http.StatusNotModified, Stored: v.Store, Detail: v.Detail}
+	metrics.requests.WithLabelValues("validated").Inc()
+	if v.Store {
+		w.fl.mu.Lock()
+		w.fl.body = e.resp.Body
+		w.fl.mu.Unlock()
+		w.fl.all.recorded.Add(int64(len(e.resp.Body)))
+		w.fl.share(e, x.place.learn, e.resp.BodySize)
+		w.fl.settle(whole)
+		x.keepWhole(e, e.resp.Body)
+	} else {
+		w.fl.settle(alone)
+		x.pool.near.Load().Delete(e.resp.Key)
+	}
+	return x.write(&found{entry: e})
+}
