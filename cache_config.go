@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 )
@@ -138,7 +139,15 @@ func (h *Cache) Provision(ctx caddy.Context) error {
 	if h.MaxBody.Set {
 		h.maxBody = int64(min(h.MaxBody.Bytes, 1<<62))
 	}
-	h.tags = canonical(h.Tags, "Surrogate-Key", "Cache-Tag")
+	var err error
+	if h.tags, err = canonical("tags", h.Tags, "Surrogate-Key", "Cache-Tag"); err != nil {
+		return err
+	}
+	if h.Key != nil {
+		if _, err := canonical("key header", h.Key.Header); err != nil {
+			return err
+		}
+	}
 	app, err := ctx.App("fluster")
 	if err != nil {
 		return err
@@ -184,7 +193,10 @@ func (h *Cache) provisionPolicy() error {
 	if p.StaleWhileRevalidate < 0 || p.StaleIfError < 0 {
 		return errors.New("stale_while_revalidate and stale_if_error must not be negative")
 	}
-	p.Targeted = canonical(h.Targeted, "Fluster-Cache-Control", "CDN-Cache-Control")
+	var err error
+	if p.Targeted, err = canonical("targeted", h.Targeted, "Fluster-Cache-Control", "CDN-Cache-Control"); err != nil {
+		return err
+	}
 	p.NoVarySearch = h.NoVarySearch
 	return h.provisionChoices(p)
 }
@@ -216,13 +228,16 @@ func choose[T any](option, word string, dst *T, words map[string]T) error {
 }
 
 // canonical returns the field names in canonical form, or the defaults.
-func canonical(names []string, defaults ...string) []string {
+func canonical(option string, names []string, defaults ...string) ([]string, error) {
 	if names == nil {
 		names = defaults
 	}
 	out := make([]string, len(names))
 	for i, n := range names {
+		if !httpguts.ValidHeaderFieldName(n) {
+			return nil, fmt.Errorf("%s: %q is no field name", option, n)
+		}
 		out[i] = http.CanonicalHeaderKey(n)
 	}
-	return out
+	return out, nil
 }

@@ -173,12 +173,18 @@ const (
 // resolve returns the configuration with placeholders replaced and defaults
 // filled in, or what is wrong with it.
 func (c PoolConfig) resolve(repl *caddy.Replacer) (PoolConfig, error) {
-	for _, s := range []*string{&c.Namespace, &c.Channel, &c.Username, &c.Password} {
-		*s = repl.ReplaceAll(*s, "")
+	var errs []error
+	for option, s := range map[string]*string{"namespace": &c.Namespace, "channel": &c.Channel, "username": &c.Username, "password": &c.Password} {
+		var err error
+		*s, err = replace(repl, option, *s)
+		errs = append(errs, err)
 	}
 	c.Nodes, c.Cluster = replaceEach(repl, c.Nodes), replaceEach(repl, c.Cluster)
 	if c.Sentinel != nil {
 		c.Sentinel = &Sentinel{Master: repl.ReplaceAll(c.Sentinel.Master, ""), Addresses: replaceEach(repl, c.Sentinel.Addresses)}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return c, err
 	}
 	if c.Namespace == "" {
 		c.Namespace = defaultNamespace
@@ -285,6 +291,17 @@ func (c *PoolConfig) tlsConfig(repl *caddy.Replacer) (*tls.Config, error) {
 			return nil, fmt.Errorf("tls: reading certificate: %w", err)
 		}
 		out.Certificates = []tls.Certificate{pair}
+	}
+	return out, nil
+}
+
+// replace replaces the placeholders in s. One that has no value is an error: the
+// option would mean something else without a word. What is no placeholder stays,
+// braces in a password too.
+func replace(repl *caddy.Replacer, option, s string) (string, error) {
+	out, err := repl.ReplaceOrErr(s, true, false)
+	if err != nil {
+		return "", fmt.Errorf("%s: a placeholder has no value", option)
 	}
 	return out, nil
 }

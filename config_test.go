@@ -166,3 +166,25 @@ func TestConfigErrors(t *testing.T) {
 		})
 	}
 }
+
+// TestPlaceholders: one without a value is an error; what is none stays.
+func TestPlaceholders(t *testing.T) {
+	_, err := PoolConfig{Password: "{env.FLUSTER_TEST_IS_NOT_SET}"}.resolve(caddy.NewReplacer())
+	if err == nil || !strings.Contains(err.Error(), "password: a placeholder has no value") {
+		t.Errorf("a password that is not set: got %v, want an error", err)
+	}
+	t.Setenv("FLUSTER_TEST_SECRET", "x")
+	got, err := PoolConfig{Password: "{env.FLUSTER_TEST_SECRET}{b}"}.resolve(caddy.NewReplacer())
+	if err != nil || got.Password != "x{b}" {
+		t.Errorf("a password with braces: got %q, %v, want it as it is", got.Password, err)
+	}
+}
+
+// TestFieldNames: what is no field name is an error.
+func TestFieldNames(t *testing.T) {
+	for _, name := range []string{"", "a b", "x:y", "é"} {
+		if _, err := canonical("tags", []string{name}); err == nil {
+			t.Errorf("%q: got no error", name)
+		}
+	}
+}
