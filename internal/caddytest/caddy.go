@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,10 +45,11 @@ type Caddy struct {
 	// Admin is where the admin endpoint is, 127.0.0.1:port.
 	Admin string
 
-	tb     testing.TB
-	dir    string // with the log and the storage
-	client *http.Client
-	child  *redistest.Child // nil for the Caddy of this process
+	tb       testing.TB
+	dir      string // with the log and the storage
+	client   *http.Client
+	reloaded atomic.Int64     // when it was last reloaded, Unix ns
+	child    *redistest.Child // nil for the Caddy of this process
 }
 
 // Host is the Host that requests name unless they say otherwise, so that
@@ -87,6 +89,7 @@ func (c *Caddy) TryReload(global, site string) error {
 	}
 	// Caddy closes what is idle; a request on such a connection would fail.
 	c.client.CloseIdleConnections()
+	c.reloaded.Store(time.Now().UnixNano())
 	return nil
 }
 

@@ -55,12 +55,23 @@ func (c *Caddy) ask(addr, method, path, body string, header ...string) Response 
 	defer cancel()
 	start := time.Now()
 	resp, err := c.client.Do(c.request(ctx, addr, method, path, body, header))
+	for err != nil && c.handsOver() {
+		resp, err = c.client.Do(c.request(ctx, addr, method, path, body, header))
+	}
 	if err != nil {
 		return Response{Err: err, Took: time.Since(start)}
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	return Response{resp.StatusCode, resp.Header, resp.Trailer, b, err, time.Since(start)}
+}
+
+// handsOver reports whether a reload was just now. Caddy closes the listener of
+// the old configuration when the new one has its own, and a connection that
+// waits in the old one's queue at that moment is reset: nobody has seen it.
+func (c *Caddy) handsOver() bool {
+	ns := c.reloaded.Load()
+	return ns != 0 && time.Since(time.Unix(0, ns)) < 2*time.Second
 }
 
 func (c *Caddy) request(ctx context.Context, addr, method, path, body string, header []string) *http.Request {
