@@ -53,6 +53,10 @@ func (a *away) clear() {
 	a.since = nil
 }
 
+// takesKeys reports whether the node has the keys that are its own: it is in
+// use, and was not taken out of the configuration.
+func (n *node) takesKeys() bool { return n.inUse() && !n.gone.Load() }
+
 // leave notes that the node goes out of use: in the journals of the others.
 // Until that is done, whatever stands in for it is validated.
 func (n *node) leave(ctx context.Context) {
@@ -80,7 +84,7 @@ func (n *node) doubt(ctx context.Context) error {
 		return err
 	}
 	for _, other := range n.state.others(n) {
-		if !other.inUse() {
+		if !other.takesKeys() {
 			other.away.set(n, a.head) // for those who are away, it begins here
 		}
 	}
@@ -139,7 +143,6 @@ func (p *pool) orderWith(gone []*node) {
 	all := p.ring.Nodes()
 	for _, n := range gone {
 		if !n.gone.Swap(true) {
-			n.seat.available.Store(false)
 			n.leave(context.Background())
 		}
 		o.byShard[n.Node] = n
@@ -167,7 +170,7 @@ func (p *pool) doubts(key string, n *node, s journal.Stamp) bool {
 			return false
 		}
 		since, ok := before.away.on(n)
-		if before.inUse() || !ok || since.Inc == s.Inc && s.Seq < since.Seq {
+		if before.takesKeys() || !ok || since.Inc == s.Inc && s.Seq < since.Seq {
 			return true
 		}
 	}

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/dunglas/httpsfv"
 )
 
 // The methods of this file add expectations to a step.
@@ -164,7 +162,3 @@ func lacking(where string, h http.Header, names []string) string {
 	}
 	return ""
 }
-
-// isToken reports whether a bare item is this token. Tokens and strings are
-// told apart.
-func isToken(v any, want string) bool { return v == httpsfv.Token(want) }
