@@ -208,10 +208,6 @@ type Acknowledgement struct {
 	Owed    []string `json:"owed"`    // the nodes that get it when they are back; a Redis Cluster may be in both
 }
 
-// errQuorum says that an invalidation is on too few nodes to be acknowledged.
-// It stands in this process and is retried all the same.
-var errQuorum = errors.New("fluster: not enough nodes have the invalidation")
-
 // invalidate makes what targets select dead (or stale, where soft) in this
 // process at once and on all nodes, and returns when it is safe. With wait it
 // returns when no process that can reach a node serves it any more.
@@ -253,7 +249,7 @@ func (p *pool) publish(ctx context.Context, records []journal.Record) (Acknowled
 	}
 	ack := p.acknowledge(records[0].ID, done)
 	if !p.reached(done) {
-		return ack, errQuorum
+		return ack, ErrQuorum
 	}
 	return ack, nil
 }
