@@ -19,6 +19,8 @@ const (
 	ruleLease                       // the near cache is believed for so long only
 	ruleUnknown                     // and not before every node was tried
 	ruleLost                        // what can be named no more is owed as `all`
+	ruleFloor                       // what a table has forgotten counts as invalidated
+	ruleSoft                        // a soft record makes stale
 )
 
 // has reports whether the rule is kept.

@@ -66,7 +66,7 @@ func (n *simNode) append(records []Record) (Head, []Entry) {
 		d.head.Seq++
 		d.head.Nonce = w.random()
 		if w.off(mirrorNonce) {
-			d.head.Nonce = uint64(len(r.ID))<<32 + uint64(sumOf(URL, false, r.ID))
+			d.head.Nonce = uint64(len(r.ID))<<32 + uint64(sumOf(URL, r.ID))
 		}
 		e := Entry{Record: r, Seq: d.head.Seq, Nonce: d.head.Nonce, After: after}
 		d.stream = append(d.stream, e)

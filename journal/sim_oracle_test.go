@@ -114,7 +114,7 @@ func (d *simData) inStream(inv *simInvalidation) bool {
 
 func (p *simProcess) knows(inv *simInvalidation) bool {
 	for _, id := range inv.ids {
-		if _, ok := p.book.log.learn(id); ok {
+		if _, ok := p.book.log.peek(Record{ID: id, Target: inv.target}); ok {
 			return true
 		}
 	}

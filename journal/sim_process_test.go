@@ -117,6 +117,7 @@ func (p *simProcess) keep(pl *simPlace) {
 func (p *simProcess) sync(pl *simPlace) error {
 	if p.w.off(mirrorSync) {
 		pl.view.loaded = true
+		pl.view.nameLocked()
 		pl.view.provenLocked(p.w.time())
 		return p.call(pl, func() {})
 	}
@@ -277,7 +278,8 @@ func (p *simProcess) heard(s *simSub, m simMessage) {
 	}
 	r := p.book.HeardRecords(name, []Target{m.target})[0]
 	p.w.own(r, m.user)
-	learn := p.book.Learn(r)
+	p.book.Learn(r)
+	learn := p.book.Learnt()
 	p.w.spawn(p, func() { p.herald(r, learn, m.user) })
 }
 
@@ -286,10 +288,10 @@ func (p *simProcess) herald(r Record, learn uint64, inv *simInvalidation) {
 	p.w.sleep(time.Duration(p.w.rng.IntN(50)) * time.Millisecond)
 	switch {
 	case p.w.off(mirrorName) && p.book.LearntSince(r.Target, learn):
-		p.book.Withdraw(r.ID)
+		p.book.Withdraw(r)
 		p.w.covered(p, inv)
 		return
-	case !p.book.Owes(r.ID):
+	case !p.book.Owes(r):
 		return
 	}
 	p.appendAll([]Record{r})

@@ -143,7 +143,9 @@ func newWorld(seed uint64) *world {
 	w.slowest = pick(20, 200, 1500)
 	w.maxLen = pick(0, 0, 4, 12)
 	w.maxTargets = pick(0, 0, 0, 8)
-	w.maxRecords = pick(0, 0, 0, 24)
+	if w.maxRecords = pick(0, 0, 0, 24); w.maxLen == 0 {
+		w.maxRecords = 0 // a log is longer than a journal
+	}
 	for i := range 1 + w.rng.IntN(4) {
 		w.nodes = append(w.nodes, &simNode{w: w, index: i, data: newSimData()})
 	}
