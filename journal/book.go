@@ -24,6 +24,10 @@ type Options struct {
 	// MaxBlind is how long the near cache is believed while no node is up.
 	// Negative: for ever.
 	MaxBlind time.Duration
+	// Strict is for those who would rather ask the origin than miss an
+	// invalidation that more than half of the nodes have: what is stored is
+	// believed only while more than half of them are up.
+	Strict bool
 	// Writer is the id of this process in the ids of its records. Default: random.
 	Writer string
 }
@@ -68,6 +72,14 @@ func (b *Book) SetMaxBlind(d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.opts.MaxBlind = d
+	b.renewLocked()
+}
+
+// SetStrict changes Options.Strict.
+func (b *Book) SetStrict(strict bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.opts.Strict = strict
 	b.renewLocked()
 }
 

@@ -20,6 +20,8 @@ const (
 	ruleUnknown                     // and not before every node was tried
 	ruleLost                        // what can be named no more is owed as `all`
 	ruleFloor                       // what a table has forgotten counts as invalidated
+	ruleBlind                       // without any node the near cache is believed for max_blind
+	ruleQuorum                      // quorum strict: a minority of the nodes is no reason to believe anything
 	ruleSoft                        // a soft record makes stale
 )
 
