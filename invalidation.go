@@ -87,13 +87,13 @@ func (n *node) hear(ctx context.Context) {
 // heard takes one message.
 func (n *node) heard(ear *journal.Ear, channel, text string) {
 	if channel == n.journal.channel {
-		number, inc, e, ok := parseNews(text)
+		news, ok := journal.ParseNews(text)
 		if ok && !n.isPart() {
 			// The masters of a Redis Cluster pass messages on in no common order, and
 			// without that nobody can give them common names.
-			ear.Entry(e.Nonce)
+			ear.Entry(news.Entry.Nonce)
 		}
-		if about := n.sibling(number); about != nil && !(ok && about.view.Heard(inc, e)) {
+		if about := n.sibling(news.Bucket); about != nil && !(ok && about.view.Heard(news.Inc, news.Entry)) {
 			about.ask()
 		}
 		return
@@ -173,7 +173,7 @@ func (h *herald) run(ctx context.Context) {
 // write appends to all nodes what nobody else has appended meanwhile: all who
 // heard a message have made the same records of it.
 func (h *herald) write(ctx context.Context, batch []journal.Record) {
-	batch = slices.DeleteFunc(batch, func(r journal.Record) bool { return !h.pool.book.Owes(r.ID) })
+	batch = slices.DeleteFunc(batch, func(r journal.Record) bool { return !h.pool.book.Owes(r) })
 	if len(batch) > 0 {
 		h.pool.appendAll(ctx, batch)
 	}
