@@ -25,7 +25,9 @@ func (c *Client) Check(ctx context.Context) error { panic("agreed, not built") }
 
 // Enqueue puts a message in. It returns within a second, whatever the nodes do
 // (plus the time to read Message.Reader).
-func (c *Client) Enqueue(ctx context.Context, m *Message) (Receipt, error) { panic("agreed, not built") }
+func (c *Client) Enqueue(ctx context.Context, m *Message) (Receipt, error) {
+	panic("agreed, not built")
+}
 
 // EnqueueBatch puts messages in, in one round trip a node; receipt i is of
 // message i. The error is the first of the receipts'.

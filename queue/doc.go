@@ -7,17 +7,17 @@
 // server, several on a Redis Cluster): a message is in one of them, workers read
 // all. What a partition does with its messages is atomic, by a script.
 //
-//	             Enqueue
-//	                │
-//	   not before   │   now
-//	      ┌─────────┴─────────┐
-//	      ▼                   ▼     XREADGROUP, XAUTOCLAIM     Done
-//	   delayed ───────────► ready ─────────► in flight ─────────────► (done)
-//	      ▲       due         ▲                │  │  │
-//	      │                   └────────────────┘  │  │ Dead, attempts used up, expired
-//	      │        Release, visibility is over    │  ▼
-//	      └───────────────────────────────────────┘ dead letter ──► ready (Replay)
-//	                      Retry
+//	          Enqueue
+//	             │
+//	not before   │   now
+//	   ┌─────────┴─────────┐
+//	   ▼                   ▼     XREADGROUP, XAUTOCLAIM     Done
+//	delayed ───────────► ready ─────────► in flight ─────────────► (done)
+//	   ▲       due         ▲                │  │  │
+//	   │                   └────────────────┘  │  │ Dead, attempts used up, expired
+//	   │        Release, visibility is over    │  ▼
+//	   └───────────────────────────────────────┘ dead letter ──► ready (Replay)
+//	                   Retry
 //
 // An ordered message waits while as many of its key are ahead of it as may be
 // in flight at once; waiting counts as ready.
