@@ -426,8 +426,12 @@ func (h *Queue) provisionRules() error {
 		if !t.isFixed() {
 			continue
 		}
-		if _, err := parseAhead(t.text, time.Now()); err != nil {
+		ahead, err := parseAhead(t.text, time.Now())
+		if err != nil {
 			return fmt.Errorf("%s: %w", option, err)
+		}
+		if ahead == 0 {
+			return fmt.Errorf("%s must be positive, not %s", option, t.text)
 		}
 	}
 	for _, w := range h.AllowClient {
