@@ -243,7 +243,10 @@ func requestOf(d *queue.Delivery) (*http.Request, error) {
 	if c := d.Header[headerCorrelation]; isForeign && c != "" && c != d.ID && httpguts.ValidHeaderFieldValue(c) {
 		r.Header.Set("Correlation-Id", c)
 	}
-	r.Body = d.Open()
+	r.Body = http.NoBody
+	if d.Size > 0 {
+		r.Body = d.Open()
+	}
 	return r, nil
 }
 

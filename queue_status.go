@@ -19,14 +19,14 @@ import (
 // messageState is what a client is told of its message. Errors of deliveries
 // are not among it: they tell of the network behind.
 type messageState struct {
-	ID           string                    `json:"id"`
-	Queue        string                    `json:"queue"`
-	State        string                    `json:"state"`
-	Attempts     int                       `json:"attempts"`
-	LastStatus   int                       `json:"last_status,omitempty"`
-	AcceptedAt   *time.Time                `json:"accepted_at,omitempty"`
-	DueAt        *time.Time                `json:"due_at,omitempty"`
-	Result       *messageResult            `json:"result,omitempty"`
+	ID           string                   `json:"id"`
+	Queue        string                   `json:"queue"`
+	State        string                   `json:"state"`
+	Attempts     int                      `json:"attempts"`
+	LastStatus   int                      `json:"last_status,omitempty"`
+	AcceptedAt   *time.Time               `json:"accepted_at,omitempty"`
+	DueAt        *time.Time               `json:"due_at,omitempty"`
+	Result       *messageResult           `json:"result,omitempty"`
 	Destinations map[string]*messageState `json:"destinations,omitempty"` // where there are several
 }
 
