@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"time"
@@ -80,6 +81,11 @@ type Info struct {
 // whole queue.
 func (c *Client) Find(ctx context.Context, id string) ([]Info, error) { panic("agreed, not built") }
 
+// FindTracked is Find for tracked messages alone, without a search.
+func (c *Client) FindTracked(ctx context.Context, id string) ([]Info, error) {
+	panic("agreed, not built")
+}
+
 // Peek returns up to n messages that are ready or in flight, the oldest first.
 func (c *Client) Peek(ctx context.Context, n int) ([]Info, error) { panic("agreed, not built") }
 
@@ -146,6 +152,9 @@ type WorkerOptions struct {
 	// no attempt. 0: no breaker.
 	BreakerFailures int
 	BreakerRest     time.Duration
+	// Bury, if set, is called before a message is made a dead letter, for whatever
+	// reason. An error: not now.
+	Bury func(ctx context.Context, d *Delivery, r Result) error
 	// Observe is told of what happens; nil: nobody. It must not block.
 	Observe Observer
 }
@@ -187,4 +196,9 @@ func (w *Worker) InFlight() int { panic("agreed, not built") }
 func (w *Worker) Resting() (until time.Time, is bool) { panic("agreed, not built") }
 
 // Open returns the body.
-func (d *Delivery) Open() io.ReadCloser { panic("agreed, not built") }
+func (d *Delivery) Open() io.ReadCloser {
+	if d.open == nil {
+		return io.NopCloser(bytes.NewReader(d.Body))
+	}
+	return d.open()
+}
