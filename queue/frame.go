@@ -35,7 +35,14 @@ var (
 // appendFrame appends the frame with this header and body. A header that is not
 // UTF-8 or too long is an error.
 func appendFrame(dst []byte, header map[string]string, body []byte) ([]byte, error) {
-	size, err := headerSize(header)
+	return appendNamedFrame(dst, "", header, body)
+}
+
+// appendNamedFrame is appendFrame for a message: where header lacks them,
+// correlation_id and message_id are its id.
+func appendNamedFrame(dst []byte, id string, header map[string]string, body []byte) ([]byte, error) {
+	var few [24]string
+	names, size, err := headerNames(few[:0], id, header)
 	if err != nil {
 		return nil, err
 	}
@@ -44,51 +51,58 @@ func appendFrame(dst []byte, header map[string]string, body []byte) ([]byte, err
 	dst = binary.BigEndian.AppendUint16(dst, 1)
 	dst = binary.BigEndian.AppendUint32(dst, frameFixed-2)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(frameFixed+size))
-	dst = binary.BigEndian.AppendUint16(dst, uint16(len(header)))
-	for _, name := range headerOrder(header) {
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(names)))
+	for _, name := range names {
 		dst = appendString(dst, name)
-		dst = appendString(dst, header[name])
+		dst = appendString(dst, valueOf(id, header, name))
 	}
 	return append(dst, body...), nil
 }
 
-// headerSize returns how many bytes header takes.
-func headerSize(header map[string]string) (int, error) {
-	if len(header) > math.MaxUint16 {
-		return 0, fmt.Errorf("%w: %d of them", errHeader, len(header))
+// valueOf returns the value of a header that headerNames names.
+func valueOf(id string, header map[string]string, name string) string {
+	if value, ok := header[name]; ok {
+		return value
+	}
+	return id
+}
+
+// headerNames appends the names of all headers, in the order in which they are
+// written, and returns how many bytes the headers take.
+func headerNames(dst []string, id string, header map[string]string) ([]string, int, error) {
+	for _, name := range firstHeaders {
+		if _, ok := header[name]; ok || id != "" && name == "correlation_id" {
+			dst = append(dst, name)
+		}
+	}
+	first := len(dst)
+	for name := range header {
+		if !slices.Contains(firstHeaders, name) {
+			dst = append(dst, name)
+		}
+	}
+	if _, ok := header["message_id"]; !ok && id != "" {
+		dst = append(dst, "message_id")
+	}
+	slices.Sort(dst[first:])
+	if len(dst) > math.MaxUint16 {
+		return nil, 0, fmt.Errorf("%w: %d of them", errHeader, len(dst))
 	}
 	size := 0
-	for name, value := range header {
+	for _, name := range dst {
+		value := valueOf(id, header, name)
 		if max(len(name), len(value)) > math.MaxUint16 {
-			return 0, fmt.Errorf("%w: %.40q is longer than 65535 bytes", errHeader, name)
+			return nil, 0, fmt.Errorf("%w: %.40q is longer than 65535 bytes", errHeader, name)
 		}
 		if !utf8.ValidString(name) || !utf8.ValidString(value) {
-			return 0, fmt.Errorf("%w: %.40q is not UTF-8", errHeader, name)
+			return nil, 0, fmt.Errorf("%w: %.40q is not UTF-8", errHeader, name)
 		}
 		size += 4 + len(name) + len(value)
 	}
 	if size > math.MaxInt32 {
-		return 0, fmt.Errorf("%w: %d bytes in all", errHeader, size)
+		return nil, 0, fmt.Errorf("%w: %d bytes in all", errHeader, size)
 	}
-	return size, nil
-}
-
-// headerOrder returns the names in the order in which they are written.
-func headerOrder(header map[string]string) []string {
-	names := make([]string, 0, len(header))
-	for _, name := range firstHeaders {
-		if _, ok := header[name]; ok {
-			names = append(names, name)
-		}
-	}
-	first := len(names)
-	for name := range header {
-		if !slices.Contains(firstHeaders, name) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names[first:])
-	return names
+	return dst, size, nil
 }
 
 func appendString(dst []byte, s string) []byte {

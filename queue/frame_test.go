@@ -139,7 +139,9 @@ func TestFrameRoundTrip(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	letters := []rune("ab-_\x00é€😀\n\"{")
+	// Without NULs: those look like lengths, and can be read in two ways that both
+	// end where they should.
+	letters := []rune("ab-_é€😀\n\"{")
 	text := func(n int) string {
 		var b strings.Builder
 		for range r.IntN(n) {
@@ -180,7 +182,11 @@ func mustFrame(tb testing.TB, header map[string]string, body []byte) []byte {
 // runeFrame is a frame whose lengths are counts of characters.
 func runeFrame(header map[string]string, body []byte) []byte {
 	var lengths []byte
-	for _, name := range headerOrder(header) {
+	names, _, err := headerNames(nil, "", header)
+	if err != nil {
+		panic(err)
+	}
+	for _, name := range names {
 		for _, s := range []string{name, header[name]} {
 			n := len([]rune(s))
 			lengths = append(lengths, byte(n>>8), byte(n))
