@@ -37,8 +37,7 @@
 // T is the tag, {<namespace>:q:<queue>:<partition>}; all keys of a partition
 // begin with it, so that they share a slot in a Redis Cluster. A lane is a stream
 // of its own: for each destination and class of priority. Its name is
-// <destination>/<class>, just <destination> without a class, and empty for the
-// plain one.
+// <destination>/<class>, and empty for the plain one, which has neither.
 //
 //	T:s, T:<lane>:s   stream, group "fluster": what is ready (XLEN − pending) or in flight (pending)
 //	T:d               sorted set: record id → due, in milliseconds of the node's clock: what is delayed
@@ -65,9 +64,10 @@
 //	l  last status
 //	o  order hash; absent: no order
 //	z  bytes that it counts for in T:c; absent: none
-//	n  chunks of its body; absent: none, the body is in the frame
+//	n  bytes of its body, which lies in chunks of 256 KiB; absent: the body is in the frame
+//	d  not before, ms of the node's clock: of what had to wait for its turn first
 //	k  "1": tracked, that is, a record T:m:<record id> is kept as long as the message (and its result)
-//	c  number of the partition (independent nodes: name of the node) that has the second copy
+//	c  the partition that has the second copy, <name of the node>/<number>; in a second copy: that has the first
 //	__data__  the frame, last
 //
 // and of a record besides:

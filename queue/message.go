@@ -45,6 +45,8 @@ type Receipt struct {
 	ID string
 	// Node is the name of the node that took it.
 	Node string
+	// FailedOver: another node was to have it, and did not take it.
+	FailedOver bool
 	// Replayed: a message with the same DedupKey, or ID, was there already.
 	Replayed bool
 	// Err is why it was not accepted: ErrBacklog, ErrMismatch, ErrTooLarge,
