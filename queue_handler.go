@@ -206,6 +206,9 @@ func (x *arrival) count(receipt queue.Receipt) {
 		return // it was counted when it came first
 	}
 	x.live.count.accepted(receipt.Node)
+	if receipt.FailedOver {
+		x.live.count.failedOver()
+	}
 }
 
 // acknowledge answers 202.
@@ -284,8 +287,9 @@ func (x *arrival) debug(doing string, err error) {
 // bodyReader reads a request's body, and keeps in mind how that failed: what
 // comes back from Enqueue may be the fault of a node or of the client.
 type bodyReader struct {
-	r   io.Reader
-	err error
+	r    io.Reader
+	read bool // something was
+	err  error
 }
 
 // Read reads on. After an error it is over.
@@ -293,6 +297,7 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
+	b.read = true
 	n, err := b.r.Read(p)
 	if err != nil && err != io.EOF {
 		b.err = err

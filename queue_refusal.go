@@ -37,6 +37,8 @@ func (x *arrival) refusalOf(err error) *refusal {
 	switch {
 	case errors.Is(err, queue.ErrTooLarge):
 		return errTooLarge
+	case errors.Is(err, queue.ErrMessage):
+		return &refusal{status: http.StatusBadRequest, reason: "bad_request", detail: "the request cannot be a message"}
 	case errors.Is(err, queue.ErrMismatch):
 		return &refusal{status: http.StatusUnprocessableEntity, reason: "mismatch", detail: "the same key was used with another body before"}
 	case errors.Is(err, queue.ErrBacklog):
@@ -75,6 +77,9 @@ func (x *arrival) writeProblem(r *refusal) error {
 	if s := inSeconds(r.after); s != "" {
 		h.Set("Retry-After", s)
 	}
+	if x.leavesBody() {
+		h.Set("Connection", "close")
+	}
 	b, err := json.Marshal(problem{"about:blank", http.StatusText(r.status), r.status, r.detail})
 	if err != nil {
 		return err
@@ -87,6 +92,20 @@ func (x *arrival) writeProblem(r *refusal) error {
 		x.debug("answering", err)
 	}
 	return nil
+}
+
+// maxLeft is how much of a body net/http reads that nobody wanted, so that the
+// connection can be used again.
+const maxLeft = 256 << 10
+
+// leavesBody reports whether so much of the body is left that the connection is
+// not worth reading on. A client that waits to be asked for its body
+// (Expect: 100-continue) would wait in vain.
+func (x *arrival) leavesBody() bool {
+	if x.body != nil && x.body.read {
+		return false
+	}
+	return x.r.ProtoMajor == 1 && (x.r.ContentLength > maxLeft || x.r.Header["Expect"] != nil)
 }
 
 // inSeconds is Retry-After for a time from now: whole seconds, at least one.
