@@ -65,7 +65,7 @@ func (h *Queue) provisionRules() error {
 		}
 	}
 	for option, t := range map[string]template{"delay": r.delay, "expire": r.expire} {
-		if !t.isFixed() {
+		if !t.isFixed {
 			continue
 		}
 		ahead, err := parseAhead(t.text, time.Now())
@@ -123,27 +123,25 @@ func newFieldFilter(words []string) (keep func(name string) bool, err error) {
 
 // A template is a text with placeholders. The zero value is none.
 type template struct {
-	text  string
-	blank string // with nothing in place of the placeholders
+	text    string
+	isFixed bool // without placeholders
 }
 
 func newTemplate(text string) template {
-	return template{text, caddy.NewEmptyReplacer().ReplaceAll(text, "")}
+	return template{text, text != "" && caddy.NewEmptyReplacer().ReplaceAll(text, "") == text}
 }
 
-// isFixed reports whether t is a text without placeholders.
-func (t template) isFixed() bool { return t.text != "" && t.text == t.blank }
-
-// value returns the text for a request; "" where no placeholder has a value, so
-// that requests which lack what they are told apart by are not taken for the same.
+// value returns the text for a request; "" where a placeholder has no value:
+// requests that lack what they are told apart by must not be taken for the same.
 func (t template) value(repl *caddy.Replacer) string {
-	if t.text == t.blank {
+	if t.isFixed || t.text == "" {
 		return t.text
 	}
-	if v := repl.ReplaceAll(t.text, ""); v != t.blank {
-		return v
+	v, err := repl.ReplaceOrErr(t.text, true, true)
+	if err != nil {
+		return ""
 	}
-	return ""
+	return v
 }
 
 // parseAhead reads how far ahead something is: a duration, a number of seconds,

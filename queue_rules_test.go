@@ -56,7 +56,7 @@ func TestPreferencesAreBounded(t *testing.T) {
 func TestTemplatesWithoutValuesAreEmpty(t *testing.T) {
 	repl := caddy.NewEmptyReplacer()
 	repl.Set("a", "1")
-	for text, want := range map[string]string{"": "", "{a}": "1", "{b}": "", "x{b}-{c}": "", "x{b}-{a}": "x-1", "x": "x", "{b": "{b"} {
+	for text, want := range map[string]string{"": "", "{a}": "1", "{b}": "", "x{b}-{c}": "", "x{b}-{a}": "", "x{a}-{a}": "x1-1", "x": "x", "{b": "{b"} {
 		if got := newTemplate(text).value(repl); got != want {
 			t.Errorf("%q: got %q, want %q", text, got, want)
 		}
