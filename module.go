@@ -10,6 +10,7 @@
 //	near       the hottest entries in this process, bounded by bytes
 //	shard      the nodes: which one a key lies on, their clients, their outcomes
 //	journal    what was invalidated, and which stored responses that kills
+//	queue      messages on nodes: into it, out of it, dead letters
 //
 // A request flows through cache_handler.go:
 //
@@ -30,6 +31,29 @@
 //	cache_search.go    queries that mean the same (No-Vary-Search)
 //	cache_collapse.go  concurrent misses share one forward
 //	cache_writer.go    streaming the origin's answer while a copy is kept
+//
+// A request that is kept for later flows through queue_handler.go:
+//
+//	request → body → message → node → 202
+//
+// and then, in any Caddy, through queue_worker.go:
+//
+//	receive → deliver → done | tried again | dead letter
+//
+// with
+//
+//	queue_config.go    the options; queue_rules.go what each request meets of them
+//	queue_message.go   requests as messages, and back
+//	queue_prefer.go    what the client prefers (RFC 7240)
+//	queue_batch.go     one request, many messages
+//	queue_wait.go      waiting for the upstream's own answer
+//	queue_status.go    what became of a message
+//	queue_refusal.go   why a request is not accepted
+//	queue_pool.go      a queue's own connections to the nodes
+//	queue_life.go      queues over config reloads and at exit
+//	queue_delivery.go  the options of delivering
+//	queue_result.go    what comes of a delivery
+//	queue_callback.go  queues that are told of others
 //
 // Beside the requests, for each node: node.go keeps its journal proven,
 // penalty.go says when it sits out, away.go what that means for what is stored,

@@ -102,3 +102,11 @@ func TestQueueOverReloads(t *testing.T) {
 	caddytest.Eventually(t, "nothing is left", func() bool { return ready(t, s) == 0 })
 	box.wait(t, n+1)
 }
+
+func TestQueueThatNoRequestCanReachIsAWarning(t *testing.T) {
+	c := caddytest.Load(t, queueOn(redistest.Start(t)), "route {\n\tfluster_queue fine\n\trespond 200\n\tfluster_queue q\n}")
+	c.WaitLogged("no request can reach this fluster_queue", `"place"`)
+	if lines := c.Logged("no request can reach"); len(lines) != 1 {
+		t.Errorf("got %q", lines)
+	}
+}
