@@ -99,7 +99,7 @@ func (c *Client) stream(ctx context.Context, p *parcel, n int, size int64) (over
 
 // putChunk writes a chunk, for each destination, where the message is to be.
 func (c *Client) putChunk(ctx context.Context, p *parcel, n int, piece []byte) error {
-	return p.partition.setChunks(ctx, c.recordIDs(p), n, piece)
+	return p.partition.setChunks(ctx, c.recordIDs(p.bodyID), n, piece)
 }
 
 // setChunks writes the n-th chunk of several records.
@@ -117,11 +117,23 @@ func (p *partition) setChunks(ctx context.Context, rids []string, n int, piece [
 	return nil
 }
 
-// recordIDs returns the names of a parcel's deliveries.
-func (c *Client) recordIDs(p *parcel) []string {
+// recordIDs returns the names of a message's deliveries.
+func (c *Client) recordIDs(id string) []string {
 	out := make([]string, len(c.o.Destinations))
 	for i, destination := range c.o.Destinations {
-		out[i] = recordID(p.id, destination)
+		out[i] = recordID(id, destination)
+	}
+	return out
+}
+
+// chunkKeys returns the keys of all chunks of a parcel: as they are written, and
+// then as they are called when it is in. Those are other names where the client
+// chose the message's id, as that may be there already, with a body of its own.
+func (c *Client) chunkKeys(k keys, p *parcel) (out []string) {
+	for _, id := range []string{p.bodyID, p.id} {
+		for _, rid := range c.recordIDs(id) {
+			out = append(out, k.chunks(rid, p.size)...)
+		}
 	}
 	return out
 }
@@ -133,12 +145,9 @@ func (c *Client) unlinkBody(ctx context.Context, p *parcel) {
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
-	var keys []string
-	for _, rid := range c.recordIDs(p) {
-		keys = append(keys, p.written.keys.chunks(rid, p.size)...)
-	}
+	keys := c.chunkKeys(p.written.keys, p)
 	pipe := p.written.bulk().Pipeline()
-	for _, key := range keys { // one by one: they may be many
+	for _, key := range keys[:len(keys)/2] { // one by one: they may be many
 		pipe.Unlink(ctx, key)
 	}
 	cmds, err := pipe.Exec(p.written.with(ctx))

@@ -78,12 +78,12 @@ func (c *combiner) do(ctx context.Context, s *sending) error {
 	s.wake = make(chan bool, 1)
 	c.mu.Lock()
 	c.waiting = append(c.waiting, s)
-	s.lead = c.leaders < maxFlying
-	if s.lead {
+	lead := c.leaders < maxFlying
+	if s.lead = lead; lead {
 		c.leaders++
 	}
 	c.mu.Unlock()
-	if s.lead {
+	if lead {
 		c.fly(ctx, s)
 		return nil
 	}

@@ -66,12 +66,11 @@ func (d *durability) known() (always bool, noAOF error, ok bool) {
 	return d.always, d.noAOF, time.Since(d.checked) < durabilityCheck && !d.checked.IsZero()
 }
 
-// Check asks the nodes that can be reached whether they can give the durability
-// of Options.Ack; nodes that cannot be reached are left out.
+// Check connects to the nodes that can be reached, so that the first messages
+// need not wait for that, and asks them whether they can make a message durable
+// as Options.Ack.AOF wants it; nodes that cannot be reached are left out. How many
+// replicas a node has changes, and shows when a message is put in.
 func (c *Client) Check(ctx context.Context) error {
-	if !c.asksMore() {
-		return nil
-	}
 	errs := make([]error, len(c.partitions))
 	var wg sync.WaitGroup
 	for i, p := range c.partitions {
@@ -84,29 +83,19 @@ func (c *Client) Check(ctx context.Context) error {
 // asksMore reports whether a node's answer is not enough to accept a message.
 func (c *Client) asksMore() bool { return c.o.Ack != Ack{} }
 
-// check asks what the node can do. It returns why that is too little; that the
-// node cannot be reached is no error.
+// check makes a connection ready, and asks what the node can do. It returns why
+// that is too little; that the node cannot be reached is no error.
 func (p *partition) check(ctx context.Context) error {
+	err := enqueueScript.Load(p.with(ctx), p.client()).Err()
+	if p.report(ctx, err); err != nil {
+		return nil
+	}
 	client, err := p.oneServer(ctx)
 	if err != nil {
 		return nil
 	}
 	if err := p.checkAOF(ctx, client); err != nil {
 		return fmt.Errorf("node %q cannot give ack aof: %w", p.node.Name(), err)
-	}
-	if p.durability.ack.Replicas == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, p.node.Timeout())
-	defer cancel()
-	info, err := client.InfoMap(ctx, "replication").Result()
-	if p.report(ctx, err); err != nil {
-		return nil
-	}
-	var n int
-	_, _ = fmt.Sscan(info["Replication"]["connected_slaves"], &n)
-	if n < p.durability.ack.Replicas {
-		return fmt.Errorf("node %q cannot give ack replicas %d: it has %d now", p.node.Name(), p.durability.ack.Replicas, n)
 	}
 	return nil
 }
@@ -321,7 +310,7 @@ return shown
 //	KEYS[2]  counters
 //	KEYS[3]  orders
 //	KEYS[4]  the dedup key, or any
-//	KEYS[5]… streams of all lanes; for each delivery its record and the list of what waits for its order key
+//	KEYS[5]… streams of all lanes; for each delivery its record and the list of what waits for its order key; the chunks
 //	ARGV[1]  id
 //	ARGV[2]  how many of an order key may be in flight
 //	ARGV[3]  bytes that each delivery counts for
@@ -354,6 +343,9 @@ for i = 5 + n, #ARGV, 2 do
     if ARGV[3] ~= '0' then decount(KEYS[2], 'b', ARGV[3]) end
     out = out + 1
   end
+end
+if out > 0 then
+  for i = 5 + #ARGV - 4, #KEYS do redis.call('UNLINK', KEYS[i]) end
 end
 local dedup = redis.call('GET', KEYS[4])
 if dedup and string.sub(dedup, 1, #ARGV[1] + 1) == ARGV[1] .. ' ' then redis.call('UNLINK', KEYS[4]) end
@@ -435,6 +427,8 @@ func (p *partition) takeOut(ctx context.Context, in []*sending) {
 			keys = append(keys, k.record(h.rid), k.order(h.order))
 			args = append(args, h.rid, h.order)
 		}
+		chunks := p.owner.chunkKeys(k, s.hidden[0].parcel)
+		keys = append(keys, chunks[len(chunks)/2:]...)
 		calls = append(calls, &call{script: takeOutScript, keys: keys, args: args})
 	}
 	ctx = context.WithoutCancel(ctx)

@@ -39,27 +39,38 @@ func (c *Client) Enqueue(ctx context.Context, m *Message) (Receipt, error) {
 func (c *Client) put(ctx context.Context, p *parcel) error {
 	start := time.Now()
 	for {
-		// What a body's chunks take does not count: they may be many.
-		bounded, cancel := context.WithDeadline(ctx, start.Add(enqueueTime+p.spent))
-		err := c.choose(bounded, p)
-		if err == nil {
-			var over bool
-			over, err = c.try(ctx, bounded, p)
-			if errors.Is(err, errLeft) {
-				p.unknown, err = true, p.refusal(ctx)
-			}
-			if over {
-				cancel()
-				return c.finish(p, err)
-			}
-			p.fail(bounded, err)
-		}
-		over := bounded.Err() != nil || p.partition == nil
-		cancel()
+		over, err := c.putOnce(ctx, start, p)
 		if over {
-			return c.finish(p, p.refusal(ctx))
+			return c.finish(p, err)
 		}
 	}
+}
+
+// putOnce tries the next partition, as try does. When none is left, or the time
+// is over, it is over.
+func (c *Client) putOnce(ctx context.Context, start time.Time, p *parcel) (over bool, err error) {
+	bounded, cancel := ctx, func() {}
+	if !p.plain || len(p.tried) > 0 { // a plain XADD is bounded by the node's time-out
+		// What a body's chunks take does not count: they may be many.
+		bounded, cancel = context.WithDeadline(ctx, start.Add(enqueueTime+p.spent))
+	}
+	defer cancel()
+	if err := c.choose(bounded, p); err != nil {
+		return true, p.refusal(ctx)
+	}
+	over, err = c.try(ctx, bounded, p)
+	switch {
+	case errors.Is(err, errLeft):
+		p.unknown = true
+		return true, p.refusal(ctx)
+	case over:
+		return true, err
+	}
+	p.fail(bounded, err)
+	if bounded.Err() != nil {
+		return true, p.refusal(ctx)
+	}
+	return false, nil
 }
 
 // choose picks the next partition, or none if none is left.
@@ -82,7 +93,7 @@ func (c *Client) choose(ctx context.Context, p *parcel) error {
 func (c *Client) backSoon(p *parcel) bool {
 	now := time.Now()
 	for _, other := range c.partitions {
-		if other != p.second && (p.triedAs(other) == nothing || p.triedAs(other) == broken) && other.rest.briefly(now) {
+		if v := p.triedAs(other); other != p.second && (v == nothing || v >= ended && p.more == nil) && other.rest.briefly(now) {
 			return true
 		}
 	}
@@ -119,10 +130,11 @@ func (p *parcel) leavesOut(ctx context.Context, other *partition) bool {
 	return false
 }
 
-// mayNotRepeat reports whether a partition must not have the message again: all
-// but those whose connection broke, which may have been nothing but that.
+// mayNotRepeat reports whether a partition must not have the message again, where
+// no other takes it: all but those whose connection broke or that did not answer,
+// which may have been nothing but that.
 func (p *parcel) mayNotRepeat(other *partition) bool {
-	return other == p.second || p.triedAs(other) != broken || p.more != nil
+	return other == p.second || p.triedAs(other) < ended || p.more != nil
 }
 
 // try puts the message into the partition that was chosen. over says that it is
@@ -186,7 +198,7 @@ func (c *Client) settle(ctx context.Context, p *parcel, s *sending) (over bool, 
 		return true, ErrBacklog
 	default:
 		p.written = nil
-		return false, fmt.Errorf("queue: the chunks of the body are gone from node %q", p.partition.node.Name())
+		return false, fmt.Errorf("%w: the chunks of the body are gone from node %q", errAnswer, p.partition.node.Name())
 	}
 	if c.asksMore() && !s.durable && !p.receipt.Replayed {
 		return false, ErrDurability
@@ -221,7 +233,13 @@ func (p *parcel) fail(ctx context.Context, err error) {
 	p.err = err
 	p.undurable = p.undurable || errors.Is(err, ErrDurability)
 	v := max(judge(ctx, err), answered)
-	if p.written == p.partition && v >= broken && !errors.Is(err, errNotSent) {
+	switch {
+	case errors.Is(err, errNotSent):
+		v = ended // it may be tried again
+	case errors.Is(err, ErrDurability), errors.Is(err, errAnswer):
+		v = answered
+	}
+	if p.written == p.partition && v >= ended && !errors.Is(err, errNotSent) {
 		p.unknown = true
 	}
 	p.tried = append(p.tried, trial{p.partition, v})

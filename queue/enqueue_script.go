@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
@@ -65,7 +66,7 @@ return {count(KEYS[1], KEYS[2], streams, ARGV[1], now())}
 //	KEYS[2]  counters
 //	KEYS[3]  orders
 //	KEYS[4]  the dedup key, or any
-//	KEYS[5]… streams of all lanes; for each delivery its record and the list of what waits for its order key; the chunks
+//	KEYS[5]… streams of all lanes; for each delivery its record and the list of what waits for its order key; the chunks, and how they are called when the message is in
 //	ARGV[1]  id
 //	ARGV[2]  digest of the body
 //	ARGV[3]  for how many ms the dedup key stands; 0: no dedup
@@ -122,7 +123,9 @@ if ARGV[8] ~= '-1' or ARGV[9] ~= '-1' or ARGV[10] ~= '-1' then
   end
   messages, bytes = messages + more, bytes + more * ARGV[11]
 end
-for i = 5 + lanes + 2 * #deliveries, #KEYS do
+local chunk = 5 + lanes + 2 * #deliveries
+local chunks = (#KEYS - chunk + 1) / 2
+for i = chunk, chunk + chunks - 1 do
   if redis.call('EXISTS', KEYS[i]) == 0 then return {'torn', ARGV[1], -1, -1, -1} end
 end
 
@@ -170,11 +173,17 @@ for _, d in ipairs(deliveries) do
   end
   if ARGV[11] ~= '0' then redis.call('HINCRBY', KEYS[2], 'b', ARGV[11]) end
 end
-for i = 5 + lanes + 2 * #deliveries, #KEYS do redis.call('PERSIST', KEYS[i]) end
+for i = chunk, chunk + chunks - 1 do
+  if KEYS[i] ~= KEYS[i+chunks] then redis.call('RENAME', KEYS[i], KEYS[i+chunks]) end
+  redis.call('PERSIST', KEYS[i+chunks])
+end
 return {'in', ARGV[1], messages, bytes, age}
 `
 
 var enqueueScript = redis.NewScript(enqueueSource)
+
+// errAnswer: a node answers what it should not.
+var errAnswer = errors.New("queue: an answer that was not expected")
 
 // An enqueued is what enqueueScript returned.
 type enqueued struct {
@@ -202,7 +211,7 @@ func parseEnqueued(cmd *redis.Cmd) (e enqueued, err error) {
 		bad = ok != [5]bool{true, true, true, true, true}
 	}
 	if bad {
-		return e, fmt.Errorf("queue: the script answers %v", res)
+		return e, fmt.Errorf("%w: %v", errAnswer, res)
 	}
 	return e, nil
 }

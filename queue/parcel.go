@@ -25,13 +25,15 @@ var ErrMessage = errors.New("queue: the message cannot be kept")
 
 // A parcel is a message on its way in.
 type parcel struct {
-	m     *Message
-	id    string
-	frame []byte // with the body, or where that lies in chunks, without
-	body  string // digest of the body, where one is asked for
-	size  int64  // bytes of the body, if it lies in chunks
-	plain bool   // a plain XADD is all that it needs
-	hash  uint64 // its order of the partitions
+	m  *Message
+	id string
+	// bodyID is what its chunks are called until it is in: no other message has it.
+	bodyID string
+	frame  []byte // with the body, or where that lies in chunks, without
+	body   string // digest of the body, where one is asked for
+	size   int64  // bytes of the body, if it lies in chunks
+	plain  bool   // a plain XADD is all that it needs
+	hash   uint64 // its order of the partitions
 
 	kept    []byte    // the body, or as much of it as was read
 	more    io.Reader // the rest of a body that is too long to be kept; nil: there is none
@@ -53,9 +55,9 @@ type parcel struct {
 
 // pack reads the body and makes a parcel of m.
 func (c *Client) pack(m *Message) (*parcel, error) {
-	p := &parcel{m: m, id: m.ID}
+	p := &parcel{m: m, id: m.ID, bodyID: newID()}
 	if p.id == "" {
-		p.id = newID()
+		p.id = p.bodyID
 	}
 	p.receipt.ID = p.id
 	if len(m.ID) > maxID || !utf8.ValidString(m.ID) {
@@ -190,10 +192,8 @@ func (c *Client) scriptArgs(dst []any, p *parcel, room room, hide time.Duration)
 		keys = append(keys, k.record(rid), k.order(order))
 		args = append(args, rid, 1+slices.Index(c.lanes, lane(destination, c.class(m))), order)
 	}
-	for _, destination := range c.o.Destinations {
-		for _, key := range k.chunks(recordID(p.id, destination), p.size) {
-			keys = append(keys, key)
-		}
+	for _, key := range c.chunkKeys(k, p) {
+		keys = append(keys, key)
 	}
 	dst = append(dst, len(keys))
 	dst = append(dst, keys...)

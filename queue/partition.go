@@ -3,8 +3,10 @@ package queue
 import (
 	"context"
 	"errors"
+	"io"
 	"math"
 	"math/rand/v2"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,12 +18,14 @@ import (
 	"github.com/caddy-fluster/caddy-fluster/shard"
 )
 
-// For how long a partition rests that fails: first and longest. A connection that
-// breaks may be nothing but a connection, a server that does not answer costs
+// For how long a partition rests that fails: first and longest. Each failure in
+// a row doubles it. A connection that ends may be nothing but a connection; where
+// none is to be had, trying costs little; a server that does not answer costs
 // whoever asks it again a time-out.
 const (
+	restEnded   = 10 * time.Millisecond
 	restBroken  = 100 * time.Millisecond
-	restSilent  = time.Second
+	restSilent  = 300 * time.Millisecond
 	restLongest = 2 * time.Second
 	restWrites  = 200 * time.Millisecond // answers, and takes no writes
 	probeTime   = 400 * time.Millisecond // for the one who tries whether it is back
@@ -109,7 +113,8 @@ const (
 	answered                 // the server is there
 	noWrites                 // it is there, and full, read-only or loading
 	notItself                // it is there, and does not do what it is for
-	broken                   // the connection was refused or ended
+	ended                    // the connection ended
+	broken                   // no connection is to be had
 	silent                   // no answer in time
 )
 
@@ -126,6 +131,9 @@ func judge(ctx context.Context, err error) verdict {
 	case shard.Slow:
 		return silent
 	case shard.Refused:
+		if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op != "dial" || errors.Is(err, io.EOF) {
+			return ended
+		}
 		return broken
 	}
 	return nothing
@@ -198,7 +206,7 @@ func (r *rest) ready(now time.Time, u use) bool {
 func (r *rest) briefly(now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return !now.Before(r.writes) && r.length > 0 && r.length <= 2*restBroken
+	return !now.Before(r.writes) && r.length > 0 && r.length <= restSilent
 }
 
 // takes reports whether a message may be sent.
@@ -214,6 +222,8 @@ func (r *rest) report(now time.Time, v verdict) {
 	case noWrites:
 		r.length, r.probing = 0, false
 		r.writes = now.Add(restWrites)
+	case ended:
+		r.failLocked(now, restEnded)
 	case notItself, broken:
 		r.failLocked(now, restBroken)
 	case silent:

@@ -138,6 +138,16 @@ func (r *rig) expectEmpty() {
 	}
 }
 
+// expectEmptyButStreams is expectEmpty while workers run.
+func (r *rig) expectEmptyButStreams() {
+	r.t.Helper()
+	for _, key := range r.keys() {
+		if !strings.HasSuffix(key, ":s") {
+			r.t.Errorf("a server still has %s", key)
+		}
+	}
+}
+
 // A diary notes what a worker's function was given.
 type diary struct {
 	mu    sync.Mutex
@@ -258,3 +268,12 @@ func (w *watcher) others(words ...string) (out []string) {
 }
 
 var errTest = errors.New("for the test")
+
+// of returns how often a body came.
+func (d *diary) of(body string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.times[body]
+}
+
+func z(score float64, member string) redis.Z { return redis.Z{Score: score, Member: member} }

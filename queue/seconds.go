@@ -11,7 +11,7 @@ import (
 // putSecondScript writes second copies: hidden until they are overdue.
 //
 //	KEYS[1]  seconds
-//	KEYS[2]… for each its record; then the chunks
+//	KEYS[2]… for each its record; then the chunks, and how they are called when this is done
 //	ARGV[1]  in how many ms they are overdue
 //	ARGV[2]  1: one that is there already stays as it is
 //	ARGV[3]  for how many ms they may be delivered; 0: for ever
@@ -27,7 +27,8 @@ if ARGV[2] == '1' then
   for i = 1, n do there = there + redis.call('EXISTS', KEYS[1+i]) end
   if there > 0 then return there end
 end
-for i = 2 + n, #KEYS do
+local chunks = (#KEYS - n - 1) / 2
+for i = 2 + n, 1 + n + chunks do
   if redis.call('EXISTS', KEYS[i]) == 0 then return redis.error_reply('ERR a chunk of the body is gone') end
 end
 local t = now()
@@ -39,7 +40,10 @@ for i = 1, n do
   if ARGV[3] ~= '0' then redis.call('HSET', KEYS[1+i], 'x', ms(t + ARGV[3])) end
   redis.call('ZADD', KEYS[1], ms(t + ARGV[1]), rid)
 end
-for i = 2 + n, #KEYS do redis.call('PERSIST', KEYS[i]) end
+for i = 2 + n, 1 + n + chunks do
+  if KEYS[i] ~= KEYS[i+chunks] then redis.call('RENAME', KEYS[i], KEYS[i+chunks]) end
+  redis.call('PERSIST', KEYS[i+chunks])
+end
 return 0
 `)
 
@@ -68,7 +72,7 @@ func (c *Client) putSecond(ctx context.Context, p *parcel) error {
 		return nil
 	}
 	if p.second != nil {
-		err := p.second.aimSeconds(ctx, c.recordIDs(p), p.partition.ref)
+		err := p.second.aimSeconds(ctx, c.recordIDs(p.id), p.partition.ref)
 		if err == nil {
 			return nil
 		}
@@ -94,8 +98,12 @@ func (c *Client) putSecond(ctx context.Context, p *parcel) error {
 // writeSecond writes the second copy. A careful one leaves alone what has the same
 // name: a copy of the same message, which came before.
 func (c *Client) writeSecond(ctx context.Context, p *parcel, second *partition, careful bool) error {
-	k, rids := second.keys, c.recordIDs(p)
-	if err := c.copyBody(ctx, p, second); err != nil {
+	k, rids := second.keys, c.recordIDs(p.id)
+	from := p.bodyID
+	if !careful {
+		from = p.id // it is in, or that is the same
+	}
+	if err := c.copyBody(ctx, p, recordID(from, c.o.Destinations[0]), second); err != nil {
 		return err
 	}
 	keys := []string{k.seconds()}
@@ -104,9 +112,7 @@ func (c *Client) writeSecond(ctx context.Context, p *parcel, second *partition, 
 		keys = append(keys, k.second(rids[i]))
 		args = append(args, rids[i], lane(destination, c.class(p.m)), orderHash(destination, p.m.OrderKey))
 	}
-	for _, rid := range rids {
-		keys = append(keys, k.chunks(rid, p.size)...)
-	}
+	keys = append(keys, c.chunkKeys(k, p)...)
 	e := entry{id: p.id, counted: c.counted(p), size: p.size, tracked: p.tracked(), copy: p.partition.ref, frame: p.frame}
 	args = e.fields(append(args, "u", firstOf(p.body, "-")))
 	there, err := putSecondScript.run(ctx, second, keys, args...).Int()
@@ -118,15 +124,16 @@ func (c *Client) writeSecond(ctx context.Context, p *parcel, second *partition, 
 	return nil
 }
 
-// copyBody writes the chunks of a body that lies in some on a second node.
-func (c *Client) copyBody(ctx context.Context, p *parcel, second *partition) error {
+// copyBody writes the chunks of a body that lies in some on a second node. from is
+// what they are called where they are.
+func (c *Client) copyBody(ctx context.Context, p *parcel, from string, second *partition) error {
 	if p.size == 0 {
 		return nil
 	}
 	began := time.Now()
 	defer func() { p.spent += time.Since(began) }()
-	rids := c.recordIDs(p)
-	body := c.openChunks(p.written, rids[0], p.size).(*chunkReader)
+	rids := c.recordIDs(p.bodyID)
+	body := c.openChunks(p.written, from, p.size).(*chunkReader)
 	defer body.Close() //nolint:errcheck // never fails
 	for n := 0; body.size > 0; n++ {
 		if err := body.next(); err != nil {
@@ -160,7 +167,7 @@ func (c *Client) dropSecond(ctx context.Context, p *parcel) {
 		return
 	}
 	pipe := p.second.client().Pipeline()
-	for _, rid := range c.recordIDs(p) {
+	for _, rid := range c.recordIDs(p.id) {
 		p.second.deleteCopy(ctx, pipe, rid, p.size)
 	}
 	cmds, err := pipe.Exec(p.second.with(ctx))
