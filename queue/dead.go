@@ -15,6 +15,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// ErrCursor: it is no cursor that Dead has returned.
+var ErrCursor = errors.New("queue: not a cursor of a listing")
+
 // deadMost is how many dead letters one script replays or deletes.
 const deadMost = 100
 
@@ -37,7 +40,7 @@ func parseDeadCursor(s string) (c deadCursor, err error) {
 		err = json.Unmarshal(text, &c)
 	}
 	if err != nil {
-		return c, fmt.Errorf("queue: %q is no cursor of a listing", s)
+		return c, fmt.Errorf("%w: %q", ErrCursor, s)
 	}
 	return c, nil
 }

@@ -154,6 +154,7 @@ func (s *source) tryOut(ctx context.Context, h *held) *result {
 	if !ok {
 		return r
 	}
+	s.tellPlace(ctx, h)
 	begin := time.Now()
 	r.said = s.call(ctx, h.d)
 	r.took = time.Since(begin)
@@ -164,6 +165,27 @@ func (s *source) tryOut(ctx context.Context, h *held) *result {
 	}
 	s.decide(r)
 	return r
+}
+
+// placeScript notes in a record where the message is, in the stream. Only who
+// reads it can do that for one that had to wait for its order key: the script that
+// made it ready did not know which would be the next, and so not its record.
+//
+//	KEYS[1] record
+//	ARGV[1] id of the entry
+var placeScript = newScript(`
+if redis.call('HGET', KEYS[1], 's') == 'ready' then redis.call('HSET', KEYS[1], 'q', ARGV[1]) end
+return 1
+`)
+
+// tellPlace notes where a message is that somebody may ask for.
+func (s *source) tellPlace(ctx context.Context, h *held) {
+	if h.entry.order == "" || !h.entry.isRecorded() {
+		return
+	}
+	if err := placeScript.run(ctx, s.p, []string{s.p.keys.record(h.recordID)}, h.id).Err(); err != nil {
+		s.trouble(ctx, "noting where a message is", err)
+	}
 }
 
 // call calls the worker's function. A panic in it loses nothing.

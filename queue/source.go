@@ -165,25 +165,26 @@ func (s *source) streams() []string {
 }
 
 // leaveScript takes a consumer off that has nothing pending, and with the last
-// one the streams themselves, if nothing is in them.
+// one the streams themselves, if nothing is in them. One that has nothing and was
+// silent for long does not count: it is gone, or makes the stream again.
 //
 //	KEYS    streams
 //	ARGV[1] group
 //	ARGV[2] consumer
-//	ARGV[3] the consumer that stands for nobody
+//	ARGV[3] how many ms are long
 var leaveScript = newScript(`
 for _, key in ipairs(KEYS) do
   local consumers = redis.pcall('XINFO', 'CONSUMERS', key, ARGV[1])
   local others = 0
   if not consumers.err then
     for _, c in ipairs(consumers) do
-      local name, pending
+      local name, pending, idle
       for i = 1, #c, 2 do
-        if c[i] == 'name' then name = c[i+1] elseif c[i] == 'pending' then pending = c[i+1] end
+        if c[i] == 'name' then name = c[i+1] elseif c[i] == 'pending' then pending = c[i+1] elseif c[i] == 'idle' then idle = c[i+1] end
       end
       if name == ARGV[2] and pending == 0 then
         redis.call('XGROUP', 'DELCONSUMER', key, ARGV[1], name)
-      elseif name ~= ARGV[3] or pending > 0 then
+      elseif pending > 0 or name ~= '-' and idle < tonumber(ARGV[3]) then
         others = others + 1
       end
     end
@@ -204,7 +205,7 @@ func (s *source) leave() {
 	defer cancel()
 	err := s.giveBackAll(ctx)
 	if err == nil {
-		err = leaveScript.run(ctx, s.p, s.streams(), group, s.w.name, nobodyName).Err()
+		err = leaveScript.run(ctx, s.p, s.streams(), group, s.w.name, (5 * blockFor).Milliseconds()).Err()
 	}
 	s.trouble(ctx, "leaving", err)
 }
