@@ -338,6 +338,9 @@ func (q *liveQueue) serveDead(w http.ResponseWriter, r *http.Request) error {
 		return badAdminRequest(err)
 	}
 	infos, next, err := q.opened.client.Dead(r.Context(), n, v.Get("after"))
+	if errors.Is(err, queue.ErrCursor) {
+		return badAdminRequest(err)
+	}
 	if err != nil {
 		return unavailable(err)
 	}

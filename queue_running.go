@@ -15,7 +15,7 @@ type queueWorker struct {
 	*queue.Worker
 	destination string
 	witness     *queueWitness
-	slotsKey    string
+	leave       func()        // gives its slots back
 	ended       chan struct{} // closed when Run has returned
 }
 
@@ -26,27 +26,37 @@ var workerSlots = caddy.NewUsagePool() // string → *slots
 // Destruct is called when no worker has slots of these any more.
 func (s *slots) Destruct() error { return nil }
 
+// joinSlots returns the slots with a key, with a limit in force until leave is called.
+func joinSlots(key string, limit int) (s *slots, leave func(), err error) {
+	shared, _, err := workerSlots.LoadOrNew(key, func() (caddy.Destructor, error) { return new(slots), nil })
+	if err != nil {
+		return nil, nil, err
+	}
+	end := shared.(*slots).join(limit)
+	return shared.(*slots), func() {
+		end()
+		workerSlots.Delete(key) //nolint:errcheck // Destruct never fails
+	}, nil
+}
+
 // newWorker returns the worker of a destination. Nothing is sent before it runs.
 func (q *liveQueue) newWorker(def *Queue, dest *Destination) (*queueWorker, error) {
 	logger := q.logger
 	if dest.Name != "" {
 		logger = logger.With(zap.String("destination", dest.Name))
 	}
-	w := &queueWorker{
-		destination: dest.Name, witness: newQueueWitness(q, logger), ended: make(chan struct{}),
-		slotsKey: def.Pool + "\x00" + q.name + "\x00" + dest.Name,
-	}
-	shared, _, err := workerSlots.LoadOrNew(w.slotsKey, func() (caddy.Destructor, error) { return new(slots), nil })
+	w := &queueWorker{destination: dest.Name, witness: newQueueWitness(q, logger), ended: make(chan struct{})}
+	shared, leave, err := joinSlots(def.Pool+"\x00"+q.name+"\x00"+dest.Name, def.Concurrency)
 	if err != nil {
 		return nil, err
 	}
-	shared.(*slots).setLimit(def.Concurrency)
+	w.leave = leave
 	d := &deliverer{
-		config: &def.QueueDelivery, destination: dest, queue: q.name, slots: shared.(*slots), count: q.count, logger: logger,
+		config: &def.QueueDelivery, destination: dest, queue: q.name, slots: shared, count: q.count, logger: logger,
 		callback: q.teller(def.Callback, dest.Name),
 	}
 	if w.Worker, err = queue.NewWorker(q.opened.client, q.workerOptions(def, w), d.deliver); err != nil {
-		workerSlots.Delete(w.slotsKey) //nolint:errcheck // Destruct never fails
+		leave()
 		return nil, err
 	}
 	return w, nil
@@ -97,7 +107,7 @@ func (q *liveQueue) teller(to, destination string) *teller {
 func (w *queueWorker) run(release func(), logger *zap.Logger) {
 	defer close(w.ended)
 	defer release()
-	defer workerSlots.Delete(w.slotsKey) //nolint:errcheck // Destruct never fails
+	defer w.leave()
 	w.witness.start()
 	defer w.witness.stop()
 	if err := w.Run(context.Background()); err != nil {

@@ -2,6 +2,7 @@ package fluster
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -9,17 +10,26 @@ import (
 // process. They outlive a reload: what the old configuration still delivers
 // counts for the new one, whose limit may be another.
 type slots struct {
-	mu    sync.Mutex // guards all below
-	limit int
-	used  int
-	freed chan struct{} // closed when one may be free; nil while nobody waits
+	mu     sync.Mutex // guards all below
+	limits []*int     // of the workers that there are; the newest one's is in force
+	used   int
+	freed  chan struct{} // closed when one may be free; nil while nobody waits
 }
 
-// setLimit changes how many there are. Those that are taken stay taken.
-func (s *slots) setLimit(n int) {
+// join puts a limit in force, until leave is called or another one joins. What
+// is taken stays taken.
+func (s *slots) join(limit int) (leave func()) {
+	mine := new(limit)
+	s.change(func() { s.limits = append(s.limits, mine) })
+	return func() {
+		s.change(func() { s.limits = slices.DeleteFunc(s.limits, func(l *int) bool { return l == mine }) })
+	}
+}
+
+func (s *slots) change(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.limit = n
+	f()
 	s.wakeLocked()
 }
 
@@ -42,7 +52,7 @@ func (s *slots) take(ctx context.Context) bool {
 func (s *slots) tryTake() (freed <-chan struct{}, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.used < s.limit {
+	if n := len(s.limits); n > 0 && s.used < *s.limits[n-1] {
 		s.used++
 		return nil, true
 	}
@@ -53,12 +63,7 @@ func (s *slots) tryTake() (freed <-chan struct{}, ok bool) {
 }
 
 // give gives one back.
-func (s *slots) give() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.used--
-	s.wakeLocked()
-}
+func (s *slots) give() { s.change(func() { s.used-- }) }
 
 func (s *slots) wakeLocked() {
 	if s.freed != nil {

@@ -22,7 +22,7 @@ func TestSlots(t *testing.T) {
 			most = max(most, now)
 			return now, most
 		}
-		s.setLimit(3)
+		leave := s.join(3)
 		work := func() {
 			if !s.take(t.Context()) {
 				t.Error("no slot")
@@ -39,7 +39,8 @@ func TestSlots(t *testing.T) {
 		if _, most := count(0); most != 3 {
 			t.Errorf("%d at a time, want 3", most)
 		}
-		s.setLimit(1) // while three are at work
+		s.join(1) // while three are at work
+		leave()   // the old worker ends later than the new one begins
 		time.Sleep(time.Second)
 		for range 2 {
 			go work()
@@ -57,6 +58,11 @@ func TestSlots(t *testing.T) {
 		synctest.Wait()
 		if s.used != 0 {
 			t.Errorf("%d slots are taken in the end", s.used)
+		}
+		leaveNew := s.join(5) // of a configuration that fails to start
+		leaveNew()
+		if !s.take(ctx) || s.take(ctx) {
+			t.Error("the limit of one is not in force again")
 		}
 	})
 }

@@ -29,7 +29,7 @@ func newTestDeliverer(t *testing.T, handler func(w http.ResponseWriter, r *http.
 		t.Fatal(err)
 	}
 	s := new(slots)
-	s.setLimit(1)
+	s.join(1)
 	return &deliverer{
 		config: c, destination: &Destination{handler: caddyhttp.HandlerFunc(handler)}, queue: "q", slots: s,
 		count: &queueCounts{queue: "q"}, logger: zap.NewNop(),
@@ -164,7 +164,7 @@ func TestDeliveryInterrupted(t *testing.T) {
 		}
 	}
 	w := newTestDeliverer(t, notDelivered)
-	w.slots.setLimit(0)
+	w.slots.join(0)
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	if res := w.deliver(ctx, testDelivery()); res.Outcome != queue.Release {
