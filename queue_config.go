@@ -22,8 +22,10 @@ import (
 // A queue may have several handlers, in other sites too. One of them has the
 // options; the others have none, only the name, and accept into the same queue.
 //
-// In the texts that may hold placeholders, there are also
-// `{http.fluster.item.<name>}`: the member of that name of an item of a batch.
+// Placeholder | Description
+// ------------|------------
+// `{http.fluster.message_id}` | the id of the message, when the handler is done
+// `{http.fluster.item.<name>}` | in the options: the member of that name of an item of a batch
 type Queue struct {
 	// The queue's name: letters, digits, - _ and dots, at most 64.
 	Name string `json:"name"`

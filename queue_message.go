@@ -1,10 +1,12 @@
 package fluster
 
 import (
+	"bytes"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -243,8 +245,12 @@ func requestOf(d *queue.Delivery) (*http.Request, error) {
 	if c := d.Header[headerCorrelation]; isForeign && c != "" && c != d.ID && httpguts.ValidHeaderFieldValue(c) {
 		r.Header.Set("Correlation-Id", c)
 	}
-	r.Body = http.NoBody
-	if d.Size > 0 {
+	switch {
+	case d.Size == 0:
+		r.Body = http.NoBody
+	case int64(len(d.Body)) == d.Size:
+		r.Body = io.NopCloser(bytes.NewReader(d.Body))
+	default:
 		r.Body = d.Open()
 	}
 	return r, nil

@@ -190,3 +190,27 @@ func TestResponsesAsMessages(t *testing.T) {
 		}
 	}
 }
+
+// FuzzRequestOf: whatever lies on a node, a delivery is an error or a request
+// that can be sent.
+func FuzzRequestOf(f *testing.F) {
+	f.Add("POST", "/a?b", "example.com", `[["X-A","YQ=="]]`, "x-a", "b")
+	f.Add("", "", "", "", "", "")
+	f.Add("GET\r\n", "//x/%zz", "a b", `[[":path","Lw=="],["Connection","eA=="]]`, "content-length", "-1")
+	f.Fuzz(func(t *testing.T, method, uri, host, exact, name, value string) {
+		d := &queue.Delivery{ID: "1", Body: []byte("b"), Size: 1, Header: map[string]string{name: value}}
+		for k, v := range map[string]string{headerMethod: method, headerURI: uri, headerHost: host, headerExact: exact} {
+			if v != "" {
+				d.Header[k] = v
+			}
+		}
+		r, err := requestOf(d)
+		if err != nil {
+			return
+		}
+		r.URL.Scheme, r.URL.Host = "http", "upstream"
+		if err := r.Write(io.Discard); err != nil {
+			t.Fatalf("%q: %v", d.Header, err)
+		}
+	})
+}
