@@ -1,0 +1,198 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+)
+
+// patternOf returns n bytes that differ from place to place.
+func patternOf(n int) []byte {
+	b := make([]byte, n)
+	r := rand.New(rand.NewPCG(uint64(n), 0))
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
+}
+
+func TestBodiesOfAllLengths(t *testing.T) {
+	const inline = 1000
+	r := newRig(t, 2, Options{InlineBody: inline, MaxBody: 21 << 20, Destinations: []string{"a", "b"}})
+	lengths := []int{0, 1, inline - 1, inline, inline + 1, chunkSize - 1, chunkSize, chunkSize + 1, 2*chunkSize + 7,
+		maxKept - 1, maxKept, maxKept + 1, maxKept + chunkSize, 20 << 20, 21 << 20}
+	want := map[string][]byte{}
+	for _, n := range lengths {
+		body := patternOf(n)
+		if n > 2 {
+			copy(body, []byte{0, 0})
+		}
+		want[r.enqueue(&Message{Reader: iotest.HalfReader(bytes.NewReader(body))})[0].ID] = body
+		if n < 1<<20 {
+			want[r.enqueue(&Message{Body: body})[0].ID] = body
+		}
+	}
+	for _, destination := range []string{"a", "b"} {
+		got := make(chan *Delivery, len(want))
+		_, drain := run(t, r.c, WorkerOptions{Destination: destination, Concurrency: 2}, func(_ context.Context, d *Delivery) Result {
+			body, err := io.ReadAll(d.Open())
+			if err != nil || !bytes.Equal(body, want[d.ID]) || d.Size != int64(len(body)) {
+				t.Errorf("a body of %d bytes came as %d, size %d, %v", len(want[d.ID]), len(body), d.Size, err)
+			}
+			got <- d
+			return Result{Outcome: Done}
+		})
+		for range want {
+			select {
+			case <-got:
+			case <-time.After(30 * time.Second):
+				t.Fatal("not all are delivered")
+			}
+		}
+		drain()
+	}
+	r.expectEmpty()
+}
+
+func TestBodyThatIsOneTooLong(t *testing.T) {
+	for _, most := range []int64{1, 2000, chunkSize, maxKept, maxKept + 1, maxKept + 3*chunkSize} {
+		r := newRig(t, 1, Options{InlineBody: 1000, MaxBody: most})
+		if _, err := r.c.Enqueue(t.Context(), &Message{Reader: bytes.NewReader(make([]byte, most))}); err != nil {
+			t.Errorf("%d of %d bytes: %v", most, most, err)
+		}
+		if err := r.raw().FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.c.Enqueue(t.Context(), &Message{Reader: bytes.NewReader(make([]byte, most+1))}); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%d of %d bytes: got %v, want %v", most+1, most, err, ErrTooLarge)
+		}
+		if keys := r.keys(); len(keys) > 0 {
+			t.Errorf("after a body of %d bytes was refused there is %q", most+1, keys)
+		}
+	}
+}
+
+func TestBodyThatBreaksOffIsNotIn(t *testing.T) {
+	r := newRig(t, 1, Options{InlineBody: 1000, MaxBody: 30 << 20})
+	for _, n := range []int64{10, 2000, 2 * chunkSize, maxKept + 2*chunkSize + 5} {
+		body := io.MultiReader(io.LimitReader(zeros{}, n), brokenReader{})
+		if _, err := r.c.Enqueue(t.Context(), &Message{Reader: body}); !errors.Is(err, errBroken) {
+			t.Errorf("after %d bytes: got %v, want %v", n, err, errBroken)
+		}
+		if keys := r.keys(); len(keys) > 0 {
+			t.Errorf("after %d bytes there is %q, want nothing", n, keys)
+		}
+	}
+}
+
+// zeros is an endless body.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+func TestBodyInChunksGoesToTheOtherNode(t *testing.T) {
+	r := newRig(t, 2, Options{InlineBody: 1000, MaxBody: 30 << 20})
+	body := patternOf(3 * chunkSize)
+	r.servers[0].Kill()
+	for range 4 {
+		r.enqueue(&Message{Reader: bytes.NewReader(body)}, &Message{Body: body})
+	}
+	r.servers[0].Restart()
+	if n := len(r.servers[1].Client(t).Keys(t.Context(), "*:b:*").Val()); n != 8*3 {
+		t.Errorf("%d chunks, want 24", n)
+	}
+	for _, key := range r.keys() {
+		if strings.Contains(key, ":b:") && r.servers[1].Client(t).PTTL(t.Context(), key).Val() != -1 {
+			t.Errorf("%s has a time to live, although its message is in", key)
+		}
+	}
+}
+
+func TestNodeThatFailsInTheMiddleOfALongBody(t *testing.T) {
+	r := newRig(t, 2, Options{InlineBody: 1000, MaxBody: 30 << 20})
+	r.servers[1].Kill()
+	r.enqueue(&Message{})
+	killed := false
+	body := readerFunc(func(b []byte) (int, error) {
+		clear(b)
+		return len(b), nil
+	})
+	read := 0
+	failing := readerFunc(func(b []byte) (int, error) {
+		if read += len(b); read > maxKept+2*chunkSize && !killed {
+			killed = true
+			r.servers[1].Restart()
+			r.servers[0].Kill()
+		}
+		return body(b)
+	})
+	_, err := r.c.Enqueue(t.Context(), &Message{Reader: io.LimitReader(failing, 20<<20)})
+	if !errors.Is(err, ErrNoNode) {
+		t.Errorf("got %v, want %v", err, ErrNoNode)
+	}
+	if got := r.servers[1].Client(t).DBSize(t.Context()).Val(); got != 0 {
+		t.Errorf("the other node has %d keys", got)
+	}
+}
+
+type readerFunc func(b []byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+func TestReplayedMessageLeavesNoChunks(t *testing.T) {
+	r := newRig(t, 1, Options{InlineBody: 1000})
+	m := func() *Message {
+		return &Message{Body: patternOf(5000), DedupKey: "k", DedupWindow: time.Hour}
+	}
+	first := r.enqueue(m())[0]
+	before := len(r.keys())
+	if again := r.enqueue(m())[0]; !again.Replayed || again.ID != first.ID {
+		t.Errorf("got %+v", again)
+	}
+	if after := r.keys(); len(after) != before {
+		t.Errorf("there is %q", after)
+	}
+	// The same id again must not touch the chunks of the one that is in.
+	named := func() *Message { return &Message{ID: "mine", Body: patternOf(5000)} }
+	r.enqueue(named())
+	if again := r.enqueue(named())[0]; !again.Replayed {
+		t.Errorf("got %+v", again)
+	}
+	if _, err := r.c.Enqueue(t.Context(), &Message{ID: "mine", Body: patternOf(5001)}); !errors.Is(err, ErrMismatch) {
+		t.Errorf("got %v, want %v", err, ErrMismatch)
+	}
+	seen := newDiary()
+	_, drain := run(t, r.c, WorkerOptions{}, seen.done)
+	eventually(t, 5*time.Second, "both are delivered", func() bool { return seen.total() == 2 })
+	drain()
+	if seen.times[string(patternOf(5000))] != 2 {
+		t.Error("a body is not what was put in")
+	}
+}
+
+func TestChunkThatIsMissingIsAnError(t *testing.T) {
+	r := newRig(t, 1, Options{InlineBody: 1000})
+	receipt := r.enqueue(&Message{Body: patternOf(2*chunkSize + 1)})[0]
+	p := r.c.partitions[0]
+	if got, err := io.ReadAll(r.c.openChunks(p, receipt.ID, 2*chunkSize+1)); err != nil || !bytes.Equal(got, patternOf(2*chunkSize+1)) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+	if _, err := io.ReadAll(r.c.openChunks(p, receipt.ID, 2*chunkSize+2)); !errors.Is(err, errChunk) {
+		t.Errorf("of a chunk that is too short: got %v, want %v", err, errChunk)
+	}
+	r.raw().Del(t.Context(), p.keys.chunk(receipt.ID, 1))
+	if _, err := io.ReadAll(r.c.openChunks(p, receipt.ID, 2*chunkSize+1)); !errors.Is(err, errChunk) {
+		t.Errorf("of one that is missing: got %v, want %v", err, errChunk)
+	}
+	body := r.c.openChunks(p, receipt.ID, 10)
+	body.Close()
+	if _, err := body.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("after Close: got %v", err)
+	}
+}

@@ -1,0 +1,144 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// Never early, by the node's clock; and soon after.
+func TestDelayed(t *testing.T) {
+	r := newRig(t, 2, Options{})
+	d := newDiary()
+	late := make(chan time.Duration, 1000)
+	run(t, r.c, WorkerOptions{}, func(_ context.Context, m *Delivery) Result {
+		due, _ := strconv.ParseInt(m.Header["due"], 10, 64)
+		late <- time.Since(time.UnixMicro(due))
+		return d.done(t.Context(), m)
+	})
+	const n = 200
+	other := r.client() // whose worker does not know of them
+	for i := range n {
+		delay := time.Duration(1+i*7) * time.Millisecond
+		due := time.Now().Add(delay)
+		m := &Message{Delay: delay, Header: map[string]string{"due": strconv.FormatInt(due.UnixMicro(), 10)}, Body: fmt.Append(nil, i)}
+		if i%3 == 0 {
+			m.OrderKey = fmt.Sprint("k", i%2)
+		}
+		if _, err := other.Enqueue(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, 20*time.Second, "all are delivered", func() bool { return d.total() == n })
+	var worst time.Duration
+	for range n {
+		l := <-late
+		worst = max(worst, l)
+		if l < -time.Millisecond { // a millisecond is the node's unit
+			t.Errorf("delivered %v early", -l)
+		}
+	}
+	if worst > 3*time.Second {
+		t.Errorf("delivered up to %v late", worst)
+	}
+	eventually(t, 10*time.Second, "all is done", r.empty)
+	r.expectEmptyButStreams()
+}
+
+func TestRetryAfterIsALowerBound(t *testing.T) {
+	r := newRig(t, 1, Options{})
+	r.enqueue(&Message{Body: []byte("x")})
+	times := make(chan time.Time, 2)
+	run(t, r.c, WorkerOptions{}, func(context.Context, *Delivery) Result {
+		times <- time.Now()
+		if len(times) < 2 {
+			return Result{After: 700 * time.Millisecond}
+		}
+		return Result{Outcome: Done}
+	})
+	eventually(t, 10*time.Second, "two attempts", func() bool { return len(times) == 2 })
+	first, second := <-times, <-times
+	if after := second.Sub(first); after < 700*time.Millisecond || after > 3*time.Second {
+		t.Errorf("tried again after %v, want 700 ms or somewhat more", after)
+	}
+}
+
+func TestReleaseCostsNoAttempt(t *testing.T) {
+	for _, after := range []time.Duration{0, 50 * time.Millisecond} {
+		t.Run(after.String(), func(t *testing.T) {
+			r := newRig(t, 1, Options{Visibility: time.Second})
+			r.enqueue(&Message{Body: []byte("x")})
+			d := newDiary()
+			_, drain := run(t, r.c, WorkerOptions{Attempts: 2}, func(_ context.Context, m *Delivery) Result {
+				d.note(m)
+				if d.total() < 4 {
+					return Result{Outcome: Release, After: after}
+				}
+				return Result{Outcome: Done}
+			})
+			eventually(t, 15*time.Second, "the fourth delivery", func() bool { return d.total() == 4 && r.empty() })
+			drain()
+			for _, m := range d.all {
+				if m.Attempt != 1 {
+					t.Errorf("got attempt %d, want 1", m.Attempt)
+				}
+			}
+			r.expectEmpty()
+		})
+	}
+}
+
+func TestExpired(t *testing.T) {
+	r := newRig(t, 1, Options{})
+	r.enqueue(
+		&Message{Expire: 50 * time.Millisecond, Body: []byte("too late")},
+		&Message{Expire: time.Hour, Body: []byte("in time")})
+	time.Sleep(100 * time.Millisecond)
+	d := newDiary()
+	_, drain := run(t, r.c, WorkerOptions{}, d.done)
+	eventually(t, 10*time.Second, "both are seen to", r.empty)
+	drain()
+	if d.total() != 1 || d.of("in time") != 1 {
+		t.Errorf("got %v delivered", d.order)
+	}
+	dead, _, _ := r.c.Dead(t.Context(), 10, "")
+	if len(dead) != 1 || dead[0].Reason != "expired" || dead[0].Attempts != 0 {
+		t.Errorf("got dead letters %+v", dead)
+	}
+	// Who replays it wants it delivered.
+	if n, err := r.c.Replay(t.Context(), nil, nil); n != 1 || err != nil {
+		t.Errorf("replaying: got %d, %v", n, err)
+	}
+	_, drain = run(t, r.c, WorkerOptions{}, d.done)
+	eventually(t, 10*time.Second, "it is delivered after all", func() bool { return d.of("too late") == 1 && r.empty() })
+	drain()
+	r.expectEmpty()
+}
+
+func TestBackoffIsSpreadAndBounded(t *testing.T) {
+	const first, longest = 100 * time.Millisecond, 5 * time.Second
+	for attempt := 1; attempt <= 80; attempt++ {
+		ceiling := longest
+		if attempt < 7 {
+			ceiling = min(longest, first<<(attempt-1))
+		}
+		var low, high, sum time.Duration = time.Hour, 0, 0
+		const n = 400
+		for range n {
+			b := backoff(first, longest, attempt, 0)
+			low, high, sum = min(low, b), max(high, b), sum+b
+		}
+		if low < 0 || high > ceiling || low > ceiling/10 || high < ceiling*9/10 {
+			t.Errorf("attempt %d: got %v to %v, want 0 to %v", attempt, low, high, ceiling)
+		}
+		if mean := sum / n; mean < ceiling*2/5 || mean > ceiling*3/5 {
+			t.Errorf("attempt %d: got %v on average, want half of %v", attempt, mean, ceiling)
+		}
+		after := 2 * ceiling
+		if b := backoff(first, longest, attempt, after); b < after || b > after+after/10 {
+			t.Errorf("attempt %d: got %v after being told %v", attempt, b, after)
+		}
+	}
+}
