@@ -14,7 +14,7 @@ import (
 // gives: a stored response made ready to be served, the list of a URL's
 // variants, a note of how queries are compared, or one that a URL's responses
 // cannot be shared. It is
-// immutable but for learn and used.
+// immutable but for learn, used and told.
 type entry struct {
 	resp     *stored.Response
 	variants *stored.Variants
@@ -30,6 +30,8 @@ type entry struct {
 	// is used; only where the origin fails may it be served without.
 	doubted bool
 	learn   atomic.Uint64 // up to this learn number nothing selects it
+
+	told atomic.Pointer[told] // what the last hit was told
 }
 
 // line is all that one field of a stored response says.
@@ -51,15 +53,24 @@ func newEntry(r *stored.Response, learn uint64) *entry {
 	}
 	e := &entry{resp: r, sel: journal.NewSelectors(r.URL, tags)}
 	e.learn.Store(learn)
-	for _, f := range r.Header {
+	e.setLines(r.Header)
+	return e
+}
+
+// setLines makes lines of the stored fields, whose values lie together.
+func (e *entry) setLines(fields []stored.Field) {
+	values := make([]string, len(fields))
+	e.lines = make([]line, 0, len(fields))
+	for i, f := range fields {
+		values[i] = f.Value
 		name, isAdded := strings.CutPrefix(f.Name, added)
 		if n := len(e.lines); n > 0 && e.lines[n-1].name == name {
-			e.lines[n-1].values = append(e.lines[n-1].values, f.Value)
+			first := i - len(e.lines[n-1].values)
+			e.lines[n-1].values = values[first : i+1 : i+1]
 			continue
 		}
-		e.lines = append(e.lines, line{name, []string{f.Value}, isAdded})
+		e.lines = append(e.lines, line{name, values[i : i+1 : i+1], isAdded})
 	}
-	return e
 }
 
 // groupTag is the tag that stands for a cache group of the origin of url (RFC
@@ -86,12 +97,20 @@ func (e *entry) header() http.Header {
 
 // field returns the first value of a stored field, "" if there is none.
 func (e *entry) field(name string) string {
-	for _, l := range e.lines {
-		if l.name == name {
-			return l.values[0]
-		}
+	if values := e.values(name); len(values) > 0 {
+		return values[0]
 	}
 	return ""
+}
+
+// values returns the lines of a stored field, which are shared and read only.
+func (e *entry) values(name string) []string {
+	for i := range e.lines {
+		if e.lines[i].name == name {
+			return e.lines[i].values
+		}
+	}
+	return nil
 }
 
 const entryOverhead = 256

@@ -32,6 +32,19 @@ type exchange struct {
 	why   string // why it is forwarded: fwd of Cache-Status
 
 	status httpcache.CacheStatus // told to the client
+
+	hit   found      // what the near cache or a node gave
+	lines []string   // header values of the response, in the exchange's own memory
+	room  [16]string // where lines begins
+}
+
+// own returns a copy of values in the exchange's memory. Those of a stored
+// response are shared by all requests, and whoever changes a header in place
+// must not change theirs.
+func (x *exchange) own(values ...string) []string {
+	n := len(x.lines)
+	x.lines = append(x.lines, values...)
+	return x.lines[n:len(x.lines):len(x.lines)]
 }
 
 // ServeHTTP answers a request: request → key → near cache → node → origin → store.
@@ -40,6 +53,7 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		return next.ServeHTTP(w, r)
 	}
 	x := &exchange{Cache: h, w: w, r: r, next: next, now: time.Now()}
+	x.lines = x.room[:0]
 	var filtered *http.Request
 	x.names, filtered = h.Key.name(r)
 	x.expose()
@@ -173,7 +187,8 @@ func (x *exchange) lookup() *found {
 		return f
 	}
 	near.Set(e.resp.Key, e)
-	return &found{entry: e, where: "node", soft: e.soft}
+	x.hit = found{entry: e, where: "node", soft: e.soft}
+	return &x.hit
 }
 
 // lookupNear looks in the near cache. The second result is the key of the
@@ -205,9 +220,11 @@ func (x *exchange) lookupNear() (*found, string) {
 	case v == journal.Dead:
 		return nil, known
 	case !leased:
-		return &found{entry: e, where: "near", blind: true}, known
+		x.hit = found{entry: e, where: "near", blind: true}
+		return &x.hit, known
 	}
-	return &found{entry: e, where: "near", soft: e.soft || v == journal.Stale}, known
+	x.hit = found{entry: e, where: "near", soft: e.soft || v == journal.Stale}
+	return &x.hit, known
 }
 
 // validity says what this process knows of invalidations of a response in the
@@ -305,33 +322,37 @@ func (x *exchange) String() string { return string(x.status.Append(nil, cacheNam
 
 // expose makes the placeholders known, and the field `fluster` of access logs.
 func (x *exchange) expose() {
-	if extra, ok := x.r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(zap.Stringer("fluster", x))
+	ctx := x.r.Context()
+	if srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && srv != nil && srv.Logs != nil {
+		if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+			extra.Set(zap.Stringer("fluster", x))
+		}
 	}
-	repl, ok := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(x.placeholder)
+	}
+}
+
+// placeholder returns the value of a placeholder that begins with http.fluster.
+func (x *exchange) placeholder(name string) (any, bool) {
+	what, ok := strings.CutPrefix(name, "http.fluster.")
 	if !ok {
-		return
-	}
-	repl.Map(func(name string) (any, bool) {
-		what, ok := strings.CutPrefix(name, "http.fluster.")
-		if !ok {
-			return nil, false
-		}
-		switch what {
-		case "cache_status":
-			return x.String(), true
-		case "hit":
-			return x.status.Hit, true
-		case "key":
-			return x.key, true
-		case "node":
-			if n := x.pool.pick(x.key); n != nil {
-				return n.label, true
-			}
-			return "", true
-		}
 		return nil, false
-	})
+	}
+	switch what {
+	case "cache_status":
+		return x.String(), true
+	case "hit":
+		return x.status.Hit, true
+	case "key":
+		return x.key, true
+	case "node":
+		if n := x.pool.pick(x.key); n != nil {
+			return n.label, true
+		}
+		return "", true
+	}
+	return nil, false
 }
 
 // Interface guards

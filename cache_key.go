@@ -32,7 +32,7 @@ func (k *Key) name(r *http.Request) (names, *http.Request) {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	site := scheme + "://" + journal.TrimDefaultPort(scheme, strings.ToLower(r.Host))
+	host := journal.TrimDefaultPort(scheme, strings.ToLower(r.Host))
 	uri := r.RequestURI
 	if !strings.HasPrefix(uri, "/") {
 		uri = r.URL.RequestURI() // absolute form, or a request made by this process
@@ -43,12 +43,16 @@ func (k *Key) name(r *http.Request) (names, *http.Request) {
 			asked = o.URL.RequestURI()
 		}
 	}
-	n := names{asked: site + asked}
+	n := names{asked: scheme + "://" + host + asked}
+	site := n.asked[:len(n.asked)-len(asked)]
 	var extra []string
 	if uri != asked {
 		extra = append(extra, "uri "+k.filterURI(uri)) // rewritten
 	}
-	n.url = site + k.filterURI(asked)
+	n.url = n.asked
+	if k.filters() {
+		n.url = site + k.filterURI(asked)
+	}
 	if k == nil {
 		n.key = joinKey(n.url, extra)
 		return n, r

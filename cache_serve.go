@@ -3,7 +3,6 @@ package fluster
 import (
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
@@ -28,8 +27,8 @@ func (x *exchange) hitStatus(f *found) httpcache.CacheStatus {
 
 // write sends a stored response, or the part or the 304 that the client asks for.
 func (x *exchange) write(f *found) error {
-	if x.isConditional() && httpcache.EvaluatePreconditions(x.r.Method, x.r.Header, f.resp.Status, f.header(), x.now) {
-		x.writeHead(f, httpcache.NotModifiedHeader(f.header()))
+	if x.isConditional() && x.isNotModified(f.entry) {
+		x.writeLines(f, true)
 		x.w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
@@ -38,24 +37,9 @@ func (x *exchange) write(f *found) error {
 			return err
 		}
 	}
-	h := x.w.Header()
-	delete(h, "Server")
-	values := make([]string, 0, len(f.resp.Header))
-	for _, l := range f.lines {
-		// The lines are shared by all requests; whoever changes them in place
-		// must not change ours.
-		if l.added && len(h[l.name]) > 0 {
-			h[l.name] = slices.Concat(h[l.name], l.values)
-			continue
-		}
-		n := len(values)
-		values = append(values, l.values...)
-		h[l.name] = values[n:len(values):len(values)]
-	}
-	x.writeAge(h, f)
-	x.tell(h)
+	t := x.writeLines(f, false)
 	if mayHaveBody(f.resp.Status) {
-		h["Content-Length"] = []string{strconv.FormatInt(f.resp.BodySize, 10)}
+		x.w.Header()["Content-Length"] = x.own(t.length)
 	}
 	x.w.WriteHeader(f.resp.Status)
 	if x.r.Method == http.MethodHead || !mayHaveBody(f.resp.Status) {
@@ -63,6 +47,45 @@ func (x *exchange) write(f *found) error {
 	}
 	x.w.Write(f.resp.Body) //nolint:errcheck // a client that went away is nobody's fault
 	return nil
+}
+
+// isNotModified reports whether the client's copy is still good, by the stored
+// response's validators.
+func (x *exchange) isNotModified(e *entry) bool {
+	stored := make(http.Header, 3) // all that counts; it stays on the stack
+	for _, name := range [...]string{"Etag", "Last-Modified", "Date"} {
+		if values := e.values(name); values != nil {
+			stored[name] = values
+		}
+	}
+	return httpcache.EvaluatePreconditions(x.r.Method, x.r.Header, e.resp.Status, stored, x.now)
+}
+
+// writeLines sets the header of a stored response, or of its 304.
+func (x *exchange) writeLines(f *found, notModified bool) *told {
+	h := x.w.Header()
+	delete(h, "Server")
+	hasETag := notModified && f.field("Etag") != ""
+	for _, l := range f.lines {
+		switch {
+		case notModified && !httpcache.InNotModified(l.name, hasETag):
+		case l.added && len(h[l.name]) > 0:
+			h[l.name] = slices.Concat(h[l.name], l.values)
+		default:
+			h[l.name] = x.own(l.values...)
+		}
+	}
+	t := x.toldOf(f)
+	h["Age"] = x.own(t.age)
+	switch before := h["Cache-Status"]; {
+	case x.CacheStatus != "" && x.CacheStatus != "full" || !x.status.Hit:
+		x.tell(h)
+	case before != nil:
+		h["Cache-Status"] = append(before, t.status)
+	default:
+		h["Cache-Status"] = x.own(t.status)
+	}
+	return t
 }
 
 // isConditional reports whether the client has a copy of its own.

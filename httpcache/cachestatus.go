@@ -33,7 +33,7 @@ func (s CacheStatus) Append(dst []byte, name string) []byte {
 	}
 	if s.HasTTL {
 		dst = append(dst, "; ttl="...)
-		dst = strconv.AppendInt(dst, wholeSeconds(s.TTL), 10)
+		dst = strconv.AppendInt(dst, WholeSeconds(s.TTL), 10)
 	}
 	if s.Stored {
 		dst = append(dst, "; stored"...)
@@ -52,8 +52,8 @@ func (s CacheStatus) Append(dst []byte, name string) []byte {
 	return dst
 }
 
-// wholeSeconds rounds down: a response that is stale by a moment has a ttl of -1.
-func wholeSeconds(d time.Duration) int64 {
+// WholeSeconds returns d in seconds. It rounds down: a response that is stale by a moment has a ttl of -1.
+func WholeSeconds(d time.Duration) int64 {
 	s := int64(d / time.Second)
 	if d < 0 && d%time.Second != 0 {
 		s--

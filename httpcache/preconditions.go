@@ -38,24 +38,28 @@ func EvaluatePreconditions(method string, reqHeader http.Header, status int, sto
 	return !modified.After(since)
 }
 
-// NotModifiedHeader returns the fields of the stored response that its 304 (Not Modified) has, sharing their lines:
-// what RFC 9110, Section 15.4.5 names, the targeted fields for the caches to come (RFC 9213), and, where there is no
-// entity tag, Last-Modified. Age and Cache-Status are the caller's.
+// NotModifiedHeader returns the fields of the stored response that its 304 (Not Modified) has, sharing their lines.
+// Age and Cache-Status are the caller's.
 func NotModifiedHeader(stored http.Header) http.Header {
 	h := make(http.Header, 8)
+	hasETag := etagOf(stored).is()
 	for name, lines := range stored {
-		switch name {
-		case "Etag", "Date", "Expires", "Cache-Control", "Vary", "Content-Location":
-		case "Last-Modified":
-			if etagOf(stored).is() {
-				continue
-			}
-		default:
-			if !strings.HasSuffix(name, "-Cache-Control") {
-				continue
-			}
+		if InNotModified(name, hasETag) {
+			h[name] = lines
 		}
-		h[name] = lines
 	}
 	return h
+}
+
+// InNotModified reports whether a field of a stored response, by its canonical name, is in its 304 (Not Modified): what
+// RFC 9110, Section 15.4.5 names, the targeted fields for the caches to come (RFC 9213), and, where there is no entity
+// tag, Last-Modified.
+func InNotModified(name string, hasETag bool) bool {
+	switch name {
+	case "Etag", "Date", "Expires", "Cache-Control", "Vary", "Content-Location":
+		return true
+	case "Last-Modified":
+		return !hasETag
+	}
+	return strings.HasSuffix(name, "-Cache-Control")
 }

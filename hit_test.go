@@ -1,0 +1,94 @@
+package fluster
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-fluster/caddy-fluster/httpcache"
+	"github.com/caddy-fluster/caddy-fluster/stored"
+)
+
+// TestHitAllocates: a hit in this process adds three allocations to a request:
+// what it knows of the request, the cache key, and the placeholders.
+func TestHitAllocates(t *testing.T) {
+	h, w := benchCache(t, PoolConfig{}), newBenchWriter()
+	for name, r := range map[string][]string{
+		"200": nil,
+		"304": {"If-None-Match", `"v1"`},
+	} {
+		got := testing.AllocsPerRun(100, func() { w.serve(t, h, request(t, "/page", r...)) })
+		base := testing.AllocsPerRun(100, func() { w.serve(t, benchEmpty, request(t, "/page", r...)) })
+		// Once a second what is told is made anew.
+		if got-base > 3.5 {
+			t.Errorf("%s: a hit makes %v allocations and a handler that only writes %v; want at most 3 more", name, got, base)
+		}
+	}
+}
+
+// TestHitsShareNoHeader: who changes the header of one hit in place changes no
+// other's.
+func TestHitsShareNoHeader(t *testing.T) {
+	h, w := benchCache(t, PoolConfig{}), newBenchWriter()
+	for name, fields := range map[string][]string{
+		"200": nil,
+		"304": {"If-None-Match", `"v1"`},
+		"206": {"Range", "bytes=0-9"},
+	} {
+		w.serve(t, h, request(t, "/page", fields...))
+		if len(w.header["Etag"]) == 0 || len(w.header["Age"]) == 0 || len(w.header["Cache-Status"]) == 0 {
+			t.Fatalf("%s: the header is %v, want Etag, Age and Cache-Status", name, w.header)
+		}
+		for _, values := range w.header {
+			for i := range values {
+				values[i] = "changed"
+			}
+			if len(values) < cap(values) {
+				values[:cap(values)][len(values)] = "changed"
+			}
+		}
+		benchServer[0] = "Caddy"
+		w.serve(t, h, request(t, "/page", fields...))
+		for field, values := range w.header {
+			if strings.Contains(strings.Join(values, ""), "changed") {
+				t.Errorf("%s: %s is %q in the next response", name, field, values)
+			}
+		}
+	}
+}
+
+// TestHitTells: what is made once a second for all hits is made anew where a
+// hit is told something else.
+func TestHitTells(t *testing.T) {
+	start := time.UnixMilli(1_700_000_000_000)
+	e := newEntry(&stored.Response{Status: 200, Terms: httpcache.Terms{Born: start.UnixMilli(), FreshUntil: start.Add(10 * time.Second).UnixMilli()}}, 0)
+	status := func(x *exchange) string {
+		return x.toldOf(&found{entry: e}).status + " age " + x.toldOf(&found{entry: e}).age
+	}
+	hit := func(atMs int64, detail string) *exchange {
+		x := &exchange{now: start.Add(time.Duration(atMs) * time.Millisecond)}
+		x.status.Hit, x.status.HasTTL, x.status.Detail = true, true, detail
+		x.status.TTL = e.resp.Terms.TTL(x.now)
+		return x
+	}
+	for _, tt := range []struct {
+		at     int64
+		detail string
+		want   string
+	}{
+		{0, "near", "fluster; hit; ttl=10; detail=near age 0"},
+		{1, "near", "fluster; hit; ttl=9; detail=near age 0"},
+		{999, "near", "fluster; hit; ttl=9; detail=near age 0"},
+		{1000, "near", "fluster; hit; ttl=9; detail=near age 1"},
+		{1000, "node", "fluster; hit; ttl=9; detail=node age 1"},
+		{10000, "near", "fluster; hit; ttl=0; detail=near age 10"},
+		{10001, "", "fluster; hit; ttl=-1 age 10"},
+		{11000, "", "fluster; hit; ttl=-1 age 11"},
+		{11001, "", "fluster; hit; ttl=-2 age 11"},
+		{0, "near", "fluster; hit; ttl=10; detail=near age 0"},
+	} {
+		if got := status(hit(tt.at, tt.detail)); got != tt.want {
+			t.Errorf("at %d ms with detail %q: told %q, want %q", tt.at, tt.detail, got, tt.want)
+		}
+	}
+}
