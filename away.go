@@ -164,6 +164,11 @@ func (p *pool) doubts(key string, n *node, s journal.Stamp) bool {
 		}
 		o = &order{p.ring, p.byShard}
 	}
+	return o.doubts(key, n, s)
+}
+
+// doubts is the pool's, in this order.
+func (o *order) doubts(key string, n *node, s journal.Stamp) bool {
 	for sn := range o.ring.Order(key) {
 		before := o.byShard[sn]
 		if before == n {

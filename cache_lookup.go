@@ -38,13 +38,11 @@ func (x *exchange) lookupNode(known string) (e, list *entry) {
 // lookupOn looks on x.node. The first read ends within the node's time-out; the
 // deadline is for what has to be read beside it.
 func (x *exchange) lookupOn(deadline time.Time, known string) (e, list *entry, err error) {
-	ctx, cancel := context.WithDeadline(x.r.Context(), deadline)
-	defer cancel()
 	key := x.key
 	if known != "" {
 		key = known
 	}
-	e, err = x.read(x.r.Context(), ctx, key)
+	e, err = x.read(x.r.Context(), deadline, key)
 	if err != nil || e == nil || e.variants == nil {
 		return e, nil, err
 	}
@@ -53,7 +51,9 @@ func (x *exchange) lookupOn(deadline time.Time, known string) (e, list *entry, e
 	if v == nil {
 		return nil, list, nil
 	}
-	e, err = x.read(ctx, ctx, v.Key)
+	ctx, cancel := context.WithDeadline(x.r.Context(), deadline)
+	defer cancel()
+	e, err = x.read(ctx, deadline, v.Key)
 	if e != nil && e.resp == nil {
 		e = nil // a list under a variant's key: not ours
 	}
@@ -61,30 +61,30 @@ func (x *exchange) lookupOn(deadline time.Time, known string) (e, list *entry, e
 }
 
 // read reads what lies under one key together with the head of the journal, in
-// one round trip, and judges it. What is dead, foreign or torn is a miss. more
-// is for what else has to be read.
-func (x *exchange) read(ctx, more context.Context, key string) (*entry, error) {
+// one round trip, and judges it. What is dead, foreign or torn is a miss. The
+// deadline is for what else has to be read.
+func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*entry, error) {
 	n, b := x.node, x.node.journal.bucket
 	sent, learn := time.Now(), x.pool.book.Learnt()
-	values, err := n.Read(ctx, b.entry(key), b.head())
+	value, headValue, err := n.Read(ctx, b.entry(key), n.headKey)
 	if err != nil {
 		return nil, err
 	}
-	head, ok := journal.ParseHead(string(values[1]))
+	head, ok := journal.ParseHead(string(headValue))
 	switch n.view.Observe(head, ok, sent) {
 	case journal.Behind:
-		if err := n.readToHead(more, 2); err != nil {
+		if err := x.readJournal(deadline); err != nil {
 			return nil, err
 		}
 	case journal.Forked:
 		n.ask()
 		return nil, nil
 	}
-	if values[0] == nil || !x.pool.book.Leased(time.Now()) {
+	if value == nil || !x.pool.book.Leased(time.Now()) {
 		// Without the lease an invalidation may be known to another node alone.
 		return nil, nil
 	}
-	resp, variants, err := stored.Decode(values[0])
+	resp, variants, err := stored.Decode(value)
 	switch {
 	case errors.Is(err, stored.ErrVersion):
 		metrics.garbage.WithLabelValues("version").Inc()
@@ -101,12 +101,19 @@ func (x *exchange) read(ctx, more context.Context, key string) (*entry, error) {
 		n.writes.push(write{forget: []string{b.entry(key)}})
 		return nil, nil
 	}
-	return x.admit(more, newEntry(resp, learn))
+	return x.admit(deadline, newEntry(resp, learn))
+}
+
+// readJournal reads what the journal has and this process lacks.
+func (x *exchange) readJournal(deadline time.Time) error {
+	ctx, cancel := context.WithDeadline(x.r.Context(), deadline)
+	defer cancel()
+	return x.node.readToHead(ctx, 2)
 }
 
 // admit asks the journal about a response that was read, and fetches the rest
 // of its body.
-func (x *exchange) admit(ctx context.Context, e *entry) (*entry, error) {
+func (x *exchange) admit(deadline time.Time, e *entry) (*entry, error) {
 	stamp := journal.Stamp(e.resp.Stamp)
 	switch x.node.view.ValidNode(stamp, x.selectors(e)) {
 	case journal.Dead:
@@ -121,6 +128,8 @@ func (x *exchange) admit(ctx context.Context, e *entry) (*entry, error) {
 		if !x.hold(e.resp.BodySize) {
 			return nil, nil
 		}
+		ctx, cancel := context.WithDeadline(x.r.Context(), deadline)
+		defer cancel()
 		body, err := readChunks(ctx, x.node, e.resp, x.maxBody)
 		if err != nil {
 			return nil, err

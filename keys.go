@@ -32,7 +32,8 @@ func (b bucket) probe() string { return string(b) + ":p" }
 // entry is the key of what is stored under a cache key: a response, or the
 // list of a URL's variants.
 func (b bucket) entry(key string) string {
-	return string(b) + ":e:" + hash128(key)
+	var buf [128]byte // the usual namespace fits, and all is one allocation
+	return string(appendHash128(append(append(buf[:0], b...), ":e:"...), key))
 }
 
 // chunk is the key of the i-th part of a long body.
@@ -40,9 +41,9 @@ func (b bucket) chunk(token uint64, i int) string {
 	return string(b) + ":c:" + strconv.FormatUint(token, 16) + ":" + strconv.Itoa(i)
 }
 
-// hash128 returns 128 bits of hash in hexadecimal. Chosen collisions are
+// appendHash128 appends 128 bits of hash in hexadecimal. Chosen collisions are
 // possible; the whole cache key is in the value and compared.
-func hash128(key string) string {
+func appendHash128(dst []byte, key string) []byte {
 	var sum [16]byte
 	var d xxhash.Digest
 	for i := range 2 {
@@ -50,5 +51,5 @@ func hash128(key string) string {
 		d.WriteString(key)
 		d.Sum(sum[i*8 : i*8])
 	}
-	return hex.EncodeToString(sum[:])
+	return hex.AppendEncode(dst, sum[:])
 }

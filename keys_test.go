@@ -38,6 +38,7 @@ func TestKeysAsDocumented(t *testing.T) {
 // TestHash128: 32 hexadecimal digits, of which both halves depend on the key,
 // and not in the same way.
 func TestHash128(t *testing.T) {
+	hash128 := func(key string) string { return string(appendHash128(nil, key)) }
 	a, b := hash128("http://a/"), hash128("http://b/")
 	if len(a) != 32 || strings.Trim(a, "0123456789abcdef") != "" {
 		t.Errorf("hash128: got %q, want 32 hexadecimal digits", a)

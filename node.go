@@ -31,6 +31,7 @@ type node struct {
 	seat    *seat
 	view    *journal.View
 	journal journalOn
+	headKey string // of the journal's head
 	channel string // where users publish
 	timeout time.Duration
 	writes  *writeQueue
@@ -57,9 +58,11 @@ func newNode(sn *shard.Node, n int, key string, state *poolState, c *PoolConfig)
 		length = lengthFor(clusterParts)
 		label = strings.TrimSuffix(label, "/"+strconv.Itoa(n))
 	}
+	b := newBucket(c.Namespace, n)
 	return &node{
 		Node: sn, label: label, key: key, state: state, seat: state.box.admit(sn),
-		journal: journalOn{node: sn, bucket: newBucket(c.Namespace, n), number: n, channel: c.Namespace + ":journal", length: length},
+		journal: journalOn{node: sn, bucket: b, number: n, channel: c.Namespace + ":journal", length: length},
+		headKey: b.head(),
 		channel: c.Channel, timeout: time.Duration(c.Timeout),
 		writes: newWriteQueue(),
 		wake:   make(chan struct{}, 1), tried: make(chan struct{}),

@@ -33,7 +33,7 @@ func TestHandshakeFailureIsRefused(t *testing.T) {
 	} {
 		tt.o.Timeout = time.Second
 		n, told := open(t, tt.url, tt.o)
-		_, readErr := n.Read(ctx, "k")
+		_, _, readErr := n.Read(ctx, "k", "")
 		setErr := n.Client().Set(ctx, "k", "v", 0).Err()
 		if o := told.take(); !slices.Equal(o, []Outcome{tt.want, tt.want}) {
 			t.Errorf("%s: reported %v (%v; %v), want twice %v", name, o, readErr, setErr, tt.want)
@@ -85,7 +85,7 @@ func TestWhatIsNoRedisIsRefused(t *testing.T) {
 		},
 	} {
 		n, told := open(t, "redis://"+serve(t, handle), Options{Timeout: time.Second})
-		_, readErr := n.Read(ctx, "k")
+		_, _, readErr := n.Read(ctx, "k", "")
 		getErr := n.Client().Get(ctx, "k").Err()
 		if o := told.take(); !slices.Equal(o, []Outcome{Refused, Refused}) {
 			t.Errorf("%s: reported %v (%v; %v), want twice refused", name, o, readErr, getErr)
@@ -117,7 +117,7 @@ func TestTLS(t *testing.T) {
 		want   Outcome
 	}{{nil, Refused}, {&tls.Config{RootCAs: roots}, OK}} {
 		n, told := open(t, url, Options{TLS: tt.config, Timeout: 5 * time.Second})
-		_, err := n.Read(ctx, "k")
+		_, _, err := n.Read(ctx, "k", "")
 		if o := told.take(); !slices.Equal(o, []Outcome{tt.want}) {
 			t.Errorf("with roots of its own %v: got %v, reported %v; want %v", tt.config != nil, err, o, tt.want)
 		}
@@ -128,7 +128,7 @@ func TestUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "r.sock")
 	redistest.Start(t, "--unixsocket", path)
 	n, told := open(t, "unix://"+path+"?db=1", Options{Timeout: time.Second})
-	if _, err := n.Read(context.Background(), "k"); err != nil || !slices.Equal(told.take(), []Outcome{OK}) {
+	if _, _, err := n.Read(context.Background(), "k", ""); err != nil || !slices.Equal(told.take(), []Outcome{OK}) {
 		t.Errorf("Read by a socket: %v", err)
 	}
 }

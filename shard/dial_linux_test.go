@@ -45,7 +45,7 @@ func TestDialsThatAreNotAnswered(t *testing.T) {
 	const timeout = 100 * time.Millisecond
 	n, told := open(t, "redis://"+blackHole(t), Options{Timeout: timeout})
 	for name, call := range map[string]func(context.Context) error{
-		"Read":      func(ctx context.Context) error { _, err := n.Read(ctx, "k"); return err },
+		"Read":      func(ctx context.Context) error { _, _, err := n.Read(ctx, "k", ""); return err },
 		"ReadBulk":  func(ctx context.Context) error { _, err := n.ReadBulk(ctx, "k"); return err },
 		"Get":       func(ctx context.Context) error { return n.Client().Get(ctx, "k").Err() },
 		"Subscribe": func(ctx context.Context) error { return n.Subscribe(ctx, "channel").Close() },

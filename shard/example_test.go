@@ -175,10 +175,10 @@ func ExampleNode_Read() {
 	if err := node.Bulk().Set(ctx, "greeting", "hello", 0).Err(); err != nil {
 		log.Fatal(err)
 	}
-	values, err := node.Read(ctx, "greeting", "farewell")
+	greeting, farewell, err := node.Read(ctx, "greeting", "farewell")
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("%s %v\n", values[0], values[1] == nil)
+	fmt.Printf("%s %v\n", greeting, farewell == nil)
 	// Output: hello true
 }

@@ -33,8 +33,9 @@ type Node struct {
 	availability Availability
 
 	client, bulk redis.UniversalClient
-	batched      redis.UniversalClient // nil if reads go through client
-	small, large reader                // over batched or client, and over bulk
+	batched      redis.UniversalClient // for Read
+	small        reader                // over batched
+	batches      *batchReader          // nil if small is another
 
 	whole *Node        // of a part: the cluster
 	parts atomic.Int32 // of a cluster: its parts that are open
@@ -46,7 +47,8 @@ func NewNode(a Address, o Options, availability Availability) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n.openBatched(redisOptions([]Address{a}, o, n.timeout))
+	n.openBatched(redisOptions([]Address{a}, o, n.timeout))
+	return n, nil
 }
 
 // NewCluster returns a whole Redis Cluster as one node. One address that
@@ -69,7 +71,7 @@ func NewCluster(addrs []Address, o Options, availability Availability) (*Node, e
 	n.client, n.bulk = n.hooked(newClusterClient(u)), n.hooked(newClusterClient(u))
 	// Reads need no hook: Read bounds and reports them itself.
 	n.batched = newClusterClient(u)
-	n.small, n.large = plainReader{n.batched}, plainReader{n.bulk}
+	n.small = plainReader{n.batched, n}
 	return n, nil
 }
 
@@ -94,7 +96,8 @@ func NewSentinel(master string, sentinels []Address, o Options, availability Ava
 	u.MasterName = master
 	u.Username, u.Password = o.Username, o.Password
 	u.SentinelUsername, u.SentinelPassword = first.username, first.password
-	return n.openBatched(u)
+	n.openBatched(u)
+	return n, nil
 }
 
 func checkSeeds(addrs []Address) error {
@@ -124,9 +127,8 @@ func newNode(name, address string, weight float64, o Options, availability Avail
 }
 
 // openBatched makes the clients of a node whose reads can go in batches.
-func (n *Node) openBatched(u *redis.UniversalOptions) (*Node, error) {
+func (n *Node) openBatched(u *redis.UniversalOptions) {
 	n.client, n.bulk = n.hooked(redis.NewUniversalClient(u)), n.hooked(redis.NewUniversalClient(u))
-	n.large = plainReader{n.bulk}
 
 	// No caller waits for longer than the node's time-out, but the connection that
 	// they share lives on through short stalls (a fork, a slow command), and nobody
@@ -135,12 +137,8 @@ func (n *Node) openBatched(u *redis.UniversalOptions) (*Node, error) {
 	b.ReadTimeout, b.WriteTimeout = 5*n.timeout, 5*n.timeout
 	b.ReadBufferSize = 64 << 10
 	n.batched = redis.NewUniversalClient(&b)
-	small, err := newBatchReader(n.batched)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("opening node %q: %w", n.name, err), n.Close())
-	}
-	n.small = small
-	return n, nil
+	n.batches = newBatchReader(n.batched, n.timeout)
+	n.small = n.batches
 }
 
 func newClusterClient(u *redis.UniversalOptions) redis.UniversalClient {
@@ -180,31 +178,28 @@ func (n *Node) Client() redis.UniversalClient { return n.client }
 // them.
 func (n *Node) Bulk() redis.UniversalClient { return n.bulk }
 
-// Read returns the values of keys, read at one time in one round trip; nil for a
-// key that does not exist or holds no string. It ends within the node's
-// time-out. The values are the caller's. In a Redis Cluster the keys must share
-// a slot. For values over 64 KiB see ReadBulk.
-func (n *Node) Read(ctx context.Context, keys ...string) ([][]byte, error) {
-	if len(keys) == 0 {
-		return nil, nil
-	}
-	bounded, cancel := context.WithTimeout(ctx, n.timeout)
-	defer cancel()
-	values, err := n.small.read(n.With(bounded), keys)
+// Read returns the value of a key and, read at the same time in the same round
+// trip, that of another one, which many reads have in common; nil for a key that
+// does not exist or holds no string. Without another, beside is "". It ends
+// within the node's time-out. The value of key is the caller's; that of beside is
+// shared and read only. In a Redis Cluster the keys must share a slot. For values
+// over 64 KiB see ReadBulk.
+func (n *Node) Read(ctx context.Context, key, beside string) (value, other []byte, err error) {
+	value, other, err = n.small.read(ctx, key, beside)
 	n.report(Classify(ctx, err), err)
 	if err != nil {
-		return nil, fmt.Errorf("reading from node %q: %w", n.name, err)
+		return nil, nil, fmt.Errorf("reading from node %q: %w", n.name, err)
 	}
-	return values, nil
+	return value, other, nil
 }
 
-// ReadBulk is Read for large values: on a connection of its own, and without
-// the delay of small reads behind it.
+// ReadBulk returns the values of keys, as Read does, for large values: on a
+// connection of its own, so that no small read waits behind it.
 func (n *Node) ReadBulk(ctx context.Context, keys ...string) ([][]byte, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	values, err := n.large.read(n.With(ctx), keys) // bounded and reported by its client's hook
+	values, err := readAll(n.With(ctx), n.bulk, keys) // bounded and reported by its client's hook
 	if err != nil {
 		return nil, fmt.Errorf("reading from node %q: %w", n.name, err)
 	}
@@ -236,6 +231,9 @@ func (n *Node) Close() error {
 		if c != nil {
 			errs = append(errs, c.Close())
 		}
+	}
+	if n.batches != nil {
+		n.batches.close()
 	}
 	return errors.Join(errs...)
 }

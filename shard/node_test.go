@@ -68,8 +68,23 @@ func TestNodeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	told.take()
+	// Read reads one key and one beside it; ReadBulk as many as there are.
+	byRead := func(ctx context.Context, keys ...string) ([][]byte, error) {
+		out := make([][]byte, len(keys))
+		for i, key := range keys {
+			value, other, err := n.Read(ctx, key, keys[0])
+			if err != nil {
+				return nil, err
+			}
+			if string(other) != "one" {
+				t.Errorf("Read(%q, %q): got %.20q beside it, want one", key, keys[0], other)
+			}
+			out[i] = value
+		}
+		return out, nil
+	}
 	for name, read := range map[string]func(context.Context, ...string) ([][]byte, error){
-		"Read": n.Read, "ReadBulk": n.ReadBulk,
+		"Read": byRead, "ReadBulk": n.ReadBulk,
 	} {
 		got, err := read(ctx, "a", "none", "empty", "list", "large")
 		want := [][]byte{[]byte("one"), nil, {}, nil, large}
@@ -79,12 +94,15 @@ func TestNodeRead(t *testing.T) {
 		if err == nil && (got[1] != nil || got[2] == nil || got[3] != nil) {
 			t.Errorf("%s: nil must mean that there is no string, got %.20q", name, got)
 		}
-		if o := told.take(); !slices.Equal(o, []Outcome{OK}) {
-			t.Errorf("%s: reported %v, want one ok", name, o)
+		if o := slices.Compact(told.take()); !slices.Equal(o, []Outcome{OK}) {
+			t.Errorf("%s: reported %v, want ok", name, o)
 		}
 	}
-	if got, err := n.Read(ctx); got != nil || err != nil {
-		t.Errorf("Read of no keys: got %v, %v; want nothing", got, err)
+	if got, other, err := n.Read(ctx, "a", ""); string(got) != "one" || other != nil || err != nil {
+		t.Errorf("Read of one key alone: got %q, %q, %v; want one", got, other, err)
+	}
+	if got, err := n.ReadBulk(ctx); got != nil || err != nil {
+		t.Errorf("ReadBulk of no keys: got %v, %v; want nothing", got, err)
 	}
 }
 
@@ -100,9 +118,14 @@ func TestReadersDoNotMixUpTheirValues(t *testing.T) {
 	for i := range 50 {
 		wg.Go(func() {
 			for range 50 {
-				got, err := n.Read(ctx, fmt.Sprint(i))
-				if want := fmt.Sprint("value ", i); err != nil || string(got[0]) != want {
-					t.Errorf("Read(%d) = %q, %v; want %q", i, got, err, want)
+				// Most have the key beside theirs in common, some have another or none.
+				beside, other := fmt.Sprint(i%10/8), fmt.Sprint("value ", i%10/8)
+				if i == 49 {
+					beside, other = "", ""
+				}
+				got, gotOther, err := n.Read(ctx, fmt.Sprint(i), beside)
+				if want := fmt.Sprint("value ", i); err != nil || string(got) != want || string(gotOther) != other {
+					t.Errorf("Read(%d, %q) = %q, %q, %v; want %q, %q", i, beside, got, gotOther, err, want, other)
 					return
 				}
 			}
@@ -126,7 +149,7 @@ func TestCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeNodes(t, []*Node{n})
-	if _, err := n.Read(ctx, "k"); err == nil || !slices.Equal(told.take(), []Outcome{Refused}) {
+	if _, _, err := n.Read(ctx, "k", ""); err == nil || !slices.Equal(told.take(), []Outcome{Refused}) {
 		t.Errorf("Read from a cluster without slots: got %v, want it to be refused", err)
 	}
 	probe := server.Client(t)
@@ -143,19 +166,19 @@ func TestCluster(t *testing.T) {
 	if err := n.Bulk().Set(ctx, "k", "v", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	got, err := n.Read(ctx, "{k}2", "k")
-	if err != nil || len(got) != 2 || got[0] != nil || string(got[1]) != "v" {
-		t.Fatalf("Read from a cluster: got %q, %v", got, err)
+	got, other, err := n.Read(ctx, "{k}2", "k")
+	if err != nil || got != nil || string(other) != "v" {
+		t.Fatalf("Read from a cluster: got %q, %q, %v", got, other, err)
 	}
 	told.take()
 	server.Pause()
 	begin := time.Now()
-	_, err = n.Read(ctx, "k")
+	_, _, err = n.Read(ctx, "k", "")
 	if took := time.Since(begin); err == nil || took > timeout+slack || !slices.Equal(told.take(), []Outcome{Slow}) {
 		t.Errorf("Read from a paused cluster: got %v after %v, want an error that says slow after %v", err, took, timeout)
 	}
 	server.Resume()
-	if _, err = n.Read(ctx, "k"); err != nil {
+	if _, _, err = n.Read(ctx, "k", ""); err != nil {
 		t.Errorf("Read after the cluster went on: %v", err)
 	}
 }
@@ -251,13 +274,17 @@ func BenchmarkRead(b *testing.B) {
 	if err := n.Bulk().Set(ctx, "k", make([]byte, 4096), 0).Err(); err != nil {
 		b.Fatal(err)
 	}
-	for name, read := range map[string]func(context.Context, ...string) ([][]byte, error){
-		"batched": n.Read, "alone": n.ReadBulk,
+	for name, read := range map[string]func(ctx context.Context, key, beside string) error{
+		"batched": func(ctx context.Context, key, beside string) error { _, _, err := n.Read(ctx, key, beside); return err },
+		"alone": func(ctx context.Context, key, beside string) error {
+			_, err := n.ReadBulk(ctx, key, beside)
+			return err
+		},
 	} {
 		b.Run(name+"/1", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := read(ctx, "k", "head"); err != nil {
+				if err := read(ctx, "k", "head"); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -267,7 +294,7 @@ func BenchmarkRead(b *testing.B) {
 			b.SetParallelism(32)
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					if _, err := read(ctx, "k", "head"); err != nil {
+					if err := read(ctx, "k", "head"); err != nil {
 						b.Error(err)
 						return
 					}

@@ -23,11 +23,11 @@ func TestReadFromPausedServer(t *testing.T) {
 	ctx := context.Background()
 	server := redistest.Start(t)
 	n, told := open(t, server.URL(), Options{Timeout: timeout})
-	if _, err := n.Read(ctx, "k"); err != nil {
+	if _, _, err := n.Read(ctx, "k", ""); err != nil {
 		t.Fatal(err)
 	}
 	calls := map[string]func() error{
-		"Read":     func() error { _, err := n.Read(ctx, "k"); return err },
+		"Read":     func() error { _, _, err := n.Read(ctx, "k", ""); return err },
 		"ReadBulk": func() error { _, err := n.ReadBulk(ctx, "k"); return err },
 		"Get":      func() error { return n.Client().Get(ctx, "k").Err() },
 		"Pipelined": func() error {
@@ -68,14 +68,14 @@ func TestReadsBeyondTheQueueFailAtOnce(t *testing.T) {
 	ctx := context.Background()
 	server := redistest.Start(t)
 	n, told := open(t, server.URL(), Options{Timeout: time.Second})
-	if _, err := n.Read(ctx, "k"); err != nil {
+	if _, _, err := n.Read(ctx, "k", ""); err != nil {
 		t.Fatal(err)
 	}
 	told.take()
 	server.Pause()
 	var wg sync.WaitGroup
 	for range 2 * maxQueued {
-		wg.Go(func() { _, _ = n.Read(ctx, "k") })
+		wg.Go(func() { _, _, _ = n.Read(ctx, "k", "") })
 	}
 	wg.Wait()
 	counts := make(map[Outcome]int)
@@ -86,7 +86,7 @@ func TestReadsBeyondTheQueueFailAtOnce(t *testing.T) {
 		t.Errorf("got outcomes %v, want %d slow and as many that say nothing", counts, maxQueued)
 	}
 	server.Resume()
-	if _, err := n.Read(ctx, "k"); err != nil {
+	if _, _, err := n.Read(ctx, "k", ""); err != nil {
 		t.Errorf("Read after the server went on: %v", err)
 	}
 }
@@ -96,7 +96,7 @@ func TestKilledServerIsReportedAndFoundAgain(t *testing.T) {
 	server := redistest.Start(t)
 	n, told := open(t, server.URL(), Options{Timeout: time.Second})
 	calls := map[string]func() error{
-		"Read": func() error { _, err := n.Read(ctx, "k"); return err },
+		"Read": func() error { _, _, err := n.Read(ctx, "k", ""); return err },
 		"Set":  func() error { return n.Bulk().Set(ctx, "k", "v", 0).Err() },
 	}
 	for _, call := range calls {
@@ -126,13 +126,13 @@ func TestKilledServerIsReportedAndFoundAgain(t *testing.T) {
 func TestCallerThatLeftBlamesNobody(t *testing.T) {
 	server := redistest.Start(t)
 	n, told := open(t, server.URL(), Options{Timeout: 10 * time.Second})
-	if _, err := n.Read(context.Background(), "k"); err != nil {
+	if _, _, err := n.Read(context.Background(), "k", ""); err != nil {
 		t.Fatal(err)
 	}
 	told.take()
 	server.Pause()
 	for name, call := range map[string]func(context.Context) error{
-		"Read": func(ctx context.Context) error { _, err := n.Read(ctx, "k"); return err },
+		"Read": func(ctx context.Context) error { _, _, err := n.Read(ctx, "k", ""); return err },
 		"Get":  func(ctx context.Context) error { return n.Client().Get(ctx, "k").Err() },
 	} {
 		for _, patience := range []time.Duration{0, 20 * time.Millisecond} {

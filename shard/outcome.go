@@ -46,9 +46,16 @@ func (o Outcome) String() string {
 // expired deadline was the caller's impatience or the node's time-out shows
 // only there.
 func Classify(ctx context.Context, err error) Outcome {
+	if err == nil {
+		return OK
+	}
+	return classify(ctx, err)
+}
+
+func classify(ctx context.Context, err error) Outcome {
 	var reply redis.Error
 	switch {
-	case err == nil, errors.Is(err, redis.Nil), errors.Is(err, redis.TxFailedErr):
+	case errors.Is(err, redis.Nil), errors.Is(err, redis.TxFailedErr):
 		return OK
 	case errors.As(err, &reply):
 		return classifyReply(reply)
@@ -104,14 +111,14 @@ var handshakeErrors = []string{
 // isOurs reports whether err arose in this process and for its own reasons.
 func isOurs(err error) bool {
 	return errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) ||
-		errors.Is(err, redis.ErrAutoPipelineQueueFull) ||
+		errors.Is(err, errQueueFull) ||
 		errors.Is(err, redis.ErrClosed) || errors.Is(err, net.ErrClosed) ||
 		strings.HasPrefix(err.Error(), "redis: can't marshal")
 }
 
 func isTimeout(err error) bool {
 	var network net.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, redis.ErrAutoPipelineTimeout) ||
+	return errors.Is(err, context.DeadlineExceeded) ||
 		errors.As(err, &network) && network.Timeout()
 }
 

@@ -82,7 +82,6 @@ func TestClassify(t *testing.T) {
 		{"dial time-out", live, dial(os.ErrDeadlineExceeded), Slow},
 		{"host gone", live, read(syscall.ETIMEDOUT), Slow},
 		{"name server silent", live, dial(&net.DNSError{Err: "timeout", IsTimeout: true}), Slow},
-		{"no place in a batch", live, redis.ErrAutoPipelineTimeout, Slow},
 		{"moved in vain", live, replyError("MOVED 3999 127.0.0.1:6381"), Slow},
 		{"asked in vain", live, replyError("ASK 3999 127.0.0.1:6381"), Slow},
 
@@ -94,7 +93,7 @@ func TestClassify(t *testing.T) {
 		{"caller's deadline, by the connection and at once", lateContext{live}, read(os.ErrDeadlineExceeded), Nobody},
 		{"no connection free in time", live, redis.ErrPoolTimeout, Nobody},
 		{"no connection free", live, redis.ErrPoolExhausted, Nobody},
-		{"queue full", live, redis.ErrAutoPipelineQueueFull, Nobody},
+		{"queue full", live, errQueueFull, Nobody},
 		{"closed by us", live, redis.ErrClosed, Nobody},
 		{"connection closed by us", live, read(net.ErrClosed), Nobody},
 		{"an argument that is none", live, errors.New("redis: can't marshal chan int (implement encoding.BinaryMarshaler)"), Nobody},

@@ -23,8 +23,9 @@
 //
 // What it is not: it keeps no copies and no health checks, moves no data between
 // nodes, retries nothing, logs nothing, and starts no goroutine except in
-// [Pool.Each], which waits for it. (go-redis has its own: one or two for each
-// node with batched reads, and those that dial.)
+// [Pool.Each], which waits for it, and one for each node while small values are
+// read from it, for which [Node.Close] waits. (go-redis has its own: those that
+// dial.)
 //
 //	address.go   what a node's URL says
 //	options.go   Options, and what they mean to go-redis
@@ -32,7 +33,8 @@
 //	outcome.go   how a command ended: OK, Refused, Slow, Nobody
 //	hook.go      bounds each command and reports its outcome
 //	node.go      one server
-//	reader.go    many callers' reads in few round trips
+//	reader.go    reading small values
+//	batch.go     many callers' reads in few round trips
 //	ring.go      the order of the nodes for a key
 //	pool.go      Pick, Each
 //	merge.go     a sorted set that lies on all nodes

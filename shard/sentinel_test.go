@@ -25,9 +25,9 @@ func TestSentinel(t *testing.T) {
 		if err := n.Bulk().Set(ctx, "k", value, 0).Err(); err != nil {
 			return err
 		}
-		got, err := n.Read(ctx, "k")
-		if err == nil && string(got[0]) != value {
-			t.Errorf("got %q, want %q", got[0], value)
+		got, _, err := n.Read(ctx, "k", "")
+		if err == nil && string(got) != value {
+			t.Errorf("got %q, want %q", got, value)
 		}
 		return err
 	}

@@ -1,0 +1,217 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A batchReader reads for all callers over one connection: what they ask while
+// one MGET is under way goes out together in the next. What they have in common
+// is asked once.
+//
+// One goroutine asks. It lives while anybody waits. Nobody waits for a batch to
+// fill: a lone caller's goes out at once.
+//
+// Its other gain is its bound: waiting ends with the time-out whatever the
+// connection does, and the connection survives short stalls.
+type batchReader struct {
+	client  redis.UniversalClient
+	timeout time.Duration
+
+	mu      sync.Mutex // guards all below
+	queue   []*batch   // to be asked, in order
+	reads   int        // accepted, and their batch not done
+	running bool       // the goroutine
+	closed  bool
+	asking  sync.WaitGroup
+}
+
+// A batch is one MGET. Its keys are added under the reader's mu, until it is
+// taken from the queue.
+type batch struct {
+	keys    []string
+	args    []any // pointers into keys: a string in an interface were memory of its own
+	beside  string
+	reads   int
+	waiting int           // of reads, those whose callers have not given up; under the reader's mu
+	done    chan struct{} // closed when the following is set
+	values  []any
+	err     error
+}
+
+const (
+	// maxBatch is how many reads go into one batch. 64 values of 64 KiB take the
+	// loopback 2 ms.
+	maxBatch = 64
+
+	// maxQueued bounds how many reads one node may be waiting for, and with them
+	// the memory of answers to callers that have gone. A read beyond it fails at
+	// once, which says nothing about the node.
+	maxQueued = 1024
+)
+
+// errQueueFull ends a read beyond maxQueued.
+var errQueueFull = errors.New("shard: too many reads are waiting")
+
+func newBatchReader(client redis.UniversalClient, timeout time.Duration) *batchReader {
+	return &batchReader{client: client, timeout: timeout}
+}
+
+func (r *batchReader) read(ctx context.Context, key, beside string) (value, other []byte, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	b, i, j, err := r.join(key, beside)
+	if err != nil {
+		return nil, nil, err
+	}
+	timer := timers.Get().(*time.Timer)
+	timer.Reset(r.timeout)
+	defer func() { timer.Stop(); timers.Put(timer) }()
+	select {
+	case <-b.done:
+	case <-ctx.Done():
+		r.giveUp(b)
+		return nil, nil, ctx.Err()
+	case <-timer.C:
+		r.giveUp(b)
+		return nil, nil, context.DeadlineExceeded
+	}
+	if b.err != nil {
+		return nil, nil, b.err
+	}
+	if beside != "" {
+		other = asBytes(b.values[j])
+	}
+	return asBytes(b.values[i]), other, nil
+}
+
+// timers are stopped timers: one each read costs 0.2 µs, with its memory 0.5 µs.
+var timers = sync.Pool{New: func() any {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}}
+
+// join adds a read to the last batch in the queue, and returns where its values
+// will be.
+func (r *batchReader) join(key, beside string) (b *batch, i, j int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.closed:
+		return nil, 0, 0, redis.ErrClosed
+	case r.reads >= maxQueued:
+		return nil, 0, 0, errQueueFull
+	}
+	if n := len(r.queue); n > 0 && r.queue[n-1].reads < maxBatch {
+		b = r.queue[n-1]
+	} else {
+		b = newBatch(beside)
+		r.queue = append(r.queue, b)
+	}
+	r.reads++
+	b.reads++
+	b.waiting++
+	i = b.add(key)
+	if beside != "" && beside != b.beside {
+		j = b.add(beside)
+	}
+	if !r.running {
+		r.running = true
+		r.asking.Go(r.run)
+	}
+	return b, i, j, nil
+}
+
+func newBatch(beside string) *batch {
+	const usual = 16
+	b := &batch{keys: make([]string, 0, usual), args: append(make([]any, 0, usual), "mget"), beside: beside, done: make(chan struct{})}
+	if beside != "" {
+		b.add(beside) // its place is 0
+	}
+	return b
+}
+
+// add adds a key, and returns the place of its value.
+func (b *batch) add(key string) int {
+	b.keys = append(b.keys, key)
+	// Where keys grew, the older pointers lead to its older memory, whose strings
+	// are the same.
+	b.args = append(b.args, &b.keys[len(b.keys)-1])
+	return len(b.keys) - 1
+}
+
+// giveUp notes that a caller waits no more.
+func (r *batchReader) giveUp(b *batch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b.waiting--
+}
+
+// run asks, until nobody waits.
+func (r *batchReader) run() {
+	for {
+		// Whoever is ready to ask does so first: with 32 callers batches are three
+		// times as long, and a lone one is not held up.
+		runtime.Gosched()
+		b, wanted := r.take()
+		if b == nil {
+			return
+		}
+		if wanted {
+			b.values, b.err = r.ask(b)
+		} else {
+			b.err = context.DeadlineExceeded // nobody looks
+		}
+		close(b.done)
+		r.mu.Lock()
+		r.reads -= b.reads
+		r.mu.Unlock()
+	}
+}
+
+// take returns the first batch of the queue, and whether anybody waits for it;
+// nil if there is none, and then run is to end.
+func (r *batchReader) take() (b *batch, wanted bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.queue) == 0 {
+		r.running = false
+		return nil, false
+	}
+	b = r.queue[0]
+	r.queue[0] = nil
+	r.queue = r.queue[1:]
+	if len(r.queue) == 0 {
+		r.queue = nil
+	}
+	return b, b.waiting > 0
+}
+
+// ask asks for a batch. The client's own time-outs bound it.
+func (r *batchReader) ask(b *batch) ([]any, error) {
+	cmd := redis.NewSliceCmd(context.Background(), b.args...)
+	if err := r.client.Process(context.Background(), cmd); err != nil {
+		return nil, err
+	}
+	if n := len(cmd.Val()); n != len(b.keys) {
+		return nil, fmt.Errorf("shard: %d values for %d keys", n, len(b.keys))
+	}
+	return cmd.Val(), nil
+}
+
+// close ends the goroutine. The client must be closed before, so that what it
+// waits for ends.
+func (r *batchReader) close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.asking.Wait()
+}
