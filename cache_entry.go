@@ -57,6 +57,14 @@ func newEntry(r *stored.Response, learn uint64) *entry {
 	return e
 }
 
+// whole returns the entry of a response with the same header, which has its
+// body too.
+func (e *entry) whole(r *stored.Response) *entry {
+	out := &entry{resp: r, lines: e.lines, sel: e.sel}
+	out.learn.Store(e.learn.Load())
+	return out
+}
+
 // setLines makes lines of the stored fields, whose values lie together.
 func (e *entry) setLines(fields []stored.Field) {
 	values := make([]string, len(fields))

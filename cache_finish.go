@@ -126,7 +126,9 @@ func (w *fillWriter) stillTrue() bool {
 func (w *fillWriter) restore() {
 	h := w.Header()
 	clear(h)
-	maps.Copy(h, w.before)
+	for name, values := range w.before {
+		h[name] = slices.Clone(values) // it may be shared
+	}
 }
 
 // mayStandIn reports whether the stored response is still what nobody has
@@ -151,7 +153,7 @@ func (w *fillWriter) serveStale(status int, err error) error {
 // serveConfirmed answers with the stored response that the origin confirmed.
 func (w *fillWriter) serveConfirmed() error {
 	x := w.x
-	header := w.ownHeader()
+	header := maps.Clone(w.ownHeader())
 	w.restore()
 	e, v := x.freshen(w.f, header, w.times)
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: http.StatusNotModified, Stored: v.Store, Detail: v.Detail}

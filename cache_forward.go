@@ -93,7 +93,11 @@ func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 // client's copy. A request for a part goes on as it is. The forward outlives
 // the client while others wait for it.
 func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
-	req := x.r.WithContext(x.r.Context())
+	ctx, end := x.r.Context(), func() {}
+	if fl.key != "" {
+		ctx, end = fl.outlive(ctx)
+	}
+	req := x.r.WithContext(ctx)
 	if x.r.Method == http.MethodGet && (x.isConditional() || f != nil || x.part != nil) {
 		req.Header = x.r.Header.Clone()
 		if f != nil || x.r.Header["Range"] == nil {
@@ -106,15 +110,18 @@ func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
 			x.part = nil // nothing to say by that it is the same representation
 		}
 	}
-	if fl.key == "" {
-		return req, func() {}
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(x.r.Context()))
-	fl.mu.Lock()
-	fl.cancel = cancel
-	fl.mu.Unlock()
-	stop := context.AfterFunc(x.r.Context(), fl.leaderGone)
-	return req.WithContext(ctx), func() { stop(); cancel() }
+	return req, end
+}
+
+// outlive returns the context of a forward that goes on without its client, a
+// context of which ctx is, while others wait for it.
+func (f *flight) outlive(ctx context.Context) (context.Context, func()) {
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	f.mu.Lock()
+	f.cancel = cancel
+	f.mu.Unlock()
+	stop := context.AfterFunc(ctx, f.leaderGone)
+	return own, func() { stop(); cancel() }
 }
 
 // freshen makes the stored response anew from the 304 that confirmed it (RFC
@@ -133,7 +140,7 @@ func (x *exchange) freshen(f *found, header304 http.Header, t httpcache.Times) (
 		resp.Tags = tags
 	}
 	drop(header, v.Drop, x.tags)
-	resp.Header = fields(header)
+	resp.Header = fields(header, nil)
 	x.renominate(&resp, v.Nominated)
 	return newEntry(&resp, x.place.learn), v
 }
@@ -174,7 +181,11 @@ func (x *exchange) freshenByHead(f *found, head http.Header, t httpcache.Times) 
 
 // asRequest is what the rules need to know of the request.
 func (x *exchange) asRequest() httpcache.Request {
-	return httpcache.Request{Method: x.r.Method, URL: x.absoluteURL(), Header: x.r.Header}
+	r := httpcache.Request{Method: x.r.Method, Header: x.r.Header}
+	if r.Method == http.MethodPost {
+		r.URL = x.absoluteURL() // for others it does not matter
+	}
+	return r
 }
 
 // absoluteURL is the URL as the client asked for it.
@@ -196,7 +207,7 @@ func (x *exchange) keepWhole(e *entry, body []byte) {
 		v := stored.Variant{Nominated: resp.Nominated, Key: resp.Key, Stored: now.UnixMilli(), Language: e.field("Content-Language")}
 		x.pool.keepVariants(x.place, x.list.with(x.key, v), max(ttl, keepList))
 	}
-	x.pool.keep(x.place, resp.Key, &resp, ttl)
+	x.pool.keep(x.place, e.whole(&resp), ttl)
 }
 
 // validateLater validates a stale response after it was served, once for all
@@ -268,21 +279,24 @@ func (w *nowhere) Header() http.Header         { return w.header }
 func (w *nowhere) Write(p []byte) (int, error) { return len(p), nil }
 func (w *nowhere) WriteHeader(int)             {}
 
-// fields returns a header as the list that is stored, names in order.
-func fields(h http.Header) []stored.Field {
-	names := make([]string, 0, len(h))
+// fields returns a header as the list that is stored, names in order, without
+// those that drop reports.
+func fields(h http.Header, drop func(name string) bool) []stored.Field {
 	n := 0
-	for name, values := range h {
-		names = append(names, name)
+	for _, values := range h {
 		n += len(values)
 	}
-	slices.Sort(names)
 	out := make([]stored.Field, 0, n)
-	for _, name := range names {
-		for _, v := range h[name] {
+	for name, values := range h {
+		if drop != nil && drop(name) {
+			continue
+		}
+		for _, v := range values {
 			out = append(out, stored.Field{Name: name, Value: v})
 		}
 	}
+	// Of one name the lines stay in order, as they came together.
+	slices.SortStableFunc(out, func(a, b stored.Field) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 

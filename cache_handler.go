@@ -311,7 +311,13 @@ func (x *exchange) tell(h http.Header) {
 	case "hit":
 		s = httpcache.CacheStatus{Hit: s.Hit, Fwd: s.Fwd}
 	}
-	h["Cache-Status"] = append(h["Cache-Status"], string(s.Append(nil, cacheName)))
+	var buf [128]byte
+	value := string(s.Append(buf[:0], cacheName))
+	if before := h["Cache-Status"]; before != nil {
+		h["Cache-Status"] = append(before, value)
+		return
+	}
+	h["Cache-Status"] = x.own(value)
 }
 
 // cacheName is this cache's name in Cache-Status.

@@ -1,6 +1,7 @@
 package fluster
 
 import (
+	"maps"
 	"net/http"
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
@@ -83,7 +84,7 @@ func (x *exchange) join(p *part, h http.Header, got httpcache.ContentRange, body
 	resp.Status, resp.Terms = status, v.Terms
 	resp.Body, resp.BodySize = joined, int64(len(joined))
 	drop(header, v.Drop, x.tags)
-	resp.Header = fields(header)
+	resp.Header = fields(header, nil)
 	x.renominate(&resp, v.Nominated)
 	return newEntry(&resp, x.place.learn), c, v.Store
 }
@@ -91,7 +92,7 @@ func (x *exchange) join(p *part, h http.Header, got httpcache.ContentRange, body
 // finishPart answers the client from the stored part and the one that came.
 func (w *fillWriter) finishPart(body []byte) error {
 	x, p := w.x, w.x.part
-	h := w.ownHeader()
+	h := maps.Clone(w.ownHeader())
 	w.restore()
 	e, c, store := x.join(p, h, w.gotRange, body, w.times)
 	x.status = httpcache.CacheStatus{Fwd: "partial", FwdStatus: http.StatusPartialContent, Stored: store}

@@ -52,13 +52,14 @@ func (p *pool) pick(key string) *node {
 
 // keep puts an entry in the near cache and, where the fill's node was proven
 // when it began and is still in use, on the node.
-func (p *pool) keep(pl place, key string, resp *stored.Response, ttl time.Duration) {
+func (p *pool) keep(pl place, e *entry, ttl time.Duration) {
+	resp := e.resp
 	resp.Stamp = stored.Stamp(pl.stamp)
-	p.near.Load().Set(key, newEntry(resp, pl.learn))
+	p.near.Load().Set(resp.Key, e)
 	if pl.node == nil || !pl.ok || !pl.node.inUse() {
 		return
 	}
-	pl.node.writes.push(encodeWrite(pl.node.journal.bucket, key, resp, ttl))
+	pl.node.writes.push(encodeWrite(pl.node.journal.bucket, resp.Key, resp, ttl))
 }
 
 // keepVariants puts the list of a URL's variants where its responses lie.
@@ -68,7 +69,7 @@ func (p *pool) keepVariants(pl place, list *entry, ttl time.Duration) {
 	if pl.node == nil || !pl.ok || !pl.node.inUse() {
 		return
 	}
-	pl.node.writes.push(write{values: []value{{pl.node.journal.bucket.entry(v.Key), stored.AppendEncodeVariants(nil, v)}}, ttl: ttl})
+	pl.node.writes.push(write{values: []value{{pl.node.journal.bucket.entry(v.Key), stored.AppendEncodeVariants(nil, v)}}, ttl: ttl, short: true})
 }
 
 // value is a Redis key and what is to lie there.
@@ -83,6 +84,7 @@ type write struct {
 	values []value
 	ttl    time.Duration
 	forget []string
+	short  bool // it is one value that lies in one piece, and may go in a batch
 }
 
 func (w write) size() int64 {
@@ -99,6 +101,7 @@ func encodeWrite(b bucket, key string, r *stored.Response, ttl time.Duration) wr
 	w := write{ttl: ttl}
 	if len(r.Body) <= inlineBody {
 		w.values = []value{{b.entry(key), stored.AppendEncode(make([]byte, 0, len(r.Body)+1024), r)}}
+		w.short = true
 		return w
 	}
 	manifest := *r
@@ -122,18 +125,28 @@ func (n *node) write(ctx context.Context) {
 		if !ok {
 			return
 		}
+		batch := n.writes.popMore(w)
 		if !n.inUse() {
-			metrics.stores.WithLabelValues("dropped").Inc()
+			metrics.stores.WithLabelValues("dropped").Add(float64(len(batch)))
 			continue
 		}
-		if err := n.perform(ctx, w); err != nil {
-			metrics.stores.WithLabelValues("failed").Inc()
-			if c := n.state.log().Check(zap.DebugLevel, "storing on a node"); c != nil {
-				c.Write(zap.String("node", n.Name()), zap.Error(err))
-			}
+		if len(batch) == 1 {
+			n.stored(n.perform(ctx, w))
 			continue
 		}
+		n.performAll(ctx, batch)
+	}
+}
+
+// stored counts how a write has ended.
+func (n *node) stored(err error) {
+	if err == nil {
 		metrics.stores.WithLabelValues("stored").Inc()
+		return
+	}
+	metrics.stores.WithLabelValues("failed").Inc()
+	if c := n.state.log().Check(zap.DebugLevel, "storing on a node"); c != nil {
+		c.Write(zap.String("node", n.Name()), zap.Error(err))
 	}
 }
 

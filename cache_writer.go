@@ -58,9 +58,21 @@ const (
 func newFillWriter(x *exchange, fl *flight, f *found, use httpcache.Reuse) *fillWriter {
 	return &fillWriter{
 		ResponseWriter: x.w, x: x, fl: fl, f: f, use: use, sent: time.Now(),
-		before: maps.Clone(x.w.Header()), want: -1,
+		before: headerBefore(x.w.Header()), want: -1,
 	}
 }
+
+// headerBefore returns a copy of the header that there is before the handlers
+// behind write to it. Usually that is Caddy's Server field alone, and then the
+// copy is shared by all, read only.
+func headerBefore(h http.Header) http.Header {
+	if server := h["Server"]; len(h) == 1 && len(server) == 1 && server[0] == caddyServer["Server"][0] {
+		return caddyServer
+	}
+	return maps.Clone(h)
+}
+
+var caddyServer = http.Header{"Server": {"Caddy"}}
 
 // WriteHeader decides what becomes of the response. Informational ones pass.
 func (w *fillWriter) WriteHeader(status int) {
@@ -205,14 +217,9 @@ func (w *fillWriter) settleAlone() {
 // header, what the handlers behind the cache have written.
 func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tags []string) *entry {
 	x := w.x
-	own := httpcache.EndToEnd(h)
-	drop(own, v.Drop, x.tags)
-	if own["Date"] == nil {
-		own.Set("Date", w.times.Received.UTC().Format(http.TimeFormat))
-	}
 	x.noteSearch(h)
 	resp := &stored.Response{
-		Key: x.key, URL: x.url, Status: status, Header: w.fields(own), Terms: v.Terms,
+		Key: x.key, URL: x.url, Status: status, Header: w.fields(h, v.Drop), Terms: v.Terms,
 		Tags: tags, Groups: httpcache.CacheGroups(h),
 	}
 	if len(v.Nominated) > 0 {
@@ -225,9 +232,7 @@ func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tag
 // confirmToClient answers a conditional request whose response is fetched
 // whole: the client's own copy is still good.
 func (w *fillWriter) confirmToClient() {
-	h := w.Header()
-	clear(h)
-	maps.Copy(h, w.before)
+	w.restore()
 	w.x.writeHead(&found{entry: w.head}, httpcache.NotModifiedHeader(w.head.header()))
 	w.ResponseWriter.WriteHeader(http.StatusNotModified)
 	http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // it only hurries
@@ -308,8 +313,11 @@ func (w *fillWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 func (w *fillWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // ownHeader returns the fields that the handlers behind wrote; of one that had
-// lines before, the lines that they added.
+// lines before, the lines that they added. It may be the header itself.
 func (w *fillWriter) ownHeader() http.Header {
+	if _, ok := w.before["Server"]; len(w.before) == 0 || ok && len(w.before) == 1 {
+		return w.Header()
+	}
 	own := make(http.Header, len(w.Header()))
 	for name, values := range w.Header() {
 		before := w.before[name]
@@ -331,13 +339,26 @@ func (w *fillWriter) grew(name string, values []string) bool {
 	return name != "Server" && len(before) > 0 && len(values) > len(before) && slices.Equal(before, values[:len(before)])
 }
 
-// fields returns a header as it is stored. A field that is to be added to the
-// lines that stand before it is marked.
-func (w *fillWriter) fields(own http.Header) []stored.Field {
-	out := fields(own)
-	for i, f := range out {
-		if w.grew(f.Name, w.Header()[f.Name]) {
-			out[i].Name = added + f.Name
+// fields returns a header as it is stored: end to end, without the fields of
+// dropped, those that carry tags, and those that are made anew for each answer;
+// with the date on which it came. A field that is to be added to the lines that
+// stand before it is marked.
+func (w *fillWriter) fields(own http.Header, dropped []string) []stored.Field {
+	named := httpcache.ConnectionOptions(own)
+	out := fields(own, func(name string) bool {
+		return name == "Age" || name == "Content-Length" || httpcache.IsHopByHop(name) || slices.Contains(named, name) ||
+			slices.Contains(dropped, name) || slices.Contains(w.x.tags, name)
+	})
+	if !slices.ContainsFunc(out, func(f stored.Field) bool { return f.Name == "Date" }) {
+		date := stored.Field{Name: "Date", Value: w.times.Received.UTC().Format(http.TimeFormat)}
+		i, _ := slices.BinarySearchFunc(out, date, func(f, date stored.Field) int { return strings.Compare(f.Name, date.Name) })
+		out = slices.Insert(out, i, date)
+	}
+	if len(w.before) > 1 {
+		for i, f := range out {
+			if w.grew(f.Name, w.Header()[f.Name]) {
+				out[i].Name = added + f.Name
+			}
 		}
 	}
 	return out

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// isHopByHop reports whether the field of the canonical name is for one connection or one proxy only.
+// IsHopByHop reports whether the field of the canonical name is for one connection or one proxy only.
 // RFC 9110, Section 7.6.1; RFC 9111, Section 3.1.
-func isHopByHop(name string) bool {
+func IsHopByHop(name string) bool {
 	switch name {
 	case "Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 		"Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Authorization":
@@ -21,10 +21,10 @@ func isHopByHop(name string) bool {
 // EndToEnd returns a copy of h without the fields that are for one connection only, those that Connection names, and the
 // announcement of trailers. The copy shares nothing with h.
 func EndToEnd(h http.Header) http.Header {
-	named := connectionOptions(h)
+	named := ConnectionOptions(h)
 	kept, n := 0, 0
 	for name, lines := range h {
-		if !isHopByHop(name) && !slices.Contains(named, name) {
+		if !IsHopByHop(name) && !slices.Contains(named, name) {
 			kept++
 			n += len(lines)
 		}
@@ -32,7 +32,7 @@ func EndToEnd(h http.Header) http.Header {
 	out := make(http.Header, kept)
 	all := make([]string, 0, n) // one array for all lines
 	for name, lines := range h {
-		if !isHopByHop(name) && !slices.Contains(named, name) {
+		if !IsHopByHop(name) && !slices.Contains(named, name) {
 			start := len(all)
 			all = append(all, lines...)
 			out[name] = all[start:len(all):len(all)]
@@ -41,8 +41,8 @@ func EndToEnd(h http.Header) http.Header {
 	return out
 }
 
-// connectionOptions returns the canonical names of the fields that Connection names.
-func connectionOptions(h http.Header) []string {
+// ConnectionOptions returns the canonical names of the fields that Connection names.
+func ConnectionOptions(h http.Header) []string {
 	var names []string
 	for _, line := range h["Connection"] {
 		for name := range strings.SplitSeq(line, ",") {
