@@ -7,7 +7,7 @@ BENCH ?= .
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test race fuzz sim chaos bench lint build clean
+.PHONY: help run test race fuzz sim chaos soak bench micro lint build clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,16 @@ chaos: ## faults of all kinds under load, FOR (60s) each mode: make chaos SEED=â
 	@sh scripts/install-redis.sh
 	$(GO) test ./internal/chaos -run TestChaos -v -timeout 60m -for $(or $(FOR),60s) $(if $(SEED),-seed $(SEED))
 
-bench: ## benchmarks, all or those that match BENCH
+soak: ## very many URLs through a small near cache, for SOAK (3m)
+	@sh scripts/install-redis.sh
+	$(GO) test ./internal/soak -v -timeout 0 -for $(or $(SOAK),3m)
+
+bench: ## measure against Caddy alone, nginx and Varnish; writes docs/performance.md
+	@sh scripts/install-redis.sh
+	@sh scripts/install-bench.sh
+	cd bench && $(GO) run . -run '$(BENCH)' -rounds $(or $(ROUNDS),5) $(if $(filter .,$(BENCH)),-doc ../docs/performance.md)
+
+micro: ## the benchmarks beside the code, all or those that match BENCH
 	@sh scripts/install-redis.sh
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 

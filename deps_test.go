@@ -69,6 +69,10 @@ var mayImport = map[string]map[string]string{
 	},
 	"internal/xcaddytest":  {},
 	"internal/conformance": {}, // it runs Caddy as a program
+	"internal/soak": {
+		modulePath:                         "the plugin that it tries",
+		modulePath + "/internal/caddytest": "Caddys",
+	},
 	"internal/chaos": {
 		modulePath:                         "the plugin that it tries",
 		modulePath + "/internal/caddytest": "Caddys",

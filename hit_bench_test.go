@@ -1,6 +1,7 @@
 package fluster
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
+	"github.com/caddy-fluster/caddy-fluster/journal"
 )
 
 // These benchmarks call the handler as Caddy does, without a socket: what a
@@ -47,6 +49,47 @@ func BenchmarkNearHit(b *testing.B) {
 	b.Run("range", func(b *testing.B) { benchHandler(b, h, request(b, "/page", "Range", "bytes=0-99")) })
 	b.Run("vary", func(b *testing.B) { benchHandler(b, h, request(b, "/vary", "Accept-Language", "de, en;q=0.5")) })
 }
+
+// BenchmarkTags is a hit in this process on a response with many tags: as
+// usual, and as the first one after something else was invalidated, which is
+// when they are looked at.
+func BenchmarkTags(b *testing.B) {
+	for _, kind := range []string{"hit", "judged"} {
+		for _, n := range []int{0, 8, 64} {
+			b.Run(fmt.Sprintf("%s/tags=%d", kind, n), func(b *testing.B) {
+				h := benchCache(b, PoolConfig{})
+				w, r := newBenchWriter(), request(b, fmt.Sprintf("/tags?%d", n))
+				for w.last = ""; !strings.Contains(w.last, "hit"); {
+					w.serve(b, h, r)
+				}
+				invalidateOther(b)
+				e, _ := benchPool.near.Load().Get(fmt.Sprintf("http://example.test/tags?%d", n))
+				b.ReportAllocs()
+				for b.Loop() {
+					if kind == "judged" {
+						e.learn.Store(0)
+					}
+					w.serve(b, h, r)
+				}
+				if !strings.Contains(w.last, "hit") {
+					b.Errorf("Cache-Status %q at the end, want a hit", w.last)
+				}
+			})
+		}
+	}
+}
+
+// invalidateOther invalidates something that no page has to do with.
+func invalidateOther(b *testing.B) {
+	t, err := journal.NewTarget(journal.Tag, "other", false)
+	if err != nil {
+		b.Fatal(err)
+	}
+	benchPool.book.Learn(benchPool.book.NewRecord(t))
+}
+
+// benchPool is the pool of the last benchCache.
+var benchPool *pool
 
 // BenchmarkNodeHit is a hit on a node, by one and by many requests at a time.
 func BenchmarkNodeHit(b *testing.B) {
@@ -91,6 +134,7 @@ func benchCache(b testing.TB, c PoolConfig) caddyhttp.Handler {
 	if err != nil {
 		b.Fatal(err)
 	}
+	benchPool = p
 	p.start()
 	b.Cleanup(func() { p.stop(); p.close() })
 	h := &Cache{pool: p, maxBody: defaultMaxBody, tags: []string{"Surrogate-Key", "Cache-Tag"}, logger: zap.NewNop()}
@@ -123,6 +167,12 @@ func benchOrigin(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Cache-Control", "max-age=3600")
 	if r.URL.Path == "/no-store" {
 		h.Set("Cache-Control", "no-store")
+	}
+	if r.URL.Path == "/tags" {
+		n, _ := strconv.Atoi(r.URL.RawQuery)
+		for i := range n {
+			h.Add("Surrogate-Key", fmt.Sprint("tag-", i))
+		}
 	}
 	if r.URL.Path == "/vary" {
 		h.Set("Vary", "Accept-Language")

@@ -9,7 +9,7 @@ const (
 	// maxWrites and maxWriteBytes bound what waits to be stored on one node. A
 	// node that is too slow for more costs hits, not memory.
 	maxWrites     = 4096
-	maxWriteBytes = 32 << 20
+	maxWriteBytes = 8 << 20
 )
 
 // writeQueue is what waits to be stored on one node, bounded by number and bytes.

@@ -232,6 +232,28 @@ func BenchmarkGet(b *testing.B) {
 	})
 }
 
+// BenchmarkEntries is a lookup in caches of many entries, each time of another.
+func BenchmarkEntries(b *testing.B) {
+	for name, n := range map[string]int{"1k": 1e3, "10k": 1e4, "100k": 1e5, "1M": 1e6} {
+		b.Run("entries="+name, func(b *testing.B) {
+			c := near.New(1<<40, func(string, *[100]byte) uint32 { return 100 })
+			defer c.Close()
+			keys, v := make([]string, n), new([100]byte)
+			for i := range keys {
+				keys[i] = fmt.Sprintf("https://example.com/products/%d?page=1", i)
+				c.Set(keys[i], v)
+			}
+			i := 0
+			for b.Loop() {
+				i = (i + 7919) % n // a prime, so that no two in a row share memory
+				if _, ok := c.Get(keys[i]); !ok {
+					b.Fatal("a key is missing")
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkSet(b *testing.B) {
 	c := near.New(1<<20, func(string, *[100]byte) uint32 { return 100 })
 	defer c.Close()

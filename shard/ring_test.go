@@ -223,3 +223,21 @@ func BenchmarkPick(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkNodes is picking one of many nodes.
+func BenchmarkNodes(b *testing.B) {
+	for _, n := range []int{1, 3, 8, 16, 64} {
+		b.Run(fmt.Sprintf("nodes=%d", n), func(b *testing.B) {
+			var names []string
+			for i := range n {
+				names = append(names, fmt.Sprint("node-", i))
+			}
+			p := newTestPool(b, nil, named(names...)...)
+			for b.Loop() {
+				if _, err := p.Pick("https://example.com/some/page?of=it"); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

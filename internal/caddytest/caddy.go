@@ -47,6 +47,7 @@ type Caddy struct {
 
 	tb       testing.TB
 	dir      string // with the log and the storage
+	level    string // of what is logged
 	client   *http.Client
 	reloaded atomic.Int64     // when it was last reloaded, Unix ns
 	child    *redistest.Child // nil for the Caddy of this process
@@ -114,7 +115,7 @@ func prepare(tb testing.TB) *Caddy {
 	tb.Helper()
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 256, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext}
 	return &Caddy{
-		tb: tb, Addr: freeAddr(tb), Admin: freeAddr(tb), dir: tb.TempDir(),
+		tb: tb, Addr: freeAddr(tb), Admin: freeAddr(tb), dir: tb.TempDir(), level: "DEBUG",
 		client: &http.Client{
 			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -145,7 +146,7 @@ func (c *Caddy) caddyfile(global, site string) string {
 			roll_disabled
 		}
 		format json
-		level DEBUG
+		level %s
 	}
 	%s
 }
@@ -153,7 +154,7 @@ http://:%s {
 	bind 127.0.0.1
 	%s
 }
-`, c.Admin, filepath.Join(c.dir, "storage"), c.logFile(), global, port, site)
+`, c.Admin, filepath.Join(c.dir, "storage"), c.logFile(), c.level, global, port, site)
 }
 
 func (c *Caddy) logFile() string { return filepath.Join(c.dir, "caddy.log") }

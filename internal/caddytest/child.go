@@ -30,7 +30,20 @@ func MainIfChild() {
 // The arguments are those of Load.
 func Start(tb testing.TB, global, site string) *Caddy {
 	tb.Helper()
+	return start(tb, prepare(tb), global, site)
+}
+
+// StartQuiet is Start for a Caddy that logs errors alone, as it is to do a great
+// deal.
+func StartQuiet(tb testing.TB, global, site string) *Caddy {
+	tb.Helper()
 	c := prepare(tb)
+	c.level = "ERROR"
+	return start(tb, c, global, site)
+}
+
+func start(tb testing.TB, c *Caddy, global, site string) *Caddy {
+	tb.Helper()
 	file := filepath.Join(c.dir, "Caddyfile")
 	if err := os.WriteFile(file, []byte(c.caddyfile(global, site)), 0o600); err != nil {
 		tb.Fatal(err)

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// largeCases are long responses.
+func largeCases() []Case {
+	return []Case{
+		{"large first byte", firstByte},
+		{"large memory", memory},
+	}
+}
+
+// largeCache starts a Redis server, an origin, and a Caddy that stores long
+// responses.
+func (l *Lab) largeCache() (cache *Process, addr, originAddr string, err error) {
+	redis, err := l.startRedis("redis")
+	if err != nil {
+		return nil, "", "", err
+	}
+	if _, originAddr, err = l.startOrigin(); err != nil {
+		return nil, "", "", err
+	}
+	global := "fluster {\n\t\tnodes " + redis.redis.URL() + "\n\t}"
+	cache, addr, err = l.startCaddy("cache", global, "fluster_cache {\n\t\tmax_body 200MiB\n\t}\n\treverse_proxy "+originAddr)
+	return cache, addr, originAddr, err
+}
+
+// firstByte compares how long the first byte of a miss takes with a proxy
+// alone, on a connection that is kept.
+func firstByte(l *Lab, r *Report) error {
+	_, addr, originAddr, err := l.largeCache()
+	if err != nil {
+		return err
+	}
+	_, proxyAddr, err := l.startCaddy("proxy", "", "reverse_proxy "+originAddr)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Timeout: time.Minute}
+	for _, c := range []struct{ mib, asks int }{{1, 60}, {100, 3}} {
+		var ours, theirs []time.Duration
+		for i := range l.rounds * c.asks {
+			for _, side := range []struct {
+				addr  string
+				times *[]time.Duration
+			}{{addr, &ours}, {proxyAddr, &theirs}} {
+				d, err := timeFirstByte(client, fmt.Sprintf("http://%s/fresh/%d/?%d", side.addr, c.mib<<20, i))
+				if err != nil {
+					return err
+				}
+				*side.times = append(*side.times, d)
+			}
+		}
+		a, b := median(ours), median(theirs)
+		r.add(Row{Case: fmt.Sprintf("first byte of a miss, %d MiB", c.mib), Ours: fmt.Sprintf("%.2f ms", ms(a)), Against: "reverse_proxy", Theirs: fmt.Sprintf("%.2f ms", ms(b)),
+			Result: fmt.Sprintf("%+.2f ms", ms(a-b)), Goal: "≤ + 0.2 ms", Met: a-b <= 200*time.Microsecond})
+	}
+	return nil
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// timeFirstByte returns how long the first byte of the body took, and reads the
+// rest.
+func timeFirstByte(client *http.Client, url string) (time.Duration, error) {
+	begin := time.Now()
+	resp, err := client.Get(url) //nolint:noctx // the client has a time-out
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it is read to its end
+	if _, err := io.ReadFull(resp.Body, make([]byte, 1)); err != nil {
+		return 0, err
+	}
+	d := time.Since(begin)
+	_, err = io.Copy(io.Discard, resp.Body)
+	return d, err
+}
+
+// memory looks how much memory the process takes while 64 misses of 100 MiB
+// stream at the same time.
+func memory(l *Lab, r *Report) error {
+	cache, addr, originAddr, err := l.largeCache()
+	if err != nil {
+		return err
+	}
+	proxy, proxyAddr, err := l.startCaddy("proxy", "", "reverse_proxy "+originAddr)
+	if err != nil {
+		return err
+	}
+	ours, err := growth(cache, addr)
+	if err != nil {
+		return err
+	}
+	theirs, err := growth(proxy, proxyAddr)
+	if err != nil {
+		return err
+	}
+	mib := func(n int64) string { return fmt.Sprintf("+ %.0f MiB", float64(n)/(1<<20)) }
+	r.add(Row{Case: "memory at 64 misses of 100 MiB", Ours: mib(ours), Against: "reverse_proxy", Theirs: mib(theirs),
+		Result: mib(ours - theirs), Goal: "≤ + 16 MiB", Met: ours-theirs <= 16<<20})
+	return nil
+}
+
+// growth returns by how much the process grows while it serves 64 long misses.
+func growth(p *Process, addr string) (int64, error) {
+	client := &http.Client{Timeout: 5 * time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	defer client.CloseIdleConnections()
+	ask := func(size, n, round int) error {
+		var wg sync.WaitGroup
+		errs := make(chan error, n)
+		for i := range n {
+			wg.Go(func() {
+				resp, err := client.Get(fmt.Sprintf("http://%s/fresh/%d/?%d-%d", addr, size, round, i)) //nolint:noctx // the client has a time-out
+				if err == nil {
+					_, err = io.Copy(io.Discard, resp.Body)
+					resp.Body.Close() //nolint:errcheck // it was read
+				}
+				errs <- err
+			})
+		}
+		wg.Wait()
+		for range n {
+			if err := <-errs; err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := ask(1<<10, 64, 0); err != nil { // connections and buffers
+		return 0, err
+	}
+	before := p.memory("VmRSS")
+	peak := before
+	ctx, end := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			peak = max(peak, p.memory("VmRSS"))
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	err := ask(100<<20, 64, 1)
+	end()
+	<-done
+	return peak - before, err
+}

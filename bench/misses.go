@@ -1,0 +1,50 @@
+package main
+
+import "fmt"
+
+// missCases are requests that the origin answers.
+func missCases() []Case {
+	return []Case{
+		{"miss and pass near", func(l *Lab, r *Report) error { return forwards(l, r, "near alone", "fluster") }},
+		{"miss and pass node", func(l *Lab, r *Report) error {
+			redis, err := l.startRedis("redis")
+			if err != nil {
+				return err
+			}
+			return forwards(l, r, "with a node", "fluster {\n\t\tnodes "+redis.redis.URL()+"\n\t}", redis)
+		}},
+	}
+}
+
+// forwards compares misses that are stored, and responses that may not be
+// stored, with a proxy alone.
+func forwards(l *Lab, r *Report, what, global string, servers ...*Process) error {
+	origin, originAddr, err := l.startOrigin()
+	if err != nil {
+		return err
+	}
+	cache, addr, err := l.startCaddy("cache", global, "fluster_cache\n\treverse_proxy "+originAddr)
+	if err != nil {
+		return err
+	}
+	proxy, proxyAddr, err := l.startCaddy("proxy", "", "reverse_proxy "+originAddr)
+	if err != nil {
+		return err
+	}
+	for _, c := range []struct {
+		name, path string
+		unique     bool
+	}{
+		{"pass-through (uncacheable), 4 KiB", "/private/4096", false},
+		{"miss, stored, 4 KiB", "/fresh/4096", true},
+	} {
+		ours := Side{"through the cache", Load{URL: "http://" + addr + c.path, Unique: c.unique}, append([]*Process{cache, origin}, servers...)}
+		theirs := Side{"reverse_proxy", Load{URL: "http://" + proxyAddr + c.path, Unique: c.unique}, []*Process{proxy, origin}}
+		got, err := l.compare(ours, theirs)
+		if err != nil {
+			return err
+		}
+		r.addRatio(fmt.Sprintf("%s, %s", c.name, what), ours, theirs, got, 0.92)
+	}
+	return nil
+}

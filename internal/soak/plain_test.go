@@ -1,0 +1,8 @@
+//go:build !race
+
+package soak
+
+const (
+	raced  = false
+	slower = 1
+)
