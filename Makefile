@@ -24,7 +24,7 @@ test: ## everything that CI runs: vet, and all tests with the race detector
 	@sh scripts/install-cc.sh
 	$(GO) vet ./...
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on ./...
-	$(GO) test ./journal -run TestMutants -v
+	$(GO) test ./journal -run 'TestMutants|TestSimulation|Memory' -schedules 3000 -v
 
 race: ## the tests of one package, many times over: make race PKG=./shard COUNT=20
 	@sh scripts/install-redis.sh

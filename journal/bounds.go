@@ -3,7 +3,7 @@ package journal
 // A Book takes no more memory than this, whatever is invalidated, and however
 // many nodes there are.
 const (
-	maxMemory  = 60 << 20 // of all
+	maxMemory  = 58 << 20 // of all
 	tableShare = 48 << 20 // of the targets
 	logShare   = 12 << 20 // of the records, if the targets need the rest
 	mostRows   = 1 << 20

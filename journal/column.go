@@ -1,6 +1,9 @@
 package journal
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // pageSize is how many numbers are allocated at once.
 const pageSize = 4096
@@ -81,7 +84,7 @@ func (h *history) push(nonce uint64) {
 	h.pages[i/pageSize][i%pageSize] = half(nonce)
 	h.next++
 	if h.next-h.first >= h.max+pageSize {
-		h.pages = append(h.pages[:0], h.pages[1:]...)
+		h.pages = slices.Delete(h.pages, 0, 1)
 		h.first += pageSize
 	}
 }

@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"hash/maphash"
+	"slices"
 )
 
 // A recordLog holds the last records that were learnt, oldest first, so that
@@ -96,7 +97,7 @@ func (l *recordLog) drop() {
 		l.index.remove(maphash.Bytes(seed, l.bytes(n)), l.short(n), l.hash)
 	}
 	l.size -= cap(l.pages[0].data) + 4*l.perPage
-	l.pages = append(l.pages[:0], l.pages[1:]...)
+	l.pages = slices.Delete(l.pages, 0, 1)
 	l.first = end
 }
 

@@ -20,7 +20,7 @@ import (
 var (
 	simSeed      = flag.Uint64("seed", 0, "first seed of the simulation; 0: random")
 	simTell      = flag.Bool("tell", false, "print what happens in the simulation")
-	simSchedules = flag.Int("schedules", 2000, "schedules that the simulation runs")
+	simSchedules = flag.Int("schedules", 500, "schedules that the simulation runs")
 )
 
 // What a process does wrong on purpose, one bit each; see rules for what the
