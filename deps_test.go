@@ -53,6 +53,12 @@ var mayImport = map[string]map[string]string{
 		"github.com/cespare/xxhash/v2":     "rendezvous hashing",
 	},
 	"journal": {},
+	"queue": {
+		modulePath + "/shard":              "the nodes that a queue lies on",
+		"github.com/redis/go-redis/v9/...": "streams, scripts, subscriptions; shard gives the clients",
+		"github.com/cespare/xxhash/v2":     "which node a key prefers",
+		"github.com/oklog/ulid/v2":         "ids that sort by time",
+	},
 	"cmd/caddy": {
 		modulePath:                            "the plugin is linked in",
 		"github.com/caddyserver/caddy/v2/...": "it is Caddy",

@@ -35,7 +35,7 @@ ids, and 'drop' deletes them: those that are named, or --all.
 	caddy fluster queue replay webhooks --all
 
 'pause' keeps the workers of all Caddys from taking messages, until 'resume'.
-Requests are accepted meanwhile.`}
+Requests are accepted meanwhile.`, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	list := &cobra.Command{Use: "ls", Short: "Lists the queues", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return runQueueList(cmd) }}
 	show := &cobra.Command{Use: "show <name> [<id>]", Short: "Tells of a queue, or of a message", Args: cobra.RangeArgs(1, 2), RunE: runQueueShow}
 	show.Flags().Bool("body", false, "Print the message's body, too")
@@ -62,6 +62,11 @@ Requests are accepted meanwhile.`}
 	return c
 }
 
+// newTable returns a writer that makes columns of what stands between tabs.
+func newTable(cmd *cobra.Command) *tabwriter.Writer {
+	return tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+}
+
 // queuePath is the path of a queue's resources on the admin endpoint.
 func queuePath(name string) string { return "/fluster/queues/" + url.PathEscape(name) }
 
@@ -76,7 +81,7 @@ func getAdmin(cmd *cobra.Command, path string, into any) (printed bool, err erro
 		return false, fmt.Errorf("the admin endpoint answered %d: %s", status, body)
 	}
 	if raw, _ := cmd.Flags().GetBool("json"); raw {
-		_, err := os.Stdout.Write(body)
+		_, err := cmd.OutOrStdout().Write(body)
 		return true, err
 	}
 	if err := json.Unmarshal(body, into); err != nil {
@@ -90,7 +95,7 @@ func runQueueList(cmd *cobra.Command) error {
 	if printed, err := getAdmin(cmd, "/fluster/queues", &queues); printed || err != nil {
 		return err
 	}
-	t := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	t := newTable(cmd)
 	fmt.Fprintln(t, "POOL\tQUEUE\tREADY\tIN FLIGHT\tDELAYED\tDEAD\tOLDEST\tSTATE")
 	for _, q := range queues {
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\n", q.Pool, q.Name, q.Ready, q.InFlight, q.Delayed, q.Dead, wholeSeconds(q.OldestSeconds), q.state())
@@ -122,7 +127,7 @@ func runQueueShow(cmd *cobra.Command, args []string) error {
 	if printed, err := getAdmin(cmd, queuePath(args[0]), &q); printed || err != nil {
 		return err
 	}
-	t := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	t := newTable(cmd)
 	fmt.Fprintln(t, "NODE\tREADY\tIN FLIGHT\tDELAYED\tDEAD\tOLDEST\tERROR")
 	for _, n := range q.Nodes {
 		name := n.Node
@@ -135,12 +140,13 @@ func runQueueShow(cmd *cobra.Command, args []string) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	out := cmd.OutOrStdout()
 	for _, w := range q.Workers {
-		fmt.Printf("worker of this Caddy %s: %d under way", w.Destination, w.InFlight)
+		fmt.Fprintf(out, "worker of this Caddy %s: %d under way", w.Destination, w.InFlight)
 		if w.RestsUntil != nil {
-			fmt.Printf(", rests until %s, as its destination fails", w.RestsUntil.Local().Format(time.TimeOnly))
+			fmt.Fprintf(out, ", rests until %s, as its destination fails", w.RestsUntil.Local().Format(time.TimeOnly))
 		}
-		fmt.Println()
+		fmt.Fprintln(out)
 	}
 	return nil
 }
@@ -159,22 +165,22 @@ func runMessageShow(cmd *cobra.Command, name, id string) error {
 		m.Deliveries = []messageStatus{m}
 	}
 	for _, d := range m.Deliveries {
-		d.print(os.Stdout)
+		d.print(cmd)
 	}
-	switch {
+	switch out := cmd.OutOrStdout(); {
 	case m.Body != nil:
-		fmt.Printf("\n%s\n", *m.Body)
+		fmt.Fprintf(out, "\n%s\n", *m.Body)
 	case withBody:
-		fmt.Println()
-		_, err := os.Stdout.Write(m.Base64) // as it is
+		fmt.Fprintln(out)
+		_, err := out.Write(m.Base64) // as it is
 		return err
 	}
 	return nil
 }
 
 // print writes what is known of a message, a line for each thing that is.
-func (m *messageStatus) print(out io.Writer) {
-	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+func (m *messageStatus) print(cmd *cobra.Command) {
+	t := newTable(cmd)
 	line := func(name, format string, v any, is bool) {
 		if is {
 			fmt.Fprintf(t, name+"\t"+format+"\n", v)
@@ -214,7 +220,7 @@ func runQueuePeek(cmd *cobra.Command, args []string) error {
 	if number < 0 || number == 0 && !dead {
 		return errors.New("--number must be at least 1")
 	}
-	t := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	t := newTable(cmd)
 	next := queuePath(args[0]) + "/messages?limit=" + strconv.Itoa(min(number, maxPage))
 	if dead {
 		limit := maxPage
@@ -239,7 +245,7 @@ func runQueuePeek(cmd *cobra.Command, args []string) error {
 		next = after
 		for _, m := range messages {
 			if raw {
-				if err := json.NewEncoder(os.Stdout).Encode(m); err != nil {
+				if err := json.NewEncoder(cmd.OutOrStdout()).Encode(m); err != nil {
 					return err
 				}
 				continue
@@ -284,7 +290,7 @@ func runQueueLong(cmd *cobra.Command, args []string, method, path, done string) 
 		}
 		total = int(q.Dead)
 	}
-	bar := newBar(total, done)
+	bar := newBar(cmd.OutOrStdout(), total, done)
 	count := 0
 	for chunk := range slices.Chunk(append([]string{}, ids...), idsAtOnce) {
 		n, err := longRequest(cmd, method, queuePath(name)+path, done, whichDead{IDs: chunk}, func(n int) { bar.show(count + n) })
@@ -335,13 +341,14 @@ func longRequest(cmd *cobra.Command, method, path, done string, which whichDead,
 type bar struct {
 	*progressbar.ProgressBar // nil where nobody looks on
 	done                     string
+	out                      io.Writer
 }
 
-func newBar(total int, done string) *bar {
+func newBar(out io.Writer, total int, done string) *bar {
 	if !term.IsTerminal(int(os.Stderr.Fd())) {
-		return &bar{done: done}
+		return &bar{done: done, out: out}
 	}
-	return &bar{done: done, ProgressBar: progressbar.NewOptions(total,
+	return &bar{done: done, out: out, ProgressBar: progressbar.NewOptions(total,
 		progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(done), progressbar.OptionShowCount(),
 		progressbar.OptionThrottle(50*time.Millisecond), progressbar.OptionClearOnFinish())}
 }
@@ -357,7 +364,7 @@ func (b *bar) end(n int, err error) error {
 	if b.ProgressBar != nil {
 		b.Finish() //nolint:errcheck // it is only shown
 	}
-	fmt.Printf("%d %s\n", n, b.done)
+	fmt.Fprintf(b.out, "%d %s\n", n, b.done)
 	return err
 }
 
@@ -370,6 +377,6 @@ func runQueueSwitch(cmd *cobra.Command, args []string) error {
 	if status != http.StatusOK {
 		return fmt.Errorf("the admin endpoint answered %d: %s", status, body)
 	}
-	fmt.Printf("queue %s: %sd\n", args[0], cmd.Name())
+	fmt.Fprintf(cmd.OutOrStdout(), "queue %s: %sd\n", args[0], cmd.Name())
 	return nil
 }

@@ -68,6 +68,29 @@ func TestQueueOfSeveralHandlers(t *testing.T) {
 	box.wait(t, 4)
 }
 
+// TestQueueInAPool: the pool of a queue is that of the handler with the options,
+// also where there is no other.
+func TestQueueInAPool(t *testing.T) {
+	box := newLetterbox(t)
+	s := redistest.Start(t)
+	c := caddytest.Load(t, "fluster {\n\tpool mail {\n\t\tnodes "+s.URL()+"\n\t\tnamespace other\n\t}\n}", `
+		handle /bare {
+			fluster_queue q
+		}
+		handle {
+			fluster_queue q {
+				`+deliverTo(box.Origin)+`
+				pool mail
+			}
+		}`)
+	wantAccepted(t, c.Do("POST", "/bare", "x"))
+	wantAccepted(t, c.Do("POST", "/", "x"))
+	box.wait(t, 2)
+	if n, err := s.Client(t).Exists(t.Context(), "{other:q:q:0}:s").Result(); n != 1 || err != nil {
+		t.Errorf("the stream is not where it is to be: %d %v", n, err)
+	}
+}
+
 // TestQueueValidatesWithoutNodes: `caddy validate` and `adapt` need none.
 func TestQueueValidatesWithoutNodes(t *testing.T) {
 	config := t.TempDir() + "/Caddyfile"

@@ -23,7 +23,7 @@ func TestReadPreferences(t *testing.T) {
 		{[]string{"Respond-Async , WAIT = 5"}, preferences{async: true, wait: 5 * time.Second}, "respond-async, wait=5"},
 		{[]string{"wait=5; x=y, respond-async; foo"}, preferences{async: true, wait: 5 * time.Second}, "respond-async, wait=5"},
 		{[]string{"foo=\"a, respond-async\", wait=\"7\""}, preferences{wait: 7 * time.Second}, "wait=7"},
-		{[]string{`foo="a\", respond-async"`}, preferences{}, ""},
+		{[]string{`foo="a\", respond-async"`, `bar="\", respond-async, wait=3"`}, preferences{}, ""},
 		{[]string{"return=minimal", "respond-async"}, preferences{async: true}, "respond-async"},
 		{[]string{"wait=1, wait=9"}, preferences{wait: time.Second}, "wait=1"},
 		{[]string{"wait=x, wait=9"}, preferences{}, ""}, // the first counts, and is none

@@ -17,10 +17,13 @@ const (
 
 // A room is how much of a backlog a partition may have when a message has been
 // put in; -1: any number.
-type room struct{ messages, bytes, ageMS int64 }
+type room struct {
+	messages, bytes, ageMS int64
+	told                   int // known.told when it was reserved
+}
 
 // noBounds is the room where there is no bound.
-var noBounds = room{-1, -1, -1}
+var noBounds = room{messages: -1, bytes: -1, ageMS: -1}
 
 // A load is how much of a backlog something is.
 type load struct{ messages, bytes int64 }
@@ -40,6 +43,7 @@ type known struct {
 	age    time.Duration // of the oldest that is ready, when it was counted
 	at     time.Time     // when it was counted; zero: never
 	coming load          // what this client is putting in now, and may be counted or not
+	told   int           // how often it was counted
 }
 
 // A backlog keeps a queue within its bounds, over all partitions.
@@ -141,6 +145,7 @@ func (c *Client) reserve(p *partition, more load) (room, bool) {
 	}
 	p.known.coming = p.known.coming.plus(more)
 	r := noBounds
+	r.told = p.known.told
 	if b.bounds.Messages > 0 {
 		r.messages = b.bounds.Messages - elsewhere.messages
 	}
@@ -158,6 +163,14 @@ func (c *Client) unreserve(p *partition, more load) {
 	c.backlog.mu.Lock()
 	defer c.backlog.mu.Unlock()
 	p.known.coming = p.known.coming.minus(more)
+	p.known.told++ // what is counted now may not have it
+}
+
+// countIn counts what was accepted.
+func (b *backlog) countIn(messages int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.accepted += messages
 }
 
 func (c *Client) anyComing() bool {
@@ -171,15 +184,16 @@ func (c *Client) anyComing() bool {
 	return false
 }
 
-// tell takes what a script on p has counted, of which mine is what this message
-// adds. While anything else is on its way, an older answer may come after a newer
-// one, so that only more is believed then.
-func (c *Client) tell(p *partition, counted load, age time.Duration, mine load) {
+// tell takes what a script on p has counted, of which mine is what was reserved
+// for this message, and since what told was then. If anything else was on its way
+// meanwhile, an older answer may come after a newer one, so that only more is
+// believed.
+func (c *Client) tell(p *partition, counted load, age time.Duration, mine load, since int) {
 	b := &c.backlog
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.accepted += mine.messages
-	if p.known.coming != mine {
+	p.known.told++
+	if p.known.coming != mine || p.known.told != since+1 {
 		counted.messages = max(counted.messages, p.known.messages)
 		counted.bytes = max(counted.bytes, p.known.bytes)
 	}
@@ -214,6 +228,9 @@ func (c *Client) recountOne(ctx context.Context, p *partition) {
 	if !p.available() {
 		return
 	}
+	c.backlog.mu.Lock()
+	since := p.known.told
+	c.backlog.mu.Unlock()
 	keys := []string{p.keys.delayed(), p.keys.counters()}
 	for _, lane := range c.lanes {
 		keys = append(keys, p.keys.stream(lane))
@@ -225,7 +242,7 @@ func (c *Client) recountOne(ctx context.Context, p *partition) {
 	n, err := countScript.run(ctx, p, keys, of).Int64Slice()
 	p.report(ctx, err)
 	if err == nil && len(n) == 3 {
-		c.tell(p, load{n[0], n[1]}, time.Duration(n[2])*time.Millisecond, load{})
+		c.tell(p, load{n[0], n[1]}, time.Duration(n[2])*time.Millisecond, load{}, since)
 	}
 }
 

@@ -99,7 +99,7 @@ func (c *Client) take(ctx context.Context, p *parcel, s *sending, room room) (ov
 		s = c.sending(ctx, p, room, true)
 		p.partition.send(ctx, []*sending{s})
 	}
-	over, err = c.settle(ctx, p, s)
+	over, err = c.settle(ctx, p, s, room)
 	if errors.Is(err, ErrBacklog) {
 		p.alone = true
 		return false, nil

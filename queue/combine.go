@@ -12,8 +12,10 @@ import (
 
 const (
 	// maxFlying is how many pipelines of enqueuing may be under way on one
-	// partition: while the server works on one, the next one fills.
-	maxFlying = 2
+	// partition: while the server works on one, the next one fills. Those that wait
+	// until they are durable are more.
+	maxFlying        = 2
+	maxFlyingDurable = 8
 	// A pipeline takes no more than this.
 	maxPipeline      = 256
 	maxPipelineBytes = 512 << 10
@@ -39,8 +41,8 @@ type sending struct {
 	// What came of it, once it is done; each command has its own error besides.
 	durable bool
 
-	lead, sent bool // guarded by the combiner's mu
-	wake       chan bool
+	lead, sent, left bool // guarded by the combiner's mu
+	wake             chan bool
 }
 
 // A once is a command that a cluster's client must not send again by itself: it
@@ -53,13 +55,14 @@ func (once) NoRetry() bool { return true }
 
 // A combiner sends what many callers want to send at once in common pipelines.
 //
-// There is no goroutine behind it: a caller that finds less than maxFlying
+// There is no goroutine behind it: a caller that finds less than flying
 // pipelines under way takes the lead, that is, sends its own commands and those of
 // all who wait, and, when they are answered, leaves the lead to the first of those
 // who came meanwhile. What always holds: while somebody waits, there are
-// maxFlying leaders, each of whom is sending or was woken to.
+// flying leaders, each of whom is sending or was woken to.
 type combiner struct {
 	partition *partition
+	flying    int
 	mu        sync.Mutex // guards what follows
 	waiting   []*sending
 	leaders   int
@@ -78,7 +81,7 @@ func (c *combiner) do(ctx context.Context, s *sending) error {
 	s.wake = make(chan bool, 1)
 	c.mu.Lock()
 	c.waiting = append(c.waiting, s)
-	lead := c.leaders < maxFlying
+	lead := c.leaders < c.flying
 	if s.lead = lead; lead {
 		c.leaders++
 	}
@@ -111,7 +114,7 @@ func (c *combiner) woken(ctx context.Context, s *sending, lead bool) error {
 func (c *combiner) leave(s *sending) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.sent {
+	if s.left = true; s.sent {
 		return errLeft
 	}
 	if i := slices.Index(c.waiting, s); i >= 0 {
@@ -121,6 +124,13 @@ func (c *combiner) leave(s *sending) error {
 		c.passOnLocked()
 	}
 	return errNotSent
+}
+
+// wasLeft reports whether a sending's caller left.
+func (c *combiner) wasLeft(s *sending) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return s.left
 }
 
 // fly sends s, which leads, and others with it.

@@ -16,7 +16,8 @@ import (
 //	the first is there     it is hidden again
 //	it is done             it is deleted (and the tombstone, which said so)
 //	it is not there        it is made ready: that node has lost its data
-//	the node is away       it is made ready: that node may never come back
+//	the node is away       it is made ready, unless the node was there a visibility
+//	                       ago: it may never come back
 //
 // Until then, what is done to the first pushes its time, or deletes it. None of
 // this must work for a message to be delivered, or to be done: what is not said to
@@ -160,78 +161,157 @@ func (s *source) tellOne(ctx context.Context, to *partition, notes []copyNote) e
 	return s.p.client().Unlink(s.p.with(ctx), done...).Err()
 }
 
-// overdueCopies looks at second copies that are overdue on this partition.
+// An overdueCopy is a second copy of whose first nothing was heard.
+type overdueCopy struct {
+	recordID string
+	from     string // ref of where the first is
+	order    string
+	size     int64 // of its body, if that lies in chunks
+	first    fate
+}
+
+// A fate is what has become of the first copy.
+type fate uint8
+
+const (
+	fateLost  fate = iota // its node has lost it, or is away for long
+	fateThere             // it is there
+	fateDead              // it is there as a dead letter
+	fateDone              // it is done
+	fateAway              // its node is away, but not for long
+)
+
+// overdueCopies sees to second copies that are overdue on this partition, for
+// as long as there is something to do.
 func (s *source) overdueCopies(ctx context.Context) error {
 	for ctx.Err() == nil {
 		limit := strconv.FormatInt(s.p.taken.nodeTime().UnixMilli(), 10)
 		ids, err := s.p.client().ZRangeArgs(s.p.with(ctx), redis.ZRangeArgs{
 			Key: s.p.keys.seconds(), ByScore: true, Start: "-inf", Stop: limit, Count: noteMost,
 		}).Result()
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		copies, err := s.overdueOnes(ctx, ids)
 		if err != nil {
 			return err
 		}
-		for _, id := range ids {
-			if err := s.seeToCopy(ctx, id); err != nil {
-				return err
-			}
-		}
-		if len(ids) < noteMost {
-			return nil
+		waiting, err := s.seeToCopies(ctx, copies)
+		if err != nil || waiting || len(ids) < noteMost {
+			return err
 		}
 	}
 	return nil
 }
 
-// seeToCopy does what is to be done with one that is overdue.
-func (s *source) seeToCopy(ctx context.Context, recordID string) error {
-	fields, err := s.p.client().HMGet(s.p.with(ctx), s.p.keys.second(recordID), "c", "n").Result()
-	if err != nil {
-		return err
+// overdueOnes reads what is to be known of copies, and asks for their firsts.
+func (s *source) overdueOnes(ctx context.Context, ids []string) ([]*overdueCopy, error) {
+	pipe := s.p.client().Pipeline()
+	cmds := make([]*redis.SliceCmd, len(ids))
+	for i, id := range ids {
+		cmds[i] = pipe.HMGet(s.p.with(ctx), s.p.keys.second(id), "c", "o", "n")
 	}
-	from, _ := fields[0].(string)
-	text, _ := fields[1].(string)
-	size, _ := strconv.ParseInt(text, 10, 64)
-	switch first := s.w.client.byRef(from); s.askFirst(ctx, first, recordID) {
-	case stateDone:
-		pipe := s.p.client().Pipeline()
-		s.p.deleteCopy(ctx, pipe, recordID, min(size, maxChunked))
-		if _, err := pipe.Exec(s.p.with(ctx)); err != nil {
-			return err
-		}
-		return first.client().Unlink(first.with(ctx), first.keys.tombstone(recordID)).Err()
-	case stateReady:
-		push := []any{recordID, s.w.client.o.overdueAfter(0).Milliseconds()}
-		return pushScript.run(ctx, s.p, []string{s.p.keys.seconds()}, push...).Err()
-	case stateDead:
-		push := []any{recordID, copyOfDead.Milliseconds()}
-		return pushScript.run(ctx, s.p, []string{s.p.keys.seconds()}, push...).Err()
+	if _, err := pipe.Exec(s.p.with(ctx)); err != nil {
+		return nil, err
 	}
-	return s.promoteCopy(ctx, recordID)
+	copies := make([]*overdueCopy, len(ids))
+	by := map[string][]*overdueCopy{}
+	for i, id := range ids {
+		c := &overdueCopy{recordID: id}
+		c.from, _ = cmds[i].Val()[0].(string)
+		c.order, _ = cmds[i].Val()[1].(string)
+		size, _ := cmds[i].Val()[2].(string)
+		c.size, _ = strconv.ParseInt(size, 10, 64)
+		c.size = max(0, min(c.size, maxChunked))
+		copies[i] = c
+		by[c.from] = append(by[c.from], c)
+	}
+	for ref, cs := range by {
+		s.askFirsts(ctx, s.w.client.byRef(ref), cs)
+	}
+	return copies, nil
 }
 
-// askFirst asks the node of the first copy what has become of it: ready where it
-// is there in any way, dead, done, or nothing.
-func (s *source) askFirst(ctx context.Context, first *partition, recordID string) string {
-	if first == nil || first.resting() {
-		return ""
+// askFirsts asks a partition what has become of messages.
+func (s *source) askFirsts(ctx context.Context, first *partition, cs []*overdueCopy) {
+	if first == nil {
+		return // configured away
 	}
+	away := first.taken.silentFor() < s.w.client.o.Visibility
 	pipe := first.client().Pipeline()
-	tombstone := pipe.Exists(first.with(ctx), first.keys.tombstone(recordID))
-	state := pipe.HGet(first.with(ctx), first.keys.record(recordID), "s")
-	_, err := pipe.Exec(first.with(ctx))
-	if err != nil && !errors.Is(err, redis.Nil) {
+	tombstones, states := make([]*redis.IntCmd, len(cs)), make([]*redis.StringCmd, len(cs))
+	for i, c := range cs {
+		tombstones[i] = pipe.Exists(first.with(ctx), first.keys.tombstone(c.recordID))
+		states[i] = pipe.HGet(first.with(ctx), first.keys.record(c.recordID), "s")
+	}
+	var err error
+	if !first.resting() {
+		_, err = pipe.Exec(first.with(ctx))
 		first.report(ctx, err)
-		return ""
 	}
-	switch {
-	case tombstone.Val() > 0 || state.Val() == stateDone:
-		return stateDone
-	case state.Val() == stateDead:
-		return stateDead
-	case state.Val() != "":
-		return stateReady
+	asked := !first.resting() && (err == nil || errors.Is(err, redis.Nil))
+	for i, c := range cs {
+		switch state := states[i].Val(); {
+		case !asked && away:
+			c.first = fateAway
+		case !asked:
+			c.first = fateLost
+		case tombstones[i].Val() > 0 || state == stateDone:
+			c.first = fateDone
+		case state == stateDead:
+			c.first = fateDead
+		case state != "":
+			c.first = fateThere
+		}
 	}
-	return ""
+}
+
+// seeToCopies does to copies what the fate of their firsts asks for, and
+// reports whether some of them still wait for it.
+func (s *source) seeToCopies(ctx context.Context, copies []*overdueCopy) (waiting bool, err error) {
+	pipe := s.p.client().Pipeline()
+	var push []any
+	var calls []*call
+	done := map[*partition][]string{}
+	for _, c := range copies {
+		switch c.first {
+		case fateAway:
+			waiting = true
+		case fateThere:
+			push = append(push, c.recordID, s.w.client.o.overdueAfter(0).Milliseconds())
+		case fateDead:
+			push = append(push, c.recordID, copyOfDead.Milliseconds())
+		case fateDone:
+			s.p.deleteCopy(ctx, pipe, c.recordID, c.size)
+			first := s.w.client.byRef(c.from)
+			done[first] = append(done[first], first.keys.tombstone(c.recordID))
+		case fateLost:
+			calls = append(calls, s.promoteCopyCall(c))
+		}
+	}
+	if len(push) > 0 {
+		calls = append(calls, &call{script: pushScript, keys: []string{s.p.keys.seconds()}, args: push})
+	}
+	if err := runAll(ctx, s.p, calls); err != nil {
+		return waiting, err
+	}
+	for _, c := range calls {
+		if c.Err() != nil {
+			return waiting, c.Err()
+		}
+	}
+	if pipe.Len() == 0 {
+		return waiting, nil
+	}
+	if _, err := pipe.Exec(s.p.with(ctx)); err != nil {
+		return waiting, err
+	}
+	for first, tombstones := range done {
+		if err := first.client().Unlink(first.with(ctx), tombstones...).Err(); err != nil {
+			return waiting, err
+		}
+	}
+	return waiting, nil
 }
 
 // deleteCopy deletes a second copy.
@@ -307,15 +387,11 @@ local function put(record, key, counts, orders, waiting, perKey, lanes, fallback
 end
 `
 
-// promoteCopy makes a second copy that is overdue a message of its own.
-func (s *source) promoteCopy(ctx context.Context, recordID string) error {
+// promoteCopyCall makes a second copy that is overdue a message of its own.
+func (s *source) promoteCopyCall(c *overdueCopy) *call {
 	k := s.p.keys
-	order, err := s.p.client().HGet(s.p.with(ctx), k.second(recordID), "o").Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return err
-	}
 	keys, names := s.w.client.allLanes(s.p)
-	keys = append([]string{k.seconds(), k.second(recordID), k.record(recordID), k.counters(), k.orders(), k.order(order)}, keys...)
-	args := append([]any{recordID, s.w.client.o.PerKey}, names...)
-	return promoteCopyScript.run(ctx, s.p, keys, args...).Err()
+	keys = append([]string{k.seconds(), k.second(c.recordID), k.record(c.recordID), k.counters(), k.orders(), k.order(c.order)}, keys...)
+	args := append([]any{c.recordID, s.w.client.o.PerKey}, names...)
+	return &call{script: promoteCopyScript, keys: keys, args: args}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,10 @@ import (
 // A node with appendfsync always has all on its disk before it answers, so that
 // nothing has to be hidden; that it still has is asked with each pipeline.
 const hideTime = 5 * time.Second
+
+// aofTime is how long a node is given to bring its append-only file to the disk,
+// which it does once a second with appendfsync everysec.
+const aofTime = 1200 * time.Millisecond
 
 // durabilityCheck is how long it is believed what a node can do.
 const durabilityCheck = 30 * time.Second
@@ -154,8 +159,6 @@ func (p *partition) oneServer(ctx context.Context) (*redis.Client, error) {
 
 // sendDurably sends a batch, and makes sure that it is durable.
 func (p *partition) sendDurably(ctx context.Context, batch []*sending) {
-	ctx, cancel := context.WithTimeout(ctx, p.node.Timeout())
-	defer cancel()
 	client, err := p.oneServer(ctx)
 	if err == nil {
 		err = p.checkAOF(ctx, client)
@@ -164,26 +167,63 @@ func (p *partition) sendDurably(ctx context.Context, batch []*sending) {
 		setErrors(batch, fmt.Errorf("%w: %w", ErrDurability, err))
 		return
 	}
-	pipe := client.Pipeline()
-	hide := false
-	for _, s := range batch {
-		_ = pipe.BatchProcess(ctx, s.cmds...)
-		hide = hide || s.hidden != nil
-	}
-	reached := p.askDurable(ctx, pipe)
-	cmds, err := pipe.Exec(ctx)
-	p.reportAll(ctx, cmds, connectionError(err))
+	conn := client.Conn()
+	defer conn.Close() //nolint:errcheck // it goes back to its pool
+	reached, err := p.sendAndWait(ctx, conn, batch)
 	p.followMoved(ctx, err)
+	for _, s := range batch {
+		s.durable = reached
+	}
+	p.show(ctx, batch, reached)
+}
+
+// sendAndWait sends a batch on a connection, and waits on it until all that was
+// written is durable. It reports whether that was reached.
+func (p *partition) sendAndWait(ctx context.Context, conn *redis.Conn, batch []*sending) (reached bool, err error) {
+	d := &p.durability
+	bounded, cancel := context.WithTimeout(ctx, p.node.Timeout())
+	defer cancel()
+	pipe := conn.Pipeline()
+	for _, s := range batch {
+		_ = pipe.BatchProcess(bounded, s.cmds...)
+	}
+	always, _, _ := d.known()
+	var answer alwaysAnswer
+	if always {
+		answer = askAlways(bounded, pipe)
+	}
+	cmds, err := pipe.Exec(bounded)
+	p.reportAll(ctx, cmds, connectionError(err))
 	if connectionError(err) != nil {
-		return
+		return false, err
 	}
-	if durable := reached(); hide {
-		p.show(ctx, client, batch, durable)
-	} else {
-		for _, s := range batch {
-			s.durable = durable
-		}
+	if always && !answer.is() {
+		d.learn(false, nil)
+		return false, err
 	}
+	if d.ack.AOF && !always && !p.waitAOF(ctx, conn) {
+		return false, err
+	}
+	return d.ack.Replicas == 0 || p.waitReplicas(ctx, conn), err
+}
+
+// waitAOF waits until what was written on conn is on the server's disk.
+func (p *partition) waitAOF(ctx context.Context, conn *redis.Conn) bool {
+	ctx, cancel := context.WithTimeout(ctx, aofTime+p.node.Timeout())
+	defer cancel()
+	n, err := conn.WaitAOF(ctx, 1, 0, aofTime).Result()
+	p.report(ctx, connectionError(err))
+	return err == nil && len(n) > 0 && n[0] >= 1
+}
+
+// waitReplicas waits until what was written on conn is on replicas.
+func (p *partition) waitReplicas(ctx context.Context, conn *redis.Conn) bool {
+	most := p.node.Timeout() * 2 / 3
+	ctx, cancel := context.WithTimeout(ctx, p.node.Timeout())
+	defer cancel()
+	n, err := conn.Wait(ctx, p.durability.ack.Replicas, most).Result()
+	p.report(ctx, connectionError(err))
+	return err == nil && n >= int64(p.durability.ack.Replicas)
 }
 
 func setErrors(batch []*sending, err error) {
@@ -199,41 +239,6 @@ func setErrors(batch []*sending, err error) {
 func (p *partition) followMoved(ctx context.Context, err error) {
 	if c, ok := p.client().(*redis.ClusterClient); ok && (redis.HasErrorPrefix(err, "MOVED") || redis.HasErrorPrefix(err, "READONLY")) {
 		c.ReloadState(ctx)
-	}
-}
-
-// askDurable appends to a pipeline what makes the node wait, and returns what
-// tells whether it was enough.
-func (p *partition) askDurable(ctx context.Context, pipe redis.Pipeliner) (reached func() bool) {
-	d := &p.durability
-	wait := p.node.Timeout() * 2 / 3
-	var asks []func() bool
-	if d.ack.AOF {
-		if always, _, _ := d.known(); always {
-			answer := askAlways(ctx, pipe)
-			asks = append(asks, func() bool {
-				if !answer.is() {
-					d.learn(false, nil)
-				}
-				return answer.is()
-			})
-		} else {
-			cmd := redis.NewIntSliceCmd(ctx, "waitaof", 1, 0, wait.Milliseconds())
-			_ = pipe.Process(ctx, cmd)
-			asks = append(asks, func() bool { return len(cmd.Val()) > 0 && cmd.Val()[0] >= 1 })
-		}
-	}
-	if d.ack.Replicas > 0 {
-		cmd := redis.NewIntCmd(ctx, "wait", d.ack.Replicas, wait.Milliseconds())
-		_ = pipe.Process(ctx, cmd)
-		asks = append(asks, func() bool { return cmd.Err() == nil && cmd.Val() >= int64(d.ack.Replicas) })
-	}
-	return func() bool {
-		all := true
-		for _, ask := range asks {
-			all = ask() && all
-		}
-		return all
 	}
 }
 
@@ -314,13 +319,14 @@ return shown
 //	ARGV[1]  id
 //	ARGV[2]  how many of an order key may be in flight
 //	ARGV[3]  bytes that each delivery counts for
-//	ARGV[4]  number of lanes
-//	ARGV[5]… names of the lanes; for each delivery: record id, order hash or empty
+//	ARGV[4]  the group
+//	ARGV[5]  number of lanes
+//	ARGV[6]… names of the lanes; for each delivery: record id, order hash or empty
 //
 // It returns how many deliveries it has taken out.
 var takeOutScript = newScript(luaOrder + `
-local lanes, n, out = {}, tonumber(ARGV[4]), 0
-for i = 1, n do lanes[ARGV[4+i]] = KEYS[4+i] end
+local lanes, n, out = {}, tonumber(ARGV[5]), 0
+for i = 1, n do lanes[ARGV[5+i]] = KEYS[4+i] end
 local function takeFromList(waiting)
   for i, packed in ipairs(redis.call('LRANGE', waiting, 0, -1)) do
     local e = cmsgpack.unpack(packed)
@@ -328,16 +334,35 @@ local function takeFromList(waiting)
   end
   return 0
 end
-for i = 5 + n, #ARGV, 2 do
-  local rid, order, at = ARGV[i], ARGV[i+1], 5 + n + (i - 5 - n)
+-- What waited may have come to its turn already, and is hidden there.
+local function takeFromStreams(order)
+  for i = 5, 4 + n do
+    for _, entry in ipairs(redis.call('XREVRANGE', KEYS[i], '+', '-', 'COUNT', 50)) do
+      local e = {}
+      for j = 1, #entry[2], 2 do e[entry[2][j]] = entry[2][j+1] end
+      if e.i == ARGV[1] and e.o == order and e.d then
+        redis.pcall('XACK', KEYS[i], ARGV[4], entry[1])
+        return redis.call('XDEL', KEYS[i], entry[1])
+      end
+    end
+  end
+  return 0
+end
+for i = 6 + n, #ARGV, 2 do
+  local rid, order, at = ARGV[i], ARGV[i+1], i - 1
   local record, waiting = KEYS[at], KEYS[at+1]
   local taken = redis.call('ZREM', KEYS[1], rid)
-  if taken == 1 then
-    if order ~= '' then advance(order, KEYS[3], waiting, KEYS[2], tonumber(ARGV[2]), lanes, KEYS[5]) end
-  elseif order ~= '' then
+  local counted = order ~= ''
+  if taken == 0 and counted then
     taken = takeFromList(waiting)
-    if taken == 1 then decount(KEYS[2], 'w', 1) end
+    if taken == 1 then
+      decount(KEYS[2], 'w', 1)
+      counted = false
+    else
+      taken = takeFromStreams(order)
+    end
   end
+  if taken == 1 and counted then advance(order, KEYS[3], waiting, KEYS[2], tonumber(ARGV[2]), lanes, KEYS[5]) end
   if taken == 1 then
     redis.call('UNLINK', record)
     if ARGV[3] ~= '0' then decount(KEYS[2], 'b', ARGV[3]) end
@@ -345,61 +370,53 @@ for i = 5 + n, #ARGV, 2 do
   end
 end
 if out > 0 then
-  for i = 5 + #ARGV - 4, #KEYS do redis.call('UNLINK', KEYS[i]) end
+  for i = #ARGV, #KEYS do redis.call('UNLINK', KEYS[i]) end
 end
 local dedup = redis.call('GET', KEYS[4])
 if dedup and string.sub(dedup, 1, #ARGV[1] + 1) == ARGV[1] .. ' ' then redis.call('UNLINK', KEYS[4]) end
 return out
 `)
 
-// show shows what was hidden if it is durable, and takes it out again if not.
-func (p *partition) show(ctx context.Context, client *redis.Client, batch []*sending, durable bool) {
-	var in []*sending
-	for _, s := range batch {
-		if s.isIn() {
-			in = append(in, s)
+// show shows what was hidden if it is durable, and takes it out again if not, or
+// if the node did not say that it is there: it will be put in elsewhere, or
+// refused. What a caller left does not count as accepted either.
+func (p *partition) show(ctx context.Context, batch []*sending, durable bool) {
+	var shown, out []*call
+	for _, s := range slices.Backward(batch) { // what waits for another one's turn is out before that
+		in, known := s.isIn()
+		switch {
+		case s.hidden == nil:
+		case in && durable && !p.combiner.wasLeft(s):
+			shown = append(shown, s.showCall(p))
+		case in, !known && s.hidden[0].parcel.m.ID == "":
+			out = append(out, s.takeOutCall(p))
 		}
 	}
-	if len(in) == 0 {
-		return
-	}
-	if !durable {
-		p.takeOut(ctx, in)
-		return
-	}
-	pipe := client.Pipeline()
-	shown := make([]*redis.Cmd, len(in))
-	for i, s := range in {
-		keys, args := s.showArgs(p)
-		shown[i] = showScript.EvalSha(ctx, pipe, keys, args...)
-	}
-	cmds, err := pipe.Exec(ctx)
-	p.reportAll(ctx, cmds, connectionError(err))
-	for i, s := range in {
-		if redis.HasErrorPrefix(shown[i].Err(), "NOSCRIPT") {
-			keys, args := s.showArgs(p)
-			shown[i] = showScript.Eval(ctx, client, keys, args...)
+	ctx = context.WithoutCancel(ctx)
+	// What cannot be shown now shows itself: it is there, and durable.
+	slices.Reverse(shown)
+	for _, calls := range [][]*call{shown, out} {
+		if len(calls) > 0 && !p.resting() {
+			p.report(ctx, runAll(ctx, p, calls))
 		}
-		// Where it cannot be shown now, it shows itself: it is there, and durable.
-		s.durable = true
 	}
 }
 
-var showScript = redis.NewScript(showSource)
+var showScript = newScript(showSource)
 
-// isIn reports whether a sending put a message in that is hidden.
-func (s *sending) isIn() bool {
-	if s.hidden == nil || s.cmds[0].Err() != nil {
-		return false
+// isIn reports whether a sending put a message in, and whether the node said so
+// or otherwise.
+func (s *sending) isIn() (in, known bool) {
+	if err := s.cmds[0].Err(); err != nil {
+		return false, connectionError(err) == nil || errors.Is(err, ErrDurability)
 	}
 	e, err := parseEnqueued(s.cmds[0].(once).Cmd)
-	return err == nil && e.what == "in"
+	return err == nil && e.what == "in", err == nil
 }
 
-// showArgs returns what showScript wants to know.
-func (s *sending) showArgs(p *partition) (keys []string, args []any) {
-	keys = []string{p.keys.delayed()}
-	args = []any{len(p.owner.lanes)}
+// showCall returns what shows a sending's message.
+func (s *sending) showCall(p *partition) *call {
+	keys, args := []string{p.keys.delayed()}, []any{len(p.owner.lanes)}
 	for _, lane := range p.owner.lanes {
 		keys = append(keys, p.keys.stream(lane))
 		args = append(args, lane)
@@ -408,29 +425,23 @@ func (s *sending) showArgs(p *partition) (keys []string, args []any) {
 		keys = append(keys, p.keys.record(h.rid))
 		args = append(args, h.rid, h.delay.Milliseconds())
 	}
-	return keys, args
+	return &call{script: showScript, keys: keys, args: args}
 }
 
-// takeOut takes messages out that are not durable enough. What it cannot take out
-// may be delivered, although it was refused: the node failed just then.
-func (p *partition) takeOut(ctx context.Context, in []*sending) {
-	var calls []*call
-	for _, s := range in {
-		m, k := s.hidden[0].parcel.m, p.keys
-		keys := []string{k.delayed(), k.counters(), k.orders(), k.dedup(m.DedupKey)}
-		args := []any{s.hidden[0].parcel.id, p.owner.o.PerKey, p.owner.counted(s.hidden[0].parcel), len(p.owner.lanes)}
-		for _, lane := range p.owner.lanes {
-			keys = append(keys, k.stream(lane))
-			args = append(args, lane)
-		}
-		for _, h := range s.hidden {
-			keys = append(keys, k.record(h.rid), k.order(h.order))
-			args = append(args, h.rid, h.order)
-		}
-		chunks := p.owner.chunkKeys(k, s.hidden[0].parcel)
-		keys = append(keys, chunks[len(chunks)/2:]...)
-		calls = append(calls, &call{script: takeOutScript, keys: keys, args: args})
+// takeOutCall returns what takes a sending's message out. Where the node fails
+// just then, it may be delivered although it was refused.
+func (s *sending) takeOutCall(p *partition) *call {
+	parcel, k := s.hidden[0].parcel, p.keys
+	keys := []string{k.delayed(), k.counters(), k.orders(), k.dedup(parcel.m.DedupKey)}
+	args := []any{parcel.id, p.owner.o.PerKey, p.owner.counted(parcel), group, len(p.owner.lanes)}
+	for _, lane := range p.owner.lanes {
+		keys = append(keys, k.stream(lane))
+		args = append(args, lane)
 	}
-	ctx = context.WithoutCancel(ctx)
-	p.report(ctx, runAll(ctx, p, calls))
+	for _, h := range s.hidden {
+		keys = append(keys, k.record(h.rid), k.order(h.order))
+		args = append(args, h.rid, h.order)
+	}
+	chunks := p.owner.chunkKeys(k, parcel)
+	return &call{script: takeOutScript, keys: append(keys, chunks[len(chunks)/2:]...), args: args}
 }

@@ -19,7 +19,8 @@ const (
 )
 
 // Enqueue puts a message in. It returns within a second, whatever the nodes do
-// (plus the time to read Message.Reader, and to write a body that lies in chunks).
+// (plus the time to read Message.Reader, and to write a body that lies in chunks;
+// with Options.Ack.AOF on servers without appendfsync always, plus 1.2 s).
 //
 // Where ctx ends before that, the message may be in or not.
 func (c *Client) Enqueue(ctx context.Context, m *Message) (Receipt, error) {
@@ -52,7 +53,7 @@ func (c *Client) putOnce(ctx context.Context, start time.Time, p *parcel) (over 
 	bounded, cancel := ctx, func() {}
 	if !p.plain || len(p.tried) > 0 { // a plain XADD is bounded by the node's time-out
 		// What a body's chunks take does not count: they may be many.
-		bounded, cancel = context.WithDeadline(ctx, start.Add(enqueueTime+p.spent))
+		bounded, cancel = context.WithDeadline(ctx, start.Add(c.enqueueTime()+p.spent))
 	}
 	defer cancel()
 	if err := c.choose(bounded, p); err != nil {
@@ -71,6 +72,14 @@ func (c *Client) putOnce(ctx context.Context, start time.Time, p *parcel) (over 
 		return true, p.refusal(ctx)
 	}
 	return false, nil
+}
+
+// enqueueTime returns within what a message is in, or refused.
+func (c *Client) enqueueTime() time.Duration {
+	if c.o.Ack.AOF {
+		return enqueueTime + aofTime
+	}
+	return enqueueTime
 }
 
 // choose picks the next partition, or none if none is left.
@@ -170,12 +179,12 @@ func (c *Client) send(ctx context.Context, p *parcel, room room) (over bool, err
 		if !reload && redis.HasErrorPrefix(s.cmds[0].Err(), "NOSCRIPT") {
 			continue
 		}
-		return c.settle(ctx, p, s)
+		return c.settle(ctx, p, s, room)
 	}
 }
 
 // settle takes what came of a sending, as try does.
-func (c *Client) settle(ctx context.Context, p *parcel, s *sending) (over bool, err error) {
+func (c *Client) settle(ctx context.Context, p *parcel, s *sending, room room) (over bool, err error) {
 	if err := s.cmds[0].Err(); err != nil {
 		return false, err
 	}
@@ -185,7 +194,7 @@ func (c *Client) settle(ctx context.Context, p *parcel, s *sending) (over bool, 
 			return false, err
 		}
 	}
-	c.counts(p, e)
+	c.counts(p, e, room)
 	switch e.what {
 	case "in":
 	case "replayed":
@@ -216,16 +225,15 @@ func (c *Client) settle(ctx context.Context, p *parcel, s *sending) (over bool, 
 }
 
 // counts takes what a script has counted for the backlog.
-func (c *Client) counts(p *parcel, e enqueued) {
+func (c *Client) counts(p *parcel, e enqueued, room room) {
 	if e.messages < 0 {
 		return
 	}
-	var mine load
+	n := int64(len(c.o.Destinations))
 	if e.what == "in" {
-		n := int64(len(c.o.Destinations))
-		mine = load{n, n * c.counted(p)}
+		c.backlog.countIn(n)
 	}
-	c.tell(p.partition, load{e.messages, e.bytes}, time.Duration(e.ageMS)*time.Millisecond, mine)
+	c.tell(p.partition, load{e.messages, e.bytes}, time.Duration(e.ageMS)*time.Millisecond, load{n, n * c.counted(p)}, room.told)
 }
 
 // fail keeps in mind why a partition does not have the message.

@@ -196,7 +196,7 @@ func (s *source) recorded(ctx context.Context, r *result, code int, err error) b
 	case isFull(err):
 		s.w.o.Observe.Trouble(s.p.node.Name(), "putting a message back", err)
 		s.leaveInPlace(r.held)
-	case connectionError(err) != nil || judge(ctx, err) != answered || r.tries < refusedMost:
+	case connectionError(err) != nil || judge(ctx, err) != answered || repliedWith(err, "TRYAGAIN") || r.tries < refusedMost:
 		return false
 	default:
 		s.w.o.Observe.Trouble(s.p.node.Name(), "recording", err)

@@ -17,7 +17,8 @@ const (
 	lookEvery = 500 * time.Millisecond
 	// pauseEvery is how often it looks whether the queue is paused.
 	pauseEvery = time.Second
-	// choresEvery is how often it looks at second copies and at bounds of dead letters.
+	// choresEvery is how often it looks at second copies and at bounds of dead letters,
+	// unless the visibility is shorter.
 	choresEvery = 5 * time.Second
 	// promoteMost bounds how many messages one script makes ready.
 	promoteMost = 100
@@ -51,6 +52,7 @@ func (s *source) lookOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.p.taken.hear()
 	if head >= 0 {
 		if wait := time.UnixMilli(head).Sub(s.p.taken.nodeTime()); wait > 0 {
 			s.p.taken.dueIn(wait)
@@ -200,7 +202,7 @@ func (c *Client) allLanes(p *partition) (keys []string, names []any) {
 // chores does what need not be done often.
 func (s *source) chores(ctx context.Context) error {
 	t := &s.p.taken
-	if !t.every(&t.nextChores, choresEvery) {
+	if !t.every(&t.nextChores, min(choresEvery, s.w.client.o.Visibility)) {
 		return nil
 	}
 	return errors.Join(s.overdueCopies(ctx), s.boundDead(ctx))

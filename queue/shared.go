@@ -88,6 +88,8 @@ type taken struct {
 	measured time.Time     // when offset was; zero: never
 
 	nextPause, nextChores time.Time // when somebody is to look at these again
+
+	heard time.Time // when the node last answered a look; zero: no look was taken
 }
 
 // dueIn says that something on the partition is due in d, so that this process
@@ -132,6 +134,24 @@ func (t *taken) looks(every time.Duration) bool {
 	}
 	t.looked, t.due = now, time.Time{}
 	return true
+}
+
+// hear notes that the node answers.
+func (t *taken) hear() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.heard = time.Now()
+}
+
+// silentFor returns for how long the node has not answered, as far as this
+// process knows: from now, if it did not ask before.
+func (t *taken) silentFor() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.heard.IsZero() {
+		t.heard = time.Now()
+	}
+	return time.Since(t.heard)
 }
 
 // nodeTime returns what the node's clock shows, as far as it is known here: for

@@ -196,11 +196,9 @@ end
 return 1
 `)
 
-// leave gives back what is pending to this consumer, and takes it off.
+// leave gives back what is pending to this consumer, and takes it off. Where the
+// node is away, what is pending becomes visible in time.
 func (s *source) leave() {
-	if s.p.resting() {
-		return // what is pending becomes visible in time
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	err := s.giveBackAll(ctx)

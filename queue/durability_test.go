@@ -1,0 +1,215 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
+)
+
+// follow makes a replica of a server.
+func follow(t *testing.T, master *redistest.Server) *redistest.Server {
+	t.Helper()
+	replica := redistest.Start(t)
+	host, port, _ := strings.Cut(master.Addr(), ":")
+	if err := replica.Client(t).SlaveOf(t.Context(), host, port).Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, "the replica follows", func() bool {
+		return master.Client(t).Wait(t.Context(), 1, time.Second).Val() == 1
+	})
+	return replica
+}
+
+// kinds are messages that take all ways in.
+func kinds() map[string]func() *Message {
+	return map[string]func() *Message{
+		"plain":   func() *Message { return &Message{Body: []byte("b")} },
+		"expires": func() *Message { return &Message{Expire: time.Hour} },
+		"delayed": func() *Message { return &Message{Delay: 200 * time.Millisecond} },
+		"long":    func() *Message { return &Message{Delay: time.Hour} },
+		"dedup":   func() *Message { return &Message{DedupKey: newID(), DedupWindow: time.Minute} },
+		"ordered": func() *Message { return &Message{OrderKey: "o"} },
+		"named":   func() *Message { return &Message{ID: newID()} },
+		"tracked": func() *Message { return &Message{Track: true} },
+		"chunks":  func() *Message { return &Message{Body: patternOf(5000)} },
+		"all": func() *Message {
+			return &Message{ID: newID(), DedupKey: newID(), DedupWindow: time.Minute, OrderKey: "o", Expire: time.Hour, Body: patternOf(5000)}
+		},
+	}
+}
+
+// eachWay runs a test for one destination and for two, side by side: what is
+// hidden takes its time.
+func eachWay(t *testing.T, do func(t *testing.T, o Options)) {
+	t.Parallel()
+	for name, destinations := range map[string][]string{"one": nil, "two": {"a", "b"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			do(t, Options{Ack: Ack{Replicas: 1}, InlineBody: 1000, Destinations: destinations, Backlog: Backlog{Bytes: 1 << 20}})
+		})
+	}
+}
+
+// enqueueKinds puts four messages of each kind in, all at once.
+func enqueueKinds(t *testing.T, c *Client, told func(name string, m *Message, receipt Receipt, err error)) {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for name, kind := range kinds() {
+		for range 4 {
+			wg.Go(func() {
+				m := kind()
+				began := time.Now()
+				receipt, err := c.Enqueue(t.Context(), m)
+				if took := time.Since(began); took > 1300*time.Millisecond {
+					t.Errorf("%s: it took %v to say %v", name, took, err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				told(name, m, receipt, err)
+			})
+		}
+	}
+	wg.Wait()
+}
+
+func TestAckOfReplicas(t *testing.T) {
+	eachWay(t, func(t *testing.T, o Options) {
+		r := newRig(t, 1, o)
+		replica := follow(t, r.servers[0])
+		if err := r.c.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ids, waits := map[string]bool{}, 0
+		enqueueKinds(t, r.c, func(name string, m *Message, receipt Receipt, err error) {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if m.Delay < time.Hour {
+				ids[receipt.ID] = true
+			}
+			if m.OrderKey != "" {
+				waits++
+			}
+		})
+		if n := replica.Client(t).DBSize(t.Context()).Val(); n == 0 {
+			t.Error("the replica has nothing")
+		}
+		// They are shown at once, but for what has to wait for its turn.
+		seen := newDiary()
+		_, drain := run(t, r.c, WorkerOptions{Destination: r.c.o.Destinations[0]}, seen.done)
+		eventually(t, 4*time.Second, "they are delivered", func() bool { return seen.total() >= len(ids)-waits })
+		eventually(t, 2*hideTime, "so is what waited", func() bool { return seen.total() >= len(ids) })
+		drain()
+		for _, d := range seen.all {
+			if !ids[d.ID] {
+				t.Errorf("%s was delivered, which nobody put in, or which is delayed", d.ID)
+			}
+		}
+	})
+}
+
+func TestAckOfReplicasThatIsNotReachedDeliversNothing(t *testing.T) {
+	eachWay(t, func(t *testing.T, o Options) {
+		r := newRig(t, 2, o)
+		replica := follow(t, r.servers[0])
+		r.enqueue(&Message{}) // on the one with a replica
+		if n := len(r.servers[1].Client(t).Keys(t.Context(), "*").Val()); n != 0 {
+			t.Errorf("the server without a replica has %d keys", n)
+		}
+		replica.Pause()
+		seen := newDiary()
+		for _, destination := range r.c.o.Destinations {
+			run(t, r.c, WorkerOptions{Destination: destination}, seen.done)
+		}
+		want := len(r.c.o.Destinations)
+		eventually(t, 4*time.Second, "the first is delivered", func() bool { return seen.total() == want })
+		enqueueKinds(t, r.c, func(name string, _ *Message, _ Receipt, err error) {
+			if !errors.Is(err, ErrDurability) {
+				t.Errorf("%s: got %v, want %v", name, err, ErrDurability)
+			}
+		})
+		receipts, _ := r.c.EnqueueBatch(t.Context(), []*Message{{}, {Expire: time.Hour}, {OrderKey: "p"}, {OrderKey: "p"}})
+		for i, receipt := range receipts {
+			if !errors.Is(receipt.Err, ErrDurability) {
+				t.Errorf("%d of a batch: got %v, want %v", i, receipt.Err, ErrDurability)
+			}
+		}
+		time.Sleep(hideTime + time.Second)
+		if n := seen.total(); n != want {
+			t.Errorf("%d deliveries, want %d of the first message alone", n, want)
+		}
+		for _, s := range r.servers {
+			for _, key := range s.Client(t).Keys(t.Context(), "*").Val() {
+				if !strings.HasSuffix(key, ":s") {
+					t.Errorf("there is still %s", key)
+				}
+			}
+		}
+	})
+}
+
+func TestAckOfAOFWhereAllIsOnDiskAtOnce(t *testing.T) {
+	r := newRig(t, 1, Options{Ack: Ack{AOF: true}}, "--appendonly", "yes", "--appendfsync", "always")
+	if err := r.c.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ids, refused := r.enqueueMany(100, plainOrNot)
+	if refused != 0 {
+		t.Errorf("%d refused", refused)
+	}
+	if n := len(r.entries("")); n != 100 {
+		t.Errorf("%d are ready, want 100: none is hidden", n)
+	}
+	r.servers[0].Kill()
+	r.servers[0].RestartWithData()
+	r.expectDelivered(ids, nil)
+}
+
+func TestAckOfAOFThatAServerCannotGive(t *testing.T) {
+	r := newRig(t, 1, Options{Ack: Ack{AOF: true}})
+	if err := r.c.Check(t.Context()); err == nil || !strings.Contains(err.Error(), `"n0"`) {
+		t.Errorf("got %v, want an error with the node's name", err)
+	}
+	for range 2 {
+		within(t, 500*time.Millisecond, "refusing", func() {
+			if _, err := r.c.Enqueue(t.Context(), &Message{}); !errors.Is(err, ErrDurability) {
+				t.Errorf("got %v, want %v", err, ErrDurability)
+			}
+		})
+	}
+	if keys := r.keys(); len(keys) > 0 {
+		t.Errorf("there is %q", keys)
+	}
+}
+
+func TestAckOfAOFWhenTheServerIsToldOtherwise(t *testing.T) {
+	r := newRig(t, 1, Options{Ack: Ack{AOF: true}}, "--appendonly", "yes", "--appendfsync", "always")
+	r.enqueue(&Message{})
+	if err := r.raw().ConfigSet(t.Context(), "appendfsync", "no").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.c.Enqueue(t.Context(), &Message{}); !errors.Is(err, ErrDurability) {
+		t.Errorf("got %v, want %v", err, ErrDurability)
+	}
+}
+
+func TestCheckLeavesOutWhatIsAway(t *testing.T) {
+	r := newRig(t, 2, Options{Ack: Ack{AOF: true}}, "--appendonly", "yes", "--appendfsync", "always")
+	r.servers[0].Kill()
+	if err := r.c.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	r.servers[1].Pause()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	within(t, 2*time.Second, "asking a server that stands still", func() {
+		if err := r.c.Check(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
