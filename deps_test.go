@@ -50,6 +50,12 @@ var mayImport = map[string]map[string]string{
 		"github.com/cespare/xxhash/v2":     "rendezvous hashing",
 	},
 	"journal": {},
+	"queue": {
+		modulePath + "/shard":              "the nodes, and what their errors say",
+		"github.com/redis/go-redis/v9/...": "the commands",
+		"github.com/cespare/xxhash/v2":     "rendezvous hashing",
+		"github.com/oklog/ulid/v2":         "ids of messages, which sort by time",
+	},
 	"cmd/caddy": {
 		modulePath:                            "the plugin is linked in",
 		"github.com/caddyserver/caddy/v2/...": "it is Caddy",
