@@ -10,6 +10,7 @@
 //	near       the hottest entries in this process, bounded by bytes
 //	shard      the nodes: which one a key lies on, their clients, their outcomes
 //	journal    what was invalidated, and which stored responses that kills
+//	queue      messages on nodes: into it, out of it, dead letters
 //
 // A request flows through cache_handler.go:
 //
@@ -30,6 +31,29 @@
 //	cache_search.go    queries that mean the same (No-Vary-Search)
 //	cache_collapse.go  concurrent misses share one forward
 //	cache_writer.go    streaming the origin's answer while a copy is kept
+//
+// A request that is kept for later flows through queue_handler.go:
+//
+//	request → body → message → node → 202
+//
+// and then, in any Caddy, through queue_worker.go:
+//
+//	receive → deliver → done | tried again | dead letter
+//
+// with
+//
+//	queue_config.go    the options; queue_rules.go what each request meets of them
+//	queue_message.go   requests as messages, and back
+//	queue_prefer.go    what the client prefers (RFC 7240)
+//	queue_batch.go     one request, many messages
+//	queue_wait.go      waiting for the upstream's own answer
+//	queue_status.go    what became of a message
+//	queue_refusal.go   why a request is not accepted
+//	queue_pool.go      a queue's own connections to the nodes
+//	queue_life.go      queues over config reloads and at exit
+//	queue_delivery.go  the options of delivering
+//	queue_result.go    what comes of a delivery
+//	queue_callback.go  queues that are told of others
 //
 // Beside the requests, for each node: node.go keeps its journal proven,
 // penalty.go says when it sits out, away.go what that means for what is stored,
@@ -53,12 +77,15 @@ func init() {
 	caddy.RegisterModule(App{})
 	caddy.RegisterModule(Cache{})
 	caddy.RegisterModule(Invalidate{})
+	caddy.RegisterModule(Queue{})
 	caddy.RegisterModule(adminAPI{})
 	caddycmd.RegisterCommand(command)
 	httpcaddyfile.RegisterGlobalOption("fluster", parseGlobalOption)
 	// In this order they stand before reverse_proxy.
 	httpcaddyfile.RegisterHandlerDirective("fluster_invalidate", parseInvalidateDirective)
 	httpcaddyfile.RegisterDirectiveOrder("fluster_invalidate", httpcaddyfile.Before, "reverse_proxy")
+	httpcaddyfile.RegisterHandlerDirective("fluster_queue", parseQueueDirective)
+	httpcaddyfile.RegisterDirectiveOrder("fluster_queue", httpcaddyfile.Before, "reverse_proxy")
 	httpcaddyfile.RegisterHandlerDirective("fluster_cache", parseCacheDirective)
 	httpcaddyfile.RegisterDirectiveOrder("fluster_cache", httpcaddyfile.Before, "reverse_proxy")
 
@@ -77,8 +104,10 @@ type App struct {
 	Pools map[string]*PoolConfig `json:"pools,omitempty"`
 
 	pools  map[string]*pool
+	queues map[string]*liveQueue // by name; complete when all handlers are provisioned
 	ctx    caddy.Context
 	logger *zap.Logger
+	emit   emitFunc
 }
 
 // CaddyModule returns the module's information.
@@ -94,7 +123,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	emit := func(name string, data map[string]any) { events.(*caddyevents.App).Emit(ctx, "fluster."+name, data) }
+	a.emit = func(name string, data map[string]any) { events.(*caddyevents.App).Emit(ctx, "fluster."+name, data) }
 	a.pools = map[string]*pool{}
 	repl := caddy.NewReplacer()
 	registerMetrics(ctx.GetMetricsRegistry())
@@ -106,7 +135,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		configs[name] = c
 	}
 	for name, c := range configs {
-		p, err := newPool(name, *c, repl, a.logger, emit)
+		p, err := newPool(name, *c, repl, a.logger, a.emit)
 		if err != nil && name != "" {
 			return fmt.Errorf("pool %s: %w", name, err)
 		}
@@ -121,6 +150,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 // Start begins to use the nodes. A node that cannot be reached is no error: it
 // is used when it comes.
 func (a *App) Start() error {
+	if err := a.startQueues(); err != nil {
+		return err
+	}
 	for _, p := range a.pools {
 		p.start()
 	}
@@ -132,6 +164,7 @@ func (a *App) Start() error {
 // Stop ends what this configuration has started. What the next one shares goes on.
 func (a *App) Stop() error {
 	runningApp.CompareAndSwap(a, nil)
+	a.stopQueues()
 	for _, p := range a.pools {
 		p.stop()
 	}
@@ -140,6 +173,7 @@ func (a *App) Stop() error {
 
 // Cleanup lets go of what outlives a configuration, also after half a Provision.
 func (a *App) Cleanup() error {
+	a.closeQueues()
 	for _, p := range a.pools {
 		p.close()
 	}

@@ -13,9 +13,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// warnUnreachable warns of each fluster_cache that no request can reach, as a
-// handler before it always answers. A cache that silently does nothing is the
-// commonest mistake with route orders.
+// warnUnreachable warns of each fluster_cache and fluster_queue that no request can
+// reach, as a handler before it always answers. A cache that silently does nothing
+// is the commonest mistake with route orders.
 func (a *App) warnUnreachable(ctx caddy.Context) {
 	app, err := ctx.AppIfConfigured("http")
 	if err != nil {
@@ -23,15 +23,15 @@ func (a *App) warnUnreachable(ctx caddy.Context) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(app.(*caddyhttp.App).Servers)) {
 		srv := app.(*caddyhttp.App).Servers[name]
-		walkRoutes(srv.Routes, fmt.Sprintf("server %s (%s)", name, strings.Join(srv.Listen, " ")), func(place string) {
-			a.logger.Warn("no request can reach this fluster_cache: a handler before it always answers", zap.String("place", place))
+		walkRoutes(srv.Routes, fmt.Sprintf("server %s (%s)", name, strings.Join(srv.Listen, " ")), func(directive, place string) {
+			a.logger.Warn("no request can reach this "+directive+": a handler before it always answers", zap.String("place", place))
 		})
 	}
 }
 
-// walkRoutes tells of the caches that cannot be reached, and reports whether a
+// walkRoutes tells of the handlers that cannot be reached, and reports whether a
 // request can get past these routes.
-func walkRoutes(routes caddyhttp.RouteList, place string, unreachable func(place string)) (passes bool) {
+func walkRoutes(routes caddyhttp.RouteList, place string, unreachable func(directive, place string)) (passes bool) {
 	passes = true
 	for i, r := range routes {
 		here := fmt.Sprintf("%s, route %d", place, i+1)
@@ -42,18 +42,22 @@ func walkRoutes(routes caddyhttp.RouteList, place string, unreachable func(place
 	return passes
 }
 
-func walkHandlers(handlers []caddyhttp.MiddlewareHandler, reached bool, place string, unreachable func(place string)) (passes bool) {
+func walkHandlers(handlers []caddyhttp.MiddlewareHandler, reached bool, place string, unreachable func(directive, place string)) (passes bool) {
 	passes = true
 	for _, h := range handlers {
 		switch h := h.(type) {
 		case *Cache:
 			if !reached || !passes {
-				unreachable(place)
+				unreachable("fluster_cache", place)
+			}
+		case *Queue:
+			if !reached || !passes {
+				unreachable("fluster_queue", place)
 			}
 		case *caddyhttp.Subroute:
 			tell := unreachable
 			if !reached || !passes {
-				tell = func(string) {}
+				tell = func(string, string) {}
 				walkHandlers(flatten(h.Routes), false, place, unreachable)
 			}
 			if !walkRoutes(h.Routes, place, tell) {

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -224,8 +225,13 @@ func (w *Worker) Resting() (until time.Time, is bool) { return w.gate.breaker.re
 // isCut reports whether patience is over.
 func (w *Worker) isCut() bool { return w.working.Err() != nil }
 
-// Open returns the body.
-func (d *Delivery) Open() io.ReadCloser { return d.open() }
+// Open returns the body. A Delivery that a test made has its Body.
+func (d *Delivery) Open() io.ReadCloser {
+	if d.open == nil {
+		return io.NopCloser(bytes.NewReader(d.Body))
+	}
+	return d.open()
+}
 
 // nobody is the Observer where there is none.
 type nobody struct{}

@@ -36,6 +36,11 @@ func (c *Caddy) Invalidate(body string) Response {
 	return c.ask(c.Admin, http.MethodPost, "/fluster/invalidate", body)
 }
 
+// DoAdmin asks the admin endpoint with any method.
+func (c *Caddy) DoAdmin(method, path, body string, header ...string) Response {
+	return c.ask(c.Admin, method, path, body, header...)
+}
+
 // AskAdmin gets a page of the admin endpoint.
 func (c *Caddy) AskAdmin(path string) Response { return c.ask(c.Admin, http.MethodGet, path, "") }
 

@@ -1,0 +1,312 @@
+package fluster_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
+	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
+)
+
+// A ledger is an upstream that keeps book of what it was delivered, and takes its
+// time.
+type ledger struct {
+	*caddytest.Origin
+
+	mu    sync.Mutex // guards all below
+	begun map[string]int
+	done  map[string]int
+	times map[string]time.Time // when it was first begun
+}
+
+func newLedger(t *testing.T, takes func(id string) time.Duration) *ledger {
+	l := &ledger{begun: map[string]int{}, done: map[string]int{}, times: map[string]time.Time{}}
+	l.Origin = caddytest.NewOrigin(t, func(_ http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return
+		}
+		id := r.Header.Get("Fluster-Message-Id")
+		l.mu.Lock()
+		if l.begun[id]++; l.begun[id] == 1 {
+			l.times[id] = time.Now()
+		}
+		l.mu.Unlock()
+		select {
+		case <-time.After(takes(id)):
+		case <-r.Context().Done():
+			return
+		}
+		l.mu.Lock()
+		l.done[id]++
+		l.mu.Unlock()
+	})
+	return l
+}
+
+func (l *ledger) count() (begun, done int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.begun), len(l.done)
+}
+
+// postAll posts to a Caddy until it is told to stop, and returns the ids of what
+// was accepted.
+func postAll(t *testing.T, c *caddytest.Caddy, callers int) (stop func() map[string]bool) {
+	var mu sync.Mutex
+	ids := map[string]bool{}
+	end := make(chan struct{})
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for {
+				select {
+				case <-end:
+					return
+				default:
+				}
+				r := c.Do("POST", "/", "body")
+				if r.Err != nil || r.Status != 202 {
+					continue // it stops: not accepted
+				}
+				mu.Lock()
+				ids[r.Header.Get("Fluster-Message-Id")] = true
+				mu.Unlock()
+				time.Sleep(2 * time.Millisecond)
+			}
+		})
+	}
+	return func() map[string]bool {
+		close(end)
+		wg.Wait()
+		return ids
+	}
+}
+
+// check compares what was accepted with what was delivered: nothing is lost, and
+// at most so many were delivered more than once.
+func (l *ledger) check(t *testing.T, ids map[string]bool, mayRepeat int) {
+	t.Helper()
+	caddytest.Eventually(t, fmt.Sprintf("%d messages are delivered", len(ids)), func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for id := range ids {
+			if l.done[id] == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	time.Sleep(300 * time.Millisecond)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	repeated := 0
+	for _, n := range l.begun {
+		if n > 1 {
+			repeated++
+		}
+	}
+	if repeated > mayRepeat {
+		t.Errorf("%d of %d messages were delivered more than once, want at most %d", repeated, len(l.begun), mayRepeat)
+	}
+}
+
+// wantEmpty waits until nothing is left on the nodes but empty streams.
+func wantEmpty(t *testing.T, servers ...*redistest.Server) {
+	t.Helper()
+	for _, s := range servers {
+		client := s.Client(t)
+		var left []string
+		defer func() {
+			if t.Failed() {
+				t.Logf("left on a node: %q", left)
+			}
+		}()
+		caddytest.Eventually(t, "nothing is left on a node", func() bool {
+			keys, err := client.Keys(t.Context(), "{fluster:q:*").Result()
+			if err != nil {
+				t.Fatal(err)
+			}
+			left = nil
+			for _, k := range keys {
+				if n, err := client.XLen(t.Context(), k).Result(); err != nil || n > 0 {
+					left = append(left, k)
+				}
+			}
+			return len(left) == 0
+		})
+	}
+}
+
+func quickly(string) time.Duration { return 20 * time.Millisecond }
+
+// TestQueueReloadUnderLoad: W1, Q5. Reloads lose no message, and deliver none
+// twice; what is under way ends in the old configuration.
+func TestQueueReloadUnderLoad(t *testing.T) {
+	l := newLedger(t, quickly)
+	servers, global := nodes(t, 2)
+	site := func(i int) string { return queueSite(deliverTo(l.Origin), fmt.Sprintf("attempts %d", 5+i)) }
+	c := caddytest.Load(t, global, site(0))
+	stop := postAll(t, c, 4)
+	for i := range 5 {
+		time.Sleep(300 * time.Millisecond)
+		c.Reload(global, site(i+1))
+	}
+	ids := stop()
+	if len(ids) < 50 {
+		t.Fatalf("only %d messages were accepted", len(ids))
+	}
+	l.check(t, ids, 0)
+	wantEmpty(t, servers...)
+	if n := c.Metric("caddy_fluster_queue_in_flight_here{"); n != 0 {
+		t.Errorf("%v deliveries are still under way", n)
+	}
+}
+
+// TestQueueReloadWhileDelivering: a delivery that is under way at a reload ends
+// well, and keeps its slot: `concurrency 1` is one, whatever was reloaded.
+func TestQueueReloadWhileDelivering(t *testing.T) {
+	l := newLedger(t, func(string) time.Duration { return 1500 * time.Millisecond })
+	_, global := nodes(t, 1)
+	c := caddytest.Load(t, global, queueSite(deliverTo(l.Origin), "concurrency 1"))
+	first := wantAccepted(t, c.Do("POST", "/", "1")).ID
+	caddytest.Eventually(t, "the first is under way", func() bool { n, _ := l.count(); return n == 1 })
+	c.Reload(global, queueSite(deliverTo(l.Origin), "concurrency 1", "attempts 3"))
+	second := wantAccepted(t, c.Do("POST", "/", "2")).ID
+	time.Sleep(500 * time.Millisecond)
+	if n, _ := l.count(); n != 1 {
+		t.Errorf("%d deliveries at a time, want 1", n)
+	}
+	l.check(t, map[string]bool{first: true, second: true}, 0)
+	if d := l.times[second].Sub(l.times[first]); d < 1400*time.Millisecond {
+		t.Errorf("the second began %s after the first, which takes 1.5s", d)
+	}
+}
+
+// TestQueueSigterm: what is under way when Caddy is told to exit ends first; what
+// was taken and not begun another Caddy has at once. Nothing is lost, and nothing
+// is done twice.
+func TestQueueSigterm(t *testing.T) {
+	l := newLedger(t, quickly)
+	servers, global := nodes(t, 2)
+	site := queueSite(deliverTo(l.Origin), "visibility 1m")
+	other := caddytest.Start(t, global, site)
+	c := caddytest.Start(t, global, site)
+	stop, stopOther := postAll(t, c, 4), postAll(t, other, 1)
+	time.Sleep(time.Second)
+	c.Stop()
+	ids, more := stop(), stopOther()
+	for id := range more {
+		ids[id] = true
+	}
+	if len(ids) < 50 {
+		t.Fatalf("only %d messages were accepted", len(ids))
+	}
+	l.check(t, ids, 0)
+	wantEmpty(t, servers...)
+}
+
+// TestQueueSigtermCutsOff: a delivery that outlasts the grace period is handed
+// back at once, not after its visibility.
+func TestQueueSigtermCutsOff(t *testing.T) {
+	slow := true
+	var mu sync.Mutex
+	l := newLedger(t, func(string) time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		if slow {
+			return time.Hour
+		}
+		return 0
+	})
+	_, global := nodes(t, 1)
+	site := queueSite(deliverTo(l.Origin), "visibility 10m")
+	c := caddytest.Start(t, global, site)
+	id := wantAccepted(t, c.Do("POST", "/", "x")).ID
+	caddytest.Eventually(t, "it is under way", func() bool { n, _ := l.count(); return n == 1 })
+	start := time.Now()
+	c.Stop() // with a grace_period of 3s
+	if d := time.Since(start); d < 2500*time.Millisecond || d > 10*time.Second {
+		t.Errorf("it took %s to stop, want about 3s", d)
+	}
+	mu.Lock()
+	slow = false
+	mu.Unlock()
+	caddytest.Start(t, global, site)
+	l.check(t, map[string]bool{id: true}, 1)
+	if a := l.Last().Header.Get("Fluster-Attempt"); a != "1" {
+		t.Errorf("the next attempt is number %s: being stopped has cost one", a)
+	}
+}
+
+// TestQueueKilled: kill -9 of a Caddy with deliveries open: another one has them
+// within visibility + 2 s.
+func TestQueueKilled(t *testing.T) {
+	const visibility = 2 * time.Second
+	var mu sync.Mutex
+	hangs := true
+	l := newLedger(t, func(string) time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		if hangs {
+			return time.Hour
+		}
+		return 0
+	})
+	servers, global := nodes(t, 2)
+	site := queueSite(deliverTo(l.Origin), "visibility 2s", "concurrency 200")
+	c := caddytest.Start(t, global, site)
+	ids := map[string]bool{}
+	for range 200 {
+		ids[wantAccepted(t, c.Do("POST", "/", "x")).ID] = true
+	}
+	caddytest.Eventually(t, "200 deliveries are open", func() bool { n, _ := l.count(); return n == 200 })
+	mu.Lock()
+	hangs = false
+	mu.Unlock()
+	other := caddytest.Start(t, global, site)
+	c.Kill()
+	killed := time.Now()
+	caddytest.Eventually(t, "all are delivered again", func() bool { _, n := l.count(); return n == 200 })
+	if d := time.Since(killed); d > visibility+2*time.Second {
+		t.Errorf("it took %s, want %s at most", d, visibility+2*time.Second)
+	}
+	l.check(t, ids, 200)
+	wantEmpty(t, servers...)
+	if n := other.Metric("caddy_fluster_queue_suspected_duplicates_total{"); n != 200 {
+		t.Errorf("%v suspected duplicates are counted, want 200", n)
+	}
+	if a := l.Last().Header.Get("Fluster-Attempt"); a != "2" {
+		t.Errorf("a delivery after a crash is attempt %s, want 2", a)
+	}
+}
+
+// TestQueueTellsNobodyInCircles: queues that tell of each other must end somewhere.
+func TestQueueTellsNobodyInCircles(t *testing.T) {
+	_, global := nodes(t, 1)
+	queues := func(lines ...string) string {
+		out := ""
+		for i := 0; i < len(lines); i += 2 {
+			out += fmt.Sprintf("handle /%s {\nfluster_queue %s {\nattempts 3\n%s\n}\n}\n", lines[i], lines[i], lines[i+1])
+		}
+		return out
+	}
+	c := caddytest.Load(t, global, queues("a", ""))
+	for name, tt := range map[string]struct{ site, want string }{
+		"itself":  {queues("a", "callback a"), "lead back to it: [a a]"},
+		"circle":  {queues("a", "callback b", "b", "dead_letter_to c", "c", "callback a"), "lead back to it: [a b c a]"},
+		"beside":  {queues("a", "callback b", "b", "callback c", "c", "callback b"), "lead back"},
+		"unknown": {queues("a", "dead_letter_to b"), "there is no queue b"},
+	} {
+		if err := c.TryReload(global, tt.site); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want an error with %q", name, err, tt.want)
+		}
+	}
+	if err := c.TryReload(global, queues("a", "callback b\ndead_letter_to c", "b", "dead_letter_to c", "c", "")); err != nil {
+		t.Errorf("no circle: %v", err)
+	}
+}
