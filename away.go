@@ -76,7 +76,28 @@ func (n *node) leave(ctx context.Context) {
 	wg.Wait()
 }
 
-// doubt makes what lies on the node be validated before it is used as fresh.
+// settleDoubt writes into the node's journal that what lies there is to be
+// validated before it is used as fresh, if that is in doubt.
+func (n *node) settleDoubt(ctx context.Context) error {
+	upTo, doubtful := n.seat.doubtful()
+	if !doubtful {
+		return nil
+	}
+	if err := n.doubt(ctx); err != nil {
+		return err
+	}
+	n.seat.settle(upTo)
+	return nil
+}
+
+// doubtAll makes what lies on all nodes be validated before it is used as fresh.
+func (s *poolState) doubtAll() {
+	for _, n := range s.others(nil) {
+		n.seat.doubt()
+	}
+}
+
+// doubt writes into the node's journal that what lies there is to be validated.
 func (n *node) doubt(ctx context.Context) error {
 	r := n.state.book.NewRecord(journal.Target{Kind: journal.Return})
 	a, err := n.append(ctx, []journal.Record{r})

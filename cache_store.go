@@ -58,7 +58,9 @@ func (p *pool) keep(pl place, key string, resp *stored.Response, ttl time.Durati
 	if pl.node == nil || !pl.ok || !pl.node.inUse() {
 		return
 	}
-	pl.node.writes.push(encodeWrite(pl.node.journal.bucket, key, resp, ttl))
+	w := encodeWrite(pl.node.journal.bucket, key, resp, ttl)
+	w.key, w.received = key, resp.Terms.Received
+	pl.node.writes.push(w)
 }
 
 // keepVariants puts the list of a URL's variants where its responses lie.
@@ -83,6 +85,9 @@ type write struct {
 	values []value
 	ttl    time.Duration
 	forget []string
+
+	key      string // the cache key of a response
+	received int64  // when it was
 }
 
 func (w write) size() int64 {
@@ -134,6 +139,9 @@ func (n *node) write(ctx context.Context) {
 			continue
 		}
 		metrics.stores.WithLabelValues("stored").Inc()
+		if w.key != "" {
+			n.state.newest.stored(w.key, w.received, time.Now())
+		}
 	}
 }
 

@@ -35,7 +35,6 @@ type node struct {
 	timeout time.Duration
 	writes  *writeQueue
 	away    away        // while it is out of use
-	joins   bool        // it is new to a pool that was in use before
 	gone    atomic.Bool // it was taken out of the configuration
 
 	label    string                  // what users call it: its name, or that of its cluster
@@ -105,8 +104,8 @@ func (n *node) keep(ctx context.Context) {
 	first := true
 	for ctx.Err() == nil {
 		err := n.sync(ctx)
-		if err == nil && (n.seat.inPenalty() || first && n.joins) {
-			err = n.doubt(ctx)
+		if err == nil {
+			err = n.settleDoubt(ctx)
 		}
 		if err == nil && !n.view.Use() {
 			err = errJournalMoves
@@ -147,6 +146,7 @@ func (n *node) returned(first bool) {
 // sitOut serves one penalty.
 func (n *node) sitOut(ctx context.Context, err error) {
 	starts := !n.seat.inPenalty()
+	n.seat.doubt()
 	d := n.state.box.penalize(n.seat, err, time.Now())
 	n.view.Penalize()
 	metrics.nodeUp.WithLabelValues(n.state.name, n.Name()).Set(0)
@@ -231,6 +231,7 @@ func (n *node) readToHead(ctx context.Context, tries int) error {
 			return nil
 		case sight == journal.Forked:
 			if tries--; known {
+				n.seat.doubt() // what lies there may be that of another time
 				metrics.forks.WithLabelValues(n.state.name, n.Name()).Inc()
 			}
 		}
@@ -323,6 +324,9 @@ func (n *node) watch(ctx context.Context) error {
 			continue
 		}
 		tick.Reset(pollEvery)
+		if err := n.settleDoubt(ctx); err != nil && !n.inUse() {
+			return err
+		}
 		if n.view.Owes() == 0 {
 			owedSince = time.Time{}
 			continue

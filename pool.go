@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,8 @@ type poolState struct {
 	// notes are what is known of URLs beside their responses: that they cannot be
 	// shared, how their queries are compared. They are never off.
 	notes *near.Cache[*entry]
+
+	newest newest // URLs whose nodes may hold what is older than what was served
 
 	name     string
 	partsOut atomic.Int32 // parts of a Redis Cluster that are out of use
@@ -69,6 +72,7 @@ func newPoolState(name string) *poolState {
 		emit:   func(string, map[string]any) {},
 	}
 	s.flights.open = map[string]*flight{}
+	s.newest.seed = maphash.MakeSeed()
 	s.ctx, s.end = context.WithCancel(context.Background())
 	return s
 }
@@ -207,7 +211,9 @@ func (p *pool) openNodes(o shard.Options) error {
 				return nil, err
 			}
 			n := newNode(sn, bucket, key, p.poolState, &p.config)
-			n.joins = p.isInUse()
+			if p.isInUse() {
+				n.seat.doubt() // others were served meanwhile what the origin said
+			}
 			return n, nil
 		})
 		if err != nil {
@@ -299,6 +305,7 @@ func (p *pool) start() {
 		case <-n.tried:
 		case <-timer.C:
 			p.logger.Warn("nodes have not answered yet; requests go to the origin until they do", p.field())
+			p.doubtUntried()
 			p.markReady()
 			return
 		}
@@ -333,7 +340,20 @@ func (p *pool) waitReady(ctx context.Context) {
 	select {
 	case <-p.tried:
 	case <-timer.C:
+		p.doubtUntried()
 	case <-ctx.Done():
+	}
+}
+
+// doubtUntried notes that requests go on without the nodes that were not tried
+// yet: what lies there may be older than what they are given.
+func (p *pool) doubtUntried() {
+	for _, n := range p.nodes {
+		select {
+		case <-n.tried:
+		default:
+			n.seat.doubt()
+		}
 	}
 }
 
