@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -94,7 +95,24 @@ type journalOn struct {
 	bucket  bucket
 	number  int    // of the bucket
 	channel string // on which the node tells of new entries
+
+	replicas *replicas // that are to confirm what is appended; nil if there are none
 }
+
+// replicas remembers that the replicas of a master are slow, or that it has none.
+type replicas struct{ notBefore atomic.Int64 }
+
+// waitAgain is for how long nobody waits for replicas that did not confirm an
+// append in time. Each wait costs an invalidation half of the time-out.
+const waitAgain = 10 * time.Second
+
+// areAwaited reports whether an append is to wait until a replica has it.
+func (r *replicas) areAwaited(now time.Time) bool {
+	return r != nil && now.UnixNano() >= r.notBefore.Load()
+}
+
+// lag notes that none has confirmed.
+func (r *replicas) lag(now time.Time) { r.notBefore.Store(now.Add(waitAgain).UnixNano()) }
 
 // appended is what a script has done.
 type appended struct {
@@ -118,15 +136,44 @@ func (j journalOn) appendRecords(ctx context.Context, records []journal.Record) 
 		keys = append(keys, j.bucket.record(r.ID), j.bucket.entry(r.Target.Value))
 		args = append(args, r.ID, nonce, kindCode(r.Target), r.Target.Value, unlink)
 	}
-	client, ctx := j.node.Client(), j.node.With(ctx)
-	res, err := appendScript.Run(ctx, client, keys, args...).Slice()
+	res, err := j.run(ctx, appendScript, keys, args)
 	if err != nil && strings.Contains(err.Error(), "compiling script") {
-		res, err = appendScriptOld.Run(ctx, client, keys, args...).Slice()
+		res, err = j.run(ctx, appendScriptOld, keys, args)
 	}
 	if err != nil {
 		return a, fmt.Errorf("appending to the journal on node %q: %w", j.node.Name(), err)
 	}
 	return parseAppended(res, records, nonces)
+}
+
+// run runs a script, and where there are replicas waits until one has what it
+// did: without that it may be lost with its master. It waits briefly, and goes on
+// in any case.
+func (j journalOn) run(ctx context.Context, script *redis.Script, keys []string, args []any) ([]any, error) {
+	if now := time.Now(); j.replicas.areAwaited(now) {
+		cmd, confirmed, err := j.confirm(ctx, script.EvalSha, keys, args)
+		if redis.HasErrorPrefix(err, "NOSCRIPT") {
+			cmd, confirmed, err = j.confirm(ctx, script.Eval, keys, args)
+		}
+		if err == nil && confirmed == 0 {
+			j.replicas.lag(now)
+		}
+		if !redis.HasErrorPrefix(err, "MOVED") && !redis.HasErrorPrefix(err, "ASK") {
+			if err != nil {
+				return nil, err
+			}
+			return cmd.Slice()
+		}
+	}
+	return script.Run(j.node.With(ctx), j.node.Client(), keys, args...).Slice()
+}
+
+type evalFunc func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
+
+// confirm runs a script and returns how many replicas have what it did.
+func (j journalOn) confirm(ctx context.Context, eval evalFunc, keys []string, args []any) (cmd *redis.Cmd, confirmed int64, err error) {
+	confirmed, err = j.node.Confirm(ctx, keys[0], func(pipe redis.Pipeliner) { cmd = eval(ctx, pipe, keys, args...) })
+	return cmd, confirmed, err
 }
 
 // parseAppended reads what the script returned.

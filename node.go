@@ -55,9 +55,12 @@ func newNode(sn *shard.Node, n int, key string, state *poolState, c *PoolConfig)
 	if len(c.Cluster) > 0 {
 		label = strings.TrimSuffix(label, "/"+strconv.Itoa(n))
 	}
+	j := journalOn{node: sn, bucket: newBucket(c.Namespace, n), number: n, channel: c.Namespace + ":journal"}
+	if len(c.Cluster) > 0 || c.Sentinel != nil {
+		j.replicas = new(replicas)
+	}
 	return &node{
-		Node: sn, label: label, key: key, state: state, seat: state.box.admit(sn),
-		journal: journalOn{node: sn, bucket: newBucket(c.Namespace, n), number: n, channel: c.Namespace + ":journal"},
+		Node: sn, label: label, key: key, state: state, seat: state.box.admit(sn), journal: j,
 		channel: c.Channel, timeout: time.Duration(c.Timeout),
 		writes: newWriteQueue(),
 		wake:   make(chan struct{}, 1), tried: make(chan struct{}),

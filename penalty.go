@@ -117,6 +117,14 @@ func (b *penaltyBox) seat(n *shard.Node) *seat {
 	return nil
 }
 
+// Succeeded is told when a replica answers in a node's place. What lies there may
+// be older than what was served: it may lack what its master had last.
+func (b *penaltyBox) Succeeded(n *shard.Node) {
+	if s := b.seat(n); s != nil {
+		s.doubt()
+	}
+}
+
 // Available reports whether the node may be used now.
 func (b *penaltyBox) Available(n *shard.Node) bool {
 	s := b.seat(n)
@@ -230,4 +238,7 @@ func (s *seat) status() (since time.Time, reason error, retryAt time.Time) {
 }
 
 // Interface guards
-var _ shard.Availability = (*penaltyBox)(nil)
+var (
+	_ shard.Availability = (*penaltyBox)(nil)
+	_ shard.Succession   = (*penaltyBox)(nil)
+)

@@ -38,6 +38,8 @@ type Node struct {
 
 	whole *Node        // of a part: the cluster
 	parts atomic.Int32 // of a cluster: its parts that are open
+
+	server server // who answers, where that may change
 }
 
 // NewNode returns the node at an address.
@@ -66,9 +68,9 @@ func NewCluster(addrs []Address, o Options, availability Availability) (*Node, e
 	}
 	u := redisOptions(addrs, o, n.timeout)
 	u.IsClusterMode = true
-	n.client, n.bulk = n.hooked(newClusterClient(u)), n.hooked(newClusterClient(u))
+	n.client, n.bulk = n.hooked(n.newClusterClient(u)), n.hooked(n.newClusterClient(u))
 	// Reads need no hook: Read bounds and reports them itself.
-	n.batched = newClusterClient(u)
+	n.batched = n.newClusterClient(u)
 	n.small, n.large = plainReader{n.batched}, plainReader{n.bulk}
 	return n, nil
 }
@@ -94,7 +96,13 @@ func NewSentinel(master string, sentinels []Address, o Options, availability Ava
 	u.MasterName = master
 	u.Username, u.Password = o.Username, o.Password
 	u.SentinelUsername, u.SentinelPassword = first.username, first.password
-	return n.openBatched(u)
+	if n, err = n.openBatched(u); err != nil {
+		return nil, err
+	}
+	for _, c := range []redis.UniversalClient{n.client, n.bulk, n.batched} {
+		c.AddHook(dialHook{n})
+	}
+	return n, nil
 }
 
 func checkSeeds(addrs []Address) error {
@@ -143,13 +151,15 @@ func (n *Node) openBatched(u *redis.UniversalOptions) (*Node, error) {
 	return n, nil
 }
 
-func newClusterClient(u *redis.UniversalOptions) redis.UniversalClient {
+func (n *Node) newClusterClient(u *redis.UniversalOptions) redis.UniversalClient {
 	c := u.Cluster()
 	// A command goes to the master that has its keys, and fails if that are
 	// several: with routing policies go-redis would split it, and make a partial
 	// failure of it.
 	c.DisableRoutingPolicies = true
-	return redis.NewClusterClient(c)
+	client := redis.NewClusterClient(c)
+	client.OnNewNode(func(member *redis.Client) { member.AddHook(memberHook{n, member.Options().Addr}) })
+	return client
 }
 
 func (n *Node) hooked(c redis.UniversalClient) redis.UniversalClient {
