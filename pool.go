@@ -271,7 +271,10 @@ func (p *pool) openParts(addresses []shard.Address, o shard.Options, open func(s
 			return err
 		}
 	}
-	p.nodes[0].siblings.Store(&p.nodes)
+	f := newFamily(p.nodes)
+	for _, n := range p.nodes {
+		n.family.CompareAndSwap(nil, f) // all are new, or none is
+	}
 	return nil
 }
 

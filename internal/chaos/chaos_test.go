@@ -207,10 +207,6 @@ func (r *run) begin(f fault) {
 		r.origin.fail()
 	case "reload":
 		r.reload(f.node)
-	case "failover", "kill-master", "switch-over":
-		r.judge.promotes(true)
-		r.world.begin(f)
-		r.judge.promotes(false)
 	default:
 		r.world.begin(f)
 	}

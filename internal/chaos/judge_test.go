@@ -18,7 +18,6 @@ type judge struct {
 	floor    [2][pages]testimony // the oldest that a Caddy may give: what was there before is invalidated
 	slow     []span              // requests that took longer than a time-out
 	beats    [2][]span           // requests that pass by the cache, by Caddy
-	promoted time.Time           // until when what a promoted replica has may be old
 	healthy  time.Duration       // the longest that a request took when all was well
 	requests int
 	hits     int
@@ -93,25 +92,13 @@ func (j *judge) ask(caddy, page int) {
 		j.blameLocked("stale", "stale while the origin is well: "+what)
 	case !fresh:
 		// stale-if-error may be older than what was given before.
-	case version < given.version && r.end.After(j.promoted):
+	case version < given.version:
 		j.blameLocked("stale", fmt.Sprintf("C4: %s; before it gave version %d: %s", what, given.version, given.how))
 	case old > time.Duration(maxAge(page))*time.Second+time.Second:
 		j.blameLocked("stale", fmt.Sprintf("too old by %s: %s", old-time.Duration(maxAge(page))*time.Second, what))
 	}
 	if fresh && r.err == nil && version > j.given[caddy][page].version {
 		j.given[caddy][page] = testimony{version, what}
-	}
-}
-
-// promotes notes that a replica is being made master, or was. Redis replicates
-// asynchronously: what the old master stored last may be lost with it, and what
-// lay there before is what the new one has. No journal tells, so C4 is not
-// demanded until all of that is stale.
-func (j *judge) promotes(now bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.promoted = time.Now().Add(4 * time.Second); now {
-		j.promoted = time.Now().Add(time.Hour)
 	}
 }
 
