@@ -66,6 +66,7 @@ type nodeStatus struct {
 	Owed    int        `json:"owed"`               // invalidations that its journal lacks
 	Parts   int        `json:"parts,omitempty"`    // of a Redis Cluster
 	PartsUp int        `json:"parts_up,omitempty"` // those in use
+	History []change   `json:"history,omitempty"`  // the last changes, oldest first
 }
 
 // nearStatus is what is told of a near cache.
@@ -120,7 +121,7 @@ func (p *pool) nodeStatuses() []nodeStatus {
 }
 
 func (n *node) status(pool string) nodeStatus {
-	s := nodeStatus{Name: n.label, Pool: pool, Address: n.Address(), State: n.view.State().String(), Owed: n.view.Owes()}
+	s := nodeStatus{Name: n.label, Pool: pool, Address: n.Address(), State: n.view.State().String(), Owed: n.view.Owes(), History: n.history().list()}
 	since, reason, retryAt := n.seat.status()
 	s.Since = since.UTC()
 	if !n.inUse() && s.State == "up" {
@@ -133,7 +134,7 @@ func (n *node) status(pool string) nodeStatus {
 		}
 	}
 	if reason != nil && s.State != "up" {
-		s.Reason = reason.Error()
+		s.Reason = reasonOf(reason)
 	}
 	if !retryAt.IsZero() {
 		retryAt = retryAt.UTC()

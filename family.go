@@ -2,6 +2,7 @@ package fluster
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-fluster/caddy-fluster/journal"
@@ -14,6 +15,8 @@ import (
 type family struct {
 	parts []*node // by bucket
 	began time.Time
+	out   atomic.Int32 // parts that are out of use
+	history
 
 	polling chan struct{} // holds a token while somebody polls; guards all below
 	sent    time.Time     // when the last poll was sent

@@ -35,6 +35,7 @@ type node struct {
 	timeout time.Duration
 	writes  *writeQueue
 	away    away        // while it is out of use
+	own     history     // of an independent node
 	gone    atomic.Bool // it was taken out of the configuration
 
 	label  string                 // what users call it: its name, or that of its cluster
@@ -137,11 +138,17 @@ func (n *node) returned(first bool) {
 	if n.seat.available.Load() {
 		return
 	}
-	out := n.seat.release(time.Now())
+	now := time.Now()
+	out := n.seat.release(now)
 	metrics.nodeUp.WithLabelValues(n.state.name, n.Name()).Set(1)
-	if first || n.isPart() && n.state.partsOut.Add(-1) > 0 {
+	if first {
 		return
 	}
+	metrics.away.WithLabelValues(n.state.name, n.Name()).Add(out.Seconds())
+	if n.isPart() && n.family.Load().out.Add(-1) > 0 {
+		return
+	}
+	n.history().add(change{At: now, State: "up", For: out.Seconds()})
 	n.state.event("node_returned", map[string]any{"node": n.label, "after": out.Seconds()})
 	n.state.log().Info("node returned", zap.String("node", n.label), zap.Duration("after", out))
 }
@@ -158,7 +165,7 @@ func (n *node) sitOut(ctx context.Context, err error) {
 		n.leave(ctx)
 	}
 	if c := n.state.log().Check(zap.DebugLevel, "node sits out"); c != nil {
-		c.Write(zap.String("node", n.Name()), zap.Duration("for", d), zap.Error(err))
+		c.Write(zap.String("node", n.Name()), zap.Duration("for", d), zap.String("error", reasonOf(err)))
 	}
 	n.wait(ctx, d)
 }
@@ -167,11 +174,13 @@ func (n *node) sitOut(ctx context.Context, err error) {
 // fail together: of them, the first is told.
 func (n *node) tellPenalty(d time.Duration, err error) {
 	metrics.penalties.WithLabelValues(n.state.name, n.Name()).Inc()
-	if n.isPart() && n.state.partsOut.Add(1) > 1 {
+	if n.isPart() && n.family.Load().out.Add(1) > 1 {
 		return
 	}
-	n.state.event("node_penalized", map[string]any{"node": n.label, "for": d.Seconds(), "reason": err.Error()})
-	n.state.log().Warn("node penalized", zap.String("node", n.label), zap.Duration("for", d), zap.Error(err))
+	reason := reasonOf(err)
+	n.history().add(change{At: time.Now(), State: "penalty", Reason: reason, For: d.Seconds()})
+	n.state.event("node_penalized", map[string]any{"node": n.label, "for": d.Seconds(), "reason": reason})
+	n.state.log().Warn("node penalized", zap.String("node", n.label), zap.Duration("for", d), zap.String("error", reason))
 }
 
 // isPart reports whether the node is a part of a Redis Cluster.

@@ -39,8 +39,7 @@ type poolState struct {
 
 	newest newest // URLs whose nodes may hold what is older than what was served
 
-	name     string
-	partsOut atomic.Int32 // parts of a Redis Cluster that are out of use
+	name string
 
 	flights flights        // the forwards under way
 	later   sync.WaitGroup // validations in the background

@@ -148,7 +148,8 @@ func (j *judge) raise(caddy, page int, v testimony) {
 }
 
 // allowed is how long this request may have taken: the time-out, and what it
-// takes without any trouble in this run at that time.
+// takes without any trouble in this run at that time. In the short form, which
+// runs beside other tests, that says less.
 func (j *judge) allowed(s span) time.Duration {
 	most := j.healthy
 	for _, b := range j.beats[s.caddy] {
@@ -156,7 +157,10 @@ func (j *judge) allowed(s span) time.Duration {
 			most = max(most, b.took())
 		}
 	}
-	return waitTimeout + 50*time.Millisecond + 2*most
+	if *lengthFlag == 0 {
+		return 2*waitTimeout + 100*time.Millisecond + 5*most
+	}
+	return waitTimeout + 50*time.Millisecond + 3*most
 }
 
 // report fails the test for what may not be.
@@ -165,11 +169,7 @@ func (j *judge) report() {
 	t.Helper()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	kinds := []string{"wrong", "stale", "errors", "slow"}
-	if *lengthFlag == 0 {
-		kinds = kinds[:3] // seconds beside other tests say nothing of latency; the outage test does
-	}
-	for _, kind := range kinds {
+	for _, kind := range []string{"wrong", "stale", "errors", "slow"} {
 		for i, what := range j.faults[kind] {
 			if i == 5 {
 				t.Errorf("%s: and %d more", kind, len(j.faults[kind])-i)
