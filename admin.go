@@ -6,16 +6,12 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-fluster/caddy-fluster/journal"
 )
-
-// runningApp is the app of the configuration that is in force.
-var runningApp atomic.Pointer[App]
 
 // adminAPI serves /fluster/ on Caddy's admin endpoint.
 type adminAPI struct{}
@@ -40,7 +36,7 @@ func only(method string, serve func(*App, http.ResponseWriter, *http.Request) er
 			w.Header().Set("Allow", method)
 			return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
 		}
-		app := runningApp.Load()
+		app := appInForce()
 		if app == nil {
 			return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("the fluster app is not running")}
 		}

@@ -112,41 +112,8 @@ func (n *node) doubt(ctx context.Context) error {
 	return n.readToHead(ctx, 8)
 }
 
-// others returns the nodes of the newest configuration, and those that were taken
-// out, but n.
-func (s *poolState) others(n *node) (out []*node) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, other := range slices.Concat(s.nodes, s.gone) {
-		if other != n {
-			out = append(out, other)
-		}
-	}
-	return out
-}
-
 // maxGone is how many nodes that were taken out are remembered.
 const maxGone = 16
-
-// replaceNodes takes note of the nodes of a new configuration, and returns those
-// that were taken out, by this one and before.
-func (s *poolState) replaceNodes(nodes []*node) (gone []*node) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	names := map[string]bool{}
-	for _, n := range nodes {
-		names[n.Name()] = true
-	}
-	for _, n := range slices.Concat(s.gone, s.nodes) {
-		if !names[n.Name()] {
-			names[n.Name()] = true
-			gone = append(gone, n)
-		}
-	}
-	s.gone = gone[max(0, len(gone)-maxGone):]
-	s.nodes = nodes
-	return s.gone
-}
 
 // order is in which order keys go to the nodes, those that were taken out among
 // them.

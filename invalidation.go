@@ -107,9 +107,7 @@ func (n *node) heard(ear *journal.Ear, channel, text string) {
 		return
 	}
 	metrics.messages.WithLabelValues("heard").Inc()
-	n.state.mu.Lock()
-	h := n.state.current
-	n.state.mu.Unlock()
+	h := n.state.herald()
 	for _, r := range n.state.book.HeardRecords(name, targets) {
 		n.state.book.Learn(r)
 		if h != nil {

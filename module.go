@@ -125,14 +125,14 @@ func (a *App) Start() error {
 	for _, p := range a.pools {
 		p.start()
 	}
-	runningApp.Store(a)
+	enterApp(a)
 	a.warnUnreachable(a.ctx)
 	return nil
 }
 
 // Stop ends what this configuration has started. What the next one shares goes on.
 func (a *App) Stop() error {
-	runningApp.CompareAndSwap(a, nil)
+	withdrawApp(a)
 	for _, p := range a.pools {
 		p.stop()
 	}
