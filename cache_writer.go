@@ -32,7 +32,6 @@ type fillWriter struct {
 	times               httpcache.Times
 
 	mode     fillMode
-	status   int    // of the failure that is replaced
 	head     *entry // what is stored, without its body
 	copying  bool   // a copy of the body is kept
 	muted    bool   // the client gets no body, or is gone
@@ -85,7 +84,7 @@ func (w *fillWriter) WriteHeader(status int) {
 			w.mode, w.gotRange = completing, got
 		}
 	case w.f != nil && status >= 500 && w.use.IfError && w.mayStandIn():
-		w.mode, w.status = replaced, status
+		w.mode = replaced
 	default:
 		w.mode = passing
 		if w.f != nil && status == http.StatusOK && w.x.r.Method == http.MethodHead {

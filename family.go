@@ -2,6 +2,7 @@ package fluster
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,9 +19,33 @@ type family struct {
 	out   atomic.Int32 // parts that are out of use
 	history
 
+	mu      sync.Mutex // guards leavers
+	leavers []leaver   // whose leave is to be marked
+
 	polling chan struct{} // holds a token while somebody polls; guards all below
 	sent    time.Time     // when the last poll was sent
 	sights  []sight       // what it read, by bucket
+}
+
+// leaveWithin is how long a part that leaves waits for others: they leave together,
+// with their master, and one mark serves them all.
+const leaveWithin = 20 * time.Millisecond
+
+// leave marks that a part goes out of use.
+func (f *family) leave(ctx context.Context, l leaver) {
+	f.mu.Lock()
+	f.leavers = append(f.leavers, l)
+	first := len(f.leavers) == 1
+	f.mu.Unlock()
+	if !first {
+		return // whoever was the first does it
+	}
+	sleep(ctx, leaveWithin)
+	f.mu.Lock()
+	all := f.leavers
+	f.leavers = nil
+	f.mu.Unlock()
+	l.node.state.markAway(ctx, all)
 }
 
 // sight is the head of one part as a poll read it.
