@@ -214,6 +214,9 @@ func (j journalOn) read(ctx context.Context, from uint64) (head journal.Head, en
 	h := pipe.Get(ctx, j.bucket.head())
 	page := pipe.XRangeN(ctx, j.bucket.journal(), strconv.FormatUint(max(from, 1), 10)+"-0", "+", journalPage)
 	_, err = pipe.Exec(ctx)
+	if redis.HasErrorPrefix(err, "WRONGTYPE") || redis.HasErrorPrefix(page.Err(), "WRONGTYPE") {
+		return head, nil, true, errJournal
+	}
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return head, nil, false, fmt.Errorf("reading the journal on node %q: %w", j.node.Name(), err)
 	}
@@ -233,11 +236,11 @@ func (j journalOn) read(ctx context.Context, from uint64) (head journal.Head, en
 // seeHead reads the head alone.
 func (j journalOn) seeHead(ctx context.Context) (head journal.Head, ok bool, err error) {
 	s, err := j.node.Client().Get(j.node.With(ctx), j.bucket.head()).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	if err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return head, false, err
 	}
 	head, ok = journal.ParseHead(s)
-	return head, ok, nil
+	return head, ok, nil // who reads on sees what lies there instead
 }
 
 // kindCode is how the kind of a target lies in a journal.
