@@ -172,6 +172,13 @@ func withdrawApp(a *App) {
 	runningApps.apps = slices.DeleteFunc(runningApps.apps, func(other *App) bool { return other == a })
 }
 
+// isRunning reports whether the app was started and not stopped.
+func isRunning(a *App) bool {
+	runningApps.mu.Lock()
+	defer runningApps.mu.Unlock()
+	return slices.Contains(runningApps.apps, a)
+}
+
 // appInForce returns the app of the configuration in force, or nil.
 func appInForce() *App {
 	runningApps.mu.Lock()
