@@ -32,7 +32,7 @@
 //	outcome.go   how a command ended: OK, Refused, Slow, Nobody
 //	hook.go      bounds each command and reports its outcome
 //	part.go      parts of a Redis Cluster
-//	succession.go  who notices that a replica was made master
+//	succession.go  noticing that a replica was made master
 //	node.go      one server
 //	reader.go    many callers' reads in few round trips
 //	ring.go      the order of the nodes for a key
