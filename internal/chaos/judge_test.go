@@ -35,6 +35,7 @@ type testimony struct {
 // span is a request.
 type span struct {
 	caddy      int
+	large      bool // a page of several hundred KB, which takes a busy machine longer
 	start, end time.Time
 	what       string
 }
@@ -76,7 +77,7 @@ func (j *judge) ask(caddy, page int) {
 		j.stales++
 	}
 	if took := r.end.Sub(r.start); took > waitTimeout {
-		j.slow = append(j.slow, span{caddy, r.start, r.end, what})
+		j.slow = append(j.slow, span{caddy, len(r.body) > 64<<10, r.start, r.end, what})
 	}
 	j.longest = max(j.longest, r.end.Sub(r.start))
 	switch {
@@ -132,7 +133,7 @@ func (j *judge) beat(caddy int) {
 	r := j.run.caddies[caddy].get("/beat")
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.beats[caddy] = append(j.beats[caddy], span{caddy, r.start, r.end, ""})
+	j.beats[caddy] = append(j.beats[caddy], span{caddy, false, r.start, r.end, ""})
 	if r.err != nil || r.status != http.StatusOK {
 		j.blameLocked("errors", fmt.Sprintf("%s Caddy %d without cache: %d %v", j.run.since(r.start), caddy, r.status, r.err))
 	}
@@ -156,6 +157,9 @@ func (j *judge) allowed(s span) time.Duration {
 		if b.start.Before(s.end) && b.end.After(s.start) {
 			most = max(most, b.took())
 		}
+	}
+	if s.large {
+		most += 50 * time.Millisecond
 	}
 	if *lengthFlag == 0 {
 		return 2*waitTimeout + 100*time.Millisecond + 5*most
