@@ -114,7 +114,7 @@ type pool struct {
 	asked    atomic.Bool           // a request has come
 
 	ready atomic.Bool   // every node was tried once
-	tried chan struct{} // closed then
+	tried chan struct{} // closed then, or when the start waits no more for that
 }
 
 // newPool opens the pool's clients; nothing is sent to a node before start.
@@ -253,12 +253,12 @@ func (p *pool) start() {
 		case <-n.tried:
 		case <-timer.C:
 			p.logger.Warn("nodes have not answered yet; requests go to the origin until they do")
-			p.doubtUntried()
-			p.markReady()
+			close(p.tried)
 			return
 		}
 	}
-	p.markReady()
+	p.ready.Store(true)
+	close(p.tried)
 	if len(p.nodes) > 0 && !slices.ContainsFunc(p.nodes, func(n *node) bool { return p.box.Available(n.Node) }) {
 		p.logger.Warn("no node can be reached; what is not in the near cache comes from the origin until one is back")
 	}
@@ -270,11 +270,6 @@ func (p *pool) field() zap.Field {
 		return zap.Skip()
 	}
 	return zap.String("pool", p.name)
-}
-
-func (p *pool) markReady() {
-	p.ready.Store(true)
-	close(p.tried)
 }
 
 // waitReady holds the first requests up, which may come before the app is
@@ -291,21 +286,25 @@ func (p *pool) waitReady(ctx context.Context) {
 	select {
 	case <-p.tried:
 	case <-timer.C:
-		p.doubtUntried()
 	case <-ctx.Done():
 	}
+	p.ready.Store(p.doubtUntried())
 }
 
-// doubtUntried notes that requests go on without the nodes that were not tried
-// yet: what lies there may be older than what they are given.
-func (p *pool) doubtUntried() {
+// doubtUntried notes that a request goes on without the nodes that were not tried
+// yet: what lies there may be older than what it is given. It reports whether
+// there was none.
+func (p *pool) doubtUntried() (none bool) {
+	none = true
 	for _, n := range p.nodes {
 		select {
 		case <-n.tried:
 		default:
+			none = false
 			n.seat.doubt()
 		}
 	}
+	return none
 }
 
 // stop ends what this configuration started; what another one shares goes on.
