@@ -6,16 +6,12 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-fluster/caddy-fluster/journal"
 )
-
-// runningApp is the app of the configuration that is in force.
-var runningApp atomic.Pointer[App]
 
 // adminAPI serves /fluster/ on Caddy's admin endpoint.
 type adminAPI struct{}
@@ -40,7 +36,7 @@ func only(method string, serve func(*App, http.ResponseWriter, *http.Request) er
 			w.Header().Set("Allow", method)
 			return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
 		}
-		app := runningApp.Load()
+		app := appInForce()
 		if app == nil {
 			return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("the fluster app is not running")}
 		}
@@ -66,6 +62,7 @@ type nodeStatus struct {
 	Owed    int        `json:"owed"`               // invalidations that its journal lacks
 	Parts   int        `json:"parts,omitempty"`    // of a Redis Cluster
 	PartsUp int        `json:"parts_up,omitempty"` // those in use
+	History []change   `json:"history,omitempty"`  // the last changes, oldest first
 }
 
 // nearStatus is what is told of a near cache.
@@ -121,20 +118,20 @@ func (p *pool) nodeStatuses() []nodeStatus {
 }
 
 func (n *node) status(pool string) nodeStatus {
-	s := nodeStatus{Name: n.label, Pool: pool, Address: n.Address(), State: n.view.State().String(), Owed: n.view.Owes()}
+	s := nodeStatus{Name: n.label, Pool: pool, Address: n.Address(), State: n.view.State().String(), Owed: n.view.Owes(), History: n.history().list()}
 	since, reason, retryAt := n.seat.status()
 	s.Since = since.UTC()
 	if !n.inUse() && s.State == "up" {
 		s.State = "penalty" // its keeper is about to say so
 	}
-	if n.siblings.Load() != nil || n.label != n.Name() {
+	if n.isPart() {
 		s.Parts = 1
 		if s.State == "up" {
 			s.PartsUp = 1
 		}
 	}
 	if reason != nil && s.State != "up" {
-		s.Reason = reason.Error()
+		s.Reason = reasonOf(reason)
 	}
 	if !retryAt.IsZero() {
 		retryAt = retryAt.UTC()

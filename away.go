@@ -25,7 +25,8 @@ import (
 
 // away is since which positions of the other nodes' journals a node is out of use.
 type away struct {
-	mu    sync.Mutex // guards since
+	mu    sync.Mutex // guards all below
+	time  int        // how often it went out of use
 	since map[*node]journal.Head
 }
 
@@ -38,19 +39,33 @@ func (a *away) on(n *node) (h journal.Head, ok bool) {
 	return h, ok
 }
 
-func (a *away) set(n *node, h journal.Head) {
+// begin forgets what was the last time, and returns which time this is.
+func (a *away) begin() (time int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.time++
+	a.since = nil
+	return a.time
+}
+
+// set notes a position, unless another time has begun.
+func (a *away) set(time int, n *node, h journal.Head) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.time != time {
+		return
+	}
 	if a.since == nil {
 		a.since = map[*node]journal.Head{}
 	}
 	a.since[n] = h
 }
 
-func (a *away) clear() {
+// now returns which time this is.
+func (a *away) now() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.since = nil
+	return a.time
 }
 
 // takesKeys reports whether the node has the keys that are its own: it is in
@@ -60,72 +75,84 @@ func (n *node) takesKeys() bool { return n.inUse() && !n.gone.Load() }
 // leave notes that the node goes out of use: in the journals of the others.
 // Until that is done, whatever stands in for it is validated.
 func (n *node) leave(ctx context.Context) {
-	n.away.clear()
-	mark := []journal.Record{n.state.book.NewRecord(journal.Target{Kind: journal.Mark})}
+	l := leaver{n, n.away.begin()}
+	if f := n.family.Load(); f != nil {
+		f.leave(ctx, l)
+		return
+	}
+	n.state.markAway(ctx, []leaver{l})
+}
+
+// leaver is a node that goes out of use, and for which time.
+type leaver struct {
+	node *node
+	time int
+}
+
+// markAway puts a mark into the journals of all nodes but those that leave.
+func (s *poolState) markAway(ctx context.Context, leavers []leaver) {
+	mark := []journal.Record{s.book.NewRecord(journal.Target{Kind: journal.Mark})}
 	var wg sync.WaitGroup
-	for _, other := range n.state.others(n) {
-		if !other.inUse() {
+	for _, other := range s.others(nil) {
+		leaves := slices.ContainsFunc(leavers, func(l leaver) bool { return l.node == other })
+		if leaves || !other.inUse() {
 			continue // it gets a position when it is back
 		}
 		wg.Go(func() {
-			if a, err := other.append(ctx, mark); err == nil {
-				n.away.set(other, a.head)
+			a, err := other.append(ctx, mark)
+			if err != nil {
+				return
+			}
+			for _, l := range leavers {
+				l.node.away.set(l.time, other, a.head)
 			}
 		})
 	}
 	wg.Wait()
 }
 
-// doubt makes what lies on the node be validated before it is used as fresh.
+// settleDoubt writes into the node's journal that what lies there is to be
+// validated before it is used as fresh, if that is in doubt.
+func (n *node) settleDoubt(ctx context.Context) error {
+	upTo, doubtful := n.seat.doubtful()
+	if !doubtful {
+		return nil
+	}
+	if err := n.doubt(ctx); err != nil {
+		return err
+	}
+	n.seat.settle(upTo)
+	return nil
+}
+
+// doubtAll makes what lies on all nodes be validated before it is used as fresh.
+func (s *poolState) doubtAll() {
+	for _, n := range s.others(nil) {
+		n.seat.doubt()
+	}
+}
+
+// doubt writes into the node's journal that what lies there is to be validated.
 func (n *node) doubt(ctx context.Context) error {
+	var away []leaver
+	for _, other := range n.state.others(n) {
+		if !other.takesKeys() {
+			away = append(away, leaver{other, other.away.now()})
+		}
+	}
 	r := n.state.book.NewRecord(journal.Target{Kind: journal.Return})
 	a, err := n.append(ctx, []journal.Record{r})
 	if err != nil {
 		return err
 	}
-	for _, other := range n.state.others(n) {
-		if !other.takesKeys() {
-			other.away.set(n, a.head) // for those who are away, it begins here
-		}
+	for _, l := range away {
+		l.node.away.set(l.time, n, a.head) // for those who are away, it begins here
 	}
 	return n.readToHead(ctx, 8)
 }
 
-// others returns the nodes of the newest configuration, and those that were taken
-// out, but n.
-func (s *poolState) others(n *node) (out []*node) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, other := range slices.Concat(s.nodes, s.gone) {
-		if other != n {
-			out = append(out, other)
-		}
-	}
-	return out
-}
-
 // maxGone is how many nodes that were taken out are remembered.
 const maxGone = 16
-
-// replaceNodes takes note of the nodes of a new configuration, and returns those
-// that were taken out, by this one and before.
-func (s *poolState) replaceNodes(nodes []*node) (gone []*node) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	names := map[string]bool{}
-	for _, n := range nodes {
-		names[n.Name()] = true
-	}
-	for _, n := range slices.Concat(s.gone, s.nodes) {
-		if !names[n.Name()] {
-			names[n.Name()] = true
-			gone = append(gone, n)
-		}
-	}
-	s.gone = gone[max(0, len(gone)-maxGone):]
-	s.nodes = nodes
-	return s.gone
-}
 
 // order is in which order keys go to the nodes, those that were taken out among
 // them.

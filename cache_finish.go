@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
 )
@@ -40,8 +38,12 @@ func (w *fillWriter) finish(err error) (again bool, _ error) {
 		return true, nil
 	case w.mode == completing:
 		return false, w.finishPart(w.fl.body)
+	case w.mode == replaced && !w.mayStandIn():
+		w.fl.settle(alone)
+		w.restore()
+		return true, nil // what the origin said is gone, and is all that there is
 	case w.mode == replaced:
-		return false, w.serveStale(w.status, err)
+		return false, w.serveStale()
 	}
 	return false, w.serveConfirmed()
 }
@@ -78,8 +80,8 @@ func (w *fillWriter) end() {
 
 // fail ends an exchange that got no response, or a part of one.
 func (w *fillWriter) fail(err error) error {
-	if w.mode == waiting && w.f != nil && w.use.IfError {
-		return w.serveStale(http.StatusBadGateway, err)
+	if w.mode == waiting && w.f != nil && w.use.IfError && w.mayStandIn() {
+		return w.serveStale()
 	}
 	if w.mode == passing {
 		w.fl.settle(broken)
@@ -138,13 +140,10 @@ func (w *fillWriter) mayStandIn() bool {
 }
 
 // serveStale answers with the stored response in place of a failure.
-func (w *fillWriter) serveStale(status int, err error) error {
+func (w *fillWriter) serveStale() error {
 	x := w.x
 	w.fl.settle(alone)
 	w.restore()
-	if !w.mayStandIn() {
-		return caddyhttp.Error(status, err)
-	}
 	metrics.requests.WithLabelValues("stale-if-error").Inc()
 	x.status = httpcache.CacheStatus{Hit: true, TTL: w.f.termsAt(x.now).TTL(x.now), HasTTL: true}
 	return x.write(w.f)
@@ -156,6 +155,7 @@ func (w *fillWriter) serveConfirmed() error {
 	header := maps.Clone(w.ownHeader())
 	w.restore()
 	e, v := x.freshen(w.f, header, w.times)
+	w.noteServed(http.StatusNotModified)
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: http.StatusNotModified, Stored: v.Store, Detail: v.Detail}
 	metrics.requests.WithLabelValues("validated").Inc()
 	if v.Store {

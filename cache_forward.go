@@ -70,10 +70,7 @@ func (x *exchange) flightKey() string {
 func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 	// Before the request to the origin: what is invalidated from now on is held
 	// against the response.
-	if x.node == nil || !x.node.inUse() {
-		x.node = x.pool.pick(x.key)
-	}
-	x.place = x.pool.placeFor(x.node, time.Now())
+	x.place = x.pool.placeFor(x.pool.pick(x.key), time.Now())
 	req, end := x.request(fl, f)
 	defer end()
 	fw := newFillWriter(x, fl, f, use)

@@ -27,6 +27,7 @@ type exchange struct {
 	list  *entry // the list of the URL's variants, if its responses are known to vary
 	part  *part  // a stored part of the response that is to be completed
 	node  *node  // that was asked last, if any
+	seen  bool   // what lies there is known
 	held  int64  // bytes of body that were read from a node for this request alone
 	place place  // where what is fetched will lie
 	why   string // why it is forwarded: fwd of Cache-Status

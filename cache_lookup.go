@@ -19,30 +19,37 @@ func (x *exchange) lookupNode(known string) (e, list *entry) {
 	p := x.pool
 	sn, err := p.ring.Pick(x.key)
 	if err != nil {
+		x.seen = true // what lies on nodes that come back is validated
 		return nil, nil
 	}
 	deadline := time.Now().Add(time.Duration(p.config.Timeout))
-	for range 2 {
-		x.node = p.byShard[sn]
-		e, list, err = x.lookupOn(deadline, known)
-		if err == nil || !time.Now().Before(deadline) {
-			return e, list
-		}
-		if sn, err = p.ring.PickNext(x.key, sn); err != nil {
-			break
-		}
+	x.node = p.byShard[sn]
+	// The first read has its node's time-out, which is the same, and thus a node
+	// that does not answer is to blame for that.
+	e, list, err = x.lookupOn(x.r.Context(), deadline, known)
+	if err == nil || !time.Now().Before(deadline) {
+		return e, list
 	}
-	return nil, nil
+	first := x.node
+	if sn, err = p.ring.PickNext(x.key, sn); err != nil {
+		return nil, nil
+	}
+	x.node = p.byShard[sn]
+	ctx, cancel := context.WithDeadline(x.r.Context(), deadline)
+	defer cancel()
+	e, list, _ = x.lookupOn(ctx, deadline, known)
+	x.seen = x.seen && !first.inUse()
+	return e, list
 }
 
-// lookupOn looks on x.node. The first read ends within the node's time-out; the
-// deadline is for what has to be read beside it.
-func (x *exchange) lookupOn(deadline time.Time, known string) (e, list *entry, err error) {
+// lookupOn looks on x.node. The first read ends with ctx, and within the node's
+// time-out; the deadline is for what has to be read beside it.
+func (x *exchange) lookupOn(ctx context.Context, deadline time.Time, known string) (e, list *entry, err error) {
 	key := x.key
 	if known != "" {
 		key = known
 	}
-	e, err = x.read(x.r.Context(), deadline, key)
+	e, err = x.read(ctx, deadline, key)
 	if err != nil || e == nil || e.variants == nil {
 		return e, nil, err
 	}
@@ -51,7 +58,7 @@ func (x *exchange) lookupOn(deadline time.Time, known string) (e, list *entry, e
 	if v == nil {
 		return nil, list, nil
 	}
-	ctx, cancel := context.WithDeadline(x.r.Context(), deadline)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	e, err = x.read(ctx, deadline, v.Key)
 	if e != nil && e.resp == nil {
@@ -65,6 +72,7 @@ func (x *exchange) lookupOn(deadline time.Time, known string) (e, list *entry, e
 // deadline is for what else has to be read.
 func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*entry, error) {
 	n, b := x.node, x.node.journal.bucket
+	x.seen = false
 	sent, learn := time.Now(), x.pool.book.Learnt()
 	value, headValue, err := n.Read(ctx, b.entry(key), n.headKey)
 	if err != nil {
@@ -80,8 +88,11 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 		n.ask()
 		return nil, nil
 	}
-	if value == nil || !x.pool.book.Leased(time.Now()) {
-		// Without the lease an invalidation may be known to another node alone.
+	if value != nil && !x.pool.book.Leased(time.Now()) {
+		return nil, nil // an invalidation may be known to another node alone
+	}
+	x.seen = true
+	if value == nil {
 		return nil, nil
 	}
 	resp, variants, err := stored.Decode(value)
@@ -123,8 +134,10 @@ func (x *exchange) admit(deadline time.Time, e *entry) (*entry, error) {
 	case journal.Doubted:
 		e.doubted = true
 	}
-	e.doubted = e.doubted || x.pool.doubts(x.key, x.node, stamp)
+	e.doubted = e.doubted || x.node.seat.isDoubtful() || x.pool.doubts(x.key, x.node, stamp) ||
+		x.pool.newest.isOlder(x.key, e.resp.Terms.Received)
 	if e.resp.Chunks != nil {
+		x.seen = false
 		if !x.hold(e.resp.BodySize) {
 			return nil, nil
 		}
@@ -134,6 +147,7 @@ func (x *exchange) admit(deadline time.Time, e *entry) (*entry, error) {
 		if err != nil {
 			return nil, err
 		}
+		x.seen = true
 		if body == nil {
 			metrics.garbage.WithLabelValues("chunk").Inc()
 			return nil, nil

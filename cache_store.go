@@ -59,7 +59,9 @@ func (p *pool) keep(pl place, e *entry, ttl time.Duration) {
 	if pl.node == nil || !pl.ok || !pl.node.inUse() {
 		return
 	}
-	pl.node.writes.push(encodeWrite(pl.node.journal.bucket, resp.Key, resp, ttl))
+	w := encodeWrite(pl.node.journal.bucket, resp.Key, resp, ttl)
+	w.key, w.received = resp.Key, resp.Terms.Received
+	pl.node.writes.push(w)
 }
 
 // keepVariants puts the list of a URL's variants where its responses lie.
@@ -85,6 +87,9 @@ type write struct {
 	ttl    time.Duration
 	forget []string
 	short  bool // it is one value that lies in one piece, and may go in a batch
+
+	key      string // the cache key of a response
+	received int64  // when it was
 }
 
 func (w write) size() int64 {
@@ -131,17 +136,20 @@ func (n *node) write(ctx context.Context) {
 			continue
 		}
 		if len(batch) == 1 {
-			n.stored(n.perform(ctx, w))
+			n.stored(w, n.perform(ctx, w))
 			continue
 		}
 		n.performAll(ctx, batch)
 	}
 }
 
-// stored counts how a write has ended.
-func (n *node) stored(err error) {
+// stored takes note of how a write has ended.
+func (n *node) stored(w write, err error) {
 	if err == nil {
 		metrics.stores.WithLabelValues("stored").Inc()
+		if w.key != "" {
+			n.state.newest.stored(w.key, w.received, time.Now())
+		}
 		return
 	}
 	metrics.stores.WithLabelValues("failed").Inc()

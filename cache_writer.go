@@ -32,7 +32,6 @@ type fillWriter struct {
 	times               httpcache.Times
 
 	mode     fillMode
-	status   int    // of the failure that is replaced
 	head     *entry // what is stored, without its body
 	copying  bool   // a copy of the body is kept
 	muted    bool   // the client gets no body, or is gone
@@ -97,7 +96,7 @@ func (w *fillWriter) WriteHeader(status int) {
 			w.mode, w.gotRange = completing, got
 		}
 	case w.f != nil && status >= 500 && w.use.IfError && w.mayStandIn():
-		w.mode, w.status = replaced, status
+		w.mode = replaced
 	default:
 		w.mode = passing
 		if w.f != nil && status == http.StatusOK && w.x.r.Method == http.MethodHead {
@@ -113,6 +112,10 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	w.want = contentLength(h)
 	own := w.ownHeader()
 	v, tags := w.judge(status, own)
+	w.noteServed(status)
+	if w.use.Request && !v.Store && status < 500 {
+		x.pool.near.Load().Delete(w.f.resp.Key) // it may be fresh, and is older
+	}
 	if httpcache.Invalidates(x.r.Method, status) && !x.invalidateChanged(own, tags) {
 		v.Store = false
 	}

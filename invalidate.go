@@ -31,7 +31,7 @@ var errNotRunning = errors.New("fluster: the app is not running")
 // ctx.AppIfConfigured("fluster"). It changes with each reload, so it is asked
 // for when it is needed and not kept.
 func Running() (*App, bool) {
-	a := runningApp.Load()
+	a := appInForce()
 	return a, a != nil
 }
 
@@ -50,7 +50,7 @@ func (a *App) Invalidate(ctx context.Context, i Invalidation) (Acknowledgement, 
 	if err != nil {
 		return Acknowledgement{}, err
 	}
-	if runningApp.Load() != a {
+	if !isRunning(a) {
 		return Acknowledgement{}, errNotRunning
 	}
 	return p.invalidate(ctx, targets, i.Wait)

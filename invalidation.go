@@ -43,14 +43,14 @@ func (n *node) listen(ctx context.Context) {
 // sibling returns the node of the bucket with this number, which shares n's
 // listener; nil if there is none.
 func (n *node) sibling(number int) *node {
-	all := n.siblings.Load()
+	f := n.family.Load()
 	switch {
-	case all == nil && number == n.journal.number:
+	case f == nil && number == n.journal.number:
 		return n
-	case all == nil || number < 0 || number >= len(*all):
+	case f == nil || number < 0 || number >= len(f.parts):
 		return nil
 	}
-	return (*all)[number]
+	return f.parts[number]
 }
 
 // hear serves one subscription until it fails.
@@ -107,9 +107,7 @@ func (n *node) heard(ear *journal.Ear, channel, text string) {
 		return
 	}
 	metrics.messages.WithLabelValues("heard").Inc()
-	n.state.mu.Lock()
-	h := n.state.current
-	n.state.mu.Unlock()
+	h := n.state.herald()
 	for _, r := range n.state.book.HeardRecords(name, targets) {
 		n.state.book.Learn(r)
 		if h != nil {

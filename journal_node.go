@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -99,7 +100,24 @@ type journalOn struct {
 	number  int    // of the bucket
 	channel string // on which the node tells of new entries
 	length  int    // about how many records it keeps
+
+	replicas *replicas // that are to confirm what is appended; nil if there are none
 }
+
+// replicas remembers that the replicas of a master are slow, or that it has none.
+type replicas struct{ notBefore atomic.Int64 }
+
+// waitAgain is for how long nobody waits for replicas that did not confirm an
+// append in time. Each wait costs an invalidation half of the time-out.
+const waitAgain = 10 * time.Second
+
+// areAwaited reports whether an append is to wait until a replica has it.
+func (r *replicas) areAwaited(now time.Time) bool {
+	return r != nil && now.UnixNano() >= r.notBefore.Load()
+}
+
+// lag notes that none has confirmed.
+func (r *replicas) lag(now time.Time) { r.notBefore.Store(now.Add(waitAgain).UnixNano()) }
 
 // appended is what a script has done.
 type appended struct {
@@ -123,15 +141,47 @@ func (j journalOn) appendRecords(ctx context.Context, records []journal.Record) 
 		keys = append(keys, j.bucket.record(r.ID), j.bucket.entry(r.Target.Value))
 		args = append(args, r.ID, nonce, r.Target.Code(), r.Target.Value, unlink)
 	}
-	client, ctx := j.node.Client(), j.node.With(ctx)
-	res, err := appendScript.Run(ctx, client, keys, args...).Slice()
+	if len(records) == 1 && records[0].Target.Kind == journal.Mark {
+		j.replicas = nil // without it more is validated
+	}
+	res, err := j.run(ctx, appendScript, keys, args)
 	if err != nil && strings.Contains(err.Error(), "compiling script") {
-		res, err = appendScriptOld.Run(ctx, client, keys, args...).Slice()
+		res, err = j.run(ctx, appendScriptOld, keys, args)
 	}
 	if err != nil {
 		return a, fmt.Errorf("appending to the journal on node %q: %w", j.node.Name(), err)
 	}
 	return parseAppended(res, records, nonces)
+}
+
+// run runs a script, and where there are replicas waits until one has what it
+// did: without that it may be lost with its master. It waits briefly, and goes on
+// in any case.
+func (j journalOn) run(ctx context.Context, script *redis.Script, keys []string, args []any) ([]any, error) {
+	if now := time.Now(); j.replicas.areAwaited(now) {
+		cmd, confirmed, err := j.confirm(ctx, script.EvalSha, keys, args)
+		if redis.HasErrorPrefix(err, "NOSCRIPT") {
+			cmd, confirmed, err = j.confirm(ctx, script.Eval, keys, args)
+		}
+		if err == nil && confirmed == 0 {
+			j.replicas.lag(now)
+		}
+		if !redis.HasErrorPrefix(err, "MOVED") && !redis.HasErrorPrefix(err, "ASK") {
+			if err != nil {
+				return nil, err
+			}
+			return cmd.Slice()
+		}
+	}
+	return script.Run(j.node.With(ctx), j.node.Client(), keys, args...).Slice()
+}
+
+type evalFunc func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
+
+// confirm runs a script and returns how many replicas have what it did.
+func (j journalOn) confirm(ctx context.Context, eval evalFunc, keys []string, args []any) (cmd *redis.Cmd, confirmed int64, err error) {
+	confirmed, err = j.node.Confirm(ctx, keys[0], func(pipe redis.Pipeliner) { cmd = eval(ctx, pipe, keys, args...) })
+	return cmd, confirmed, err
 }
 
 // parseAppended reads what the script returned.
@@ -167,6 +217,9 @@ func (j journalOn) read(ctx context.Context, from uint64) (head journal.Head, en
 	h := pipe.Get(ctx, j.bucket.head())
 	page := pipe.XRangeN(ctx, j.bucket.journal(), strconv.FormatUint(max(from, 1), 10)+"-0", "+", journalPage)
 	_, err = pipe.Exec(ctx)
+	if redis.HasErrorPrefix(err, "WRONGTYPE") || redis.HasErrorPrefix(page.Err(), "WRONGTYPE") {
+		return head, nil, true, journal.ErrForeign
+	}
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return head, nil, false, fmt.Errorf("reading the journal on node %q: %w", j.node.Name(), err)
 	}
@@ -186,11 +239,11 @@ func (j journalOn) read(ctx context.Context, from uint64) (head journal.Head, en
 // seeHead reads the head alone.
 func (j journalOn) seeHead(ctx context.Context) (head journal.Head, ok bool, err error) {
 	s, err := j.node.Client().Get(j.node.With(ctx), j.bucket.head()).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	if err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return head, false, err
 	}
 	head, ok = journal.ParseHead(s)
-	return head, ok, nil
+	return head, ok, nil // who reads on sees what lies there instead
 }
 
 // nonZeroHex returns 64 random bits in hexadecimal, never zero.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -184,5 +185,61 @@ func TestSecrets(t *testing.T) {
 		if text == "" || strings.Contains(text, "hunter2") {
 			t.Errorf("%s is empty, or has the password in it: %.500s", what, text)
 		}
+	}
+}
+
+// busySite is what stands in a site, and behind it a site on a port that is taken:
+// such a configuration is provisioned, and begins to start.
+func busySite(t *testing.T, site string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return site + "\n}\nhttp://" + l.Addr().String() + " {\nbind 127.0.0.1\nrespond busy"
+}
+
+// TestFailedReload: W1. After a reload that fails while its apps start, all is as
+// it was before: near cache, nodes, also one that was to be taken out, and what is
+// invalidated. Caddy starts apps in no order, so it is tried several times.
+func TestFailedReload(t *testing.T) {
+	for _, near := range []string{"near 1MiB", "near off"} {
+		t.Run(near, func(t *testing.T) {
+			o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", "Cache-Control", "max-age=600", "Etag", `"1"`))
+			servers, global := nodes(t, 2, near)
+			c := caddytest.Load(t, global, cached(o))
+			c.WaitUp(2)
+			waitListening(t, servers, 1)
+			const pages = 20
+			for i := range pages {
+				wantMiss(t, c, "/"+strconv.Itoa(i))
+			}
+			waitStored(t, servers, pages)
+			asked, before := o.Count(), string(c.AskAdmin("/fluster/status").Body)
+			for range 8 {
+				// All else is other than before: the near cache, the penalties, and a node
+				// less. The channel stays, as it is a node's own.
+				err := c.TryReload("fluster {\nnear 4KiB\npenalty 5s 7s\nmax_blind 0s\nnodes "+servers[0].URL()+"?name=a\n}", busySite(t, cached(o)))
+				if err == nil || !strings.Contains(err.Error(), "address already in use") {
+					t.Fatalf("a reload to a port that is taken: got %v", err)
+				}
+			}
+			if after := string(c.AskAdmin("/fluster/status").Body); after != before {
+				t.Errorf("the status is\n%s\nand was\n%s", after, before)
+			}
+			for i := range pages {
+				if r := c.Get("/" + strconv.Itoa(i)); !r.Hit("") {
+					t.Errorf("page %d: got %s, want a hit as before", i, r)
+				}
+			}
+			if n := o.Count() - asked; n != 0 {
+				t.Errorf("the origin was asked %d times", n)
+			}
+			if r := c.Invalidate(`{"all":true}`); r.Status != 200 || !strings.Contains(string(r.Body), `"applied":["a","b"]`) {
+				t.Errorf("invalidating: got %s, want it on both nodes", r)
+			}
+			wantMiss(t, c, "/0")
+		})
 	}
 }

@@ -56,7 +56,8 @@
 //	queue_callback.go  queues that are told of others
 //
 // Beside the requests, for each node: node.go keeps its journal proven,
-// penalty.go says when it sits out, away.go what that means for what is stored,
+// family.go polls the parts of a Redis Cluster together, penalty.go says when it
+// sits out, away.go and newest.go what that means for what is stored,
 // invalidation.go listens to it. What all
 // configurations share, so that a reload loses nothing, is in pool.go.
 package fluster
@@ -156,14 +157,14 @@ func (a *App) Start() error {
 	for _, p := range a.pools {
 		p.start()
 	}
-	runningApp.Store(a)
+	enterApp(a)
 	a.warnUnreachable(a.ctx)
 	return nil
 }
 
 // Stop ends what this configuration has started. What the next one shares goes on.
 func (a *App) Stop() error {
-	runningApp.CompareAndSwap(a, nil)
+	withdrawApp(a)
 	a.stopQueues()
 	for _, p := range a.pools {
 		p.stop()

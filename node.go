@@ -36,17 +36,17 @@ type node struct {
 	timeout time.Duration
 	writes  *writeQueue
 	away    away        // while it is out of use
-	joins   bool        // it is new to a pool that was in use before
+	own     history     // of an independent node
 	gone    atomic.Bool // it was taken out of the configuration
 
-	label    string                  // what users call it: its name, or that of its cluster
-	siblings atomic.Pointer[[]*node] // of a cluster: all its parts, by bucket
-	once     sync.Once
-	key      string
-	wake     chan struct{} // asks the keeper to read the journal now
-	tried    chan struct{} // closed when the keeper has tried the node for the first time
-	end      context.CancelFunc
-	wg       sync.WaitGroup
+	label  string                 // what users call it: its name, or that of its cluster
+	family atomic.Pointer[family] // of a part of a cluster: all its parts
+	once   sync.Once
+	key    string
+	wake   chan struct{} // asks the keeper to read the journal now
+	tried  chan struct{} // closed when the keeper has tried the node for the first time
+	end    context.CancelFunc
+	wg     sync.WaitGroup
 
 	reading chan struct{} // holds a token while somebody reads the journal
 }
@@ -58,11 +58,12 @@ func newNode(sn *shard.Node, n int, key string, state *poolState, c *PoolConfig)
 		length = lengthFor(clusterParts)
 		label = strings.TrimSuffix(label, "/"+strconv.Itoa(n))
 	}
-	b := newBucket(c.Namespace, n)
+	j := journalOn{node: sn, bucket: newBucket(c.Namespace, n), number: n, channel: c.Namespace + ":journal", length: length}
+	if len(c.Cluster) > 0 || c.Sentinel != nil {
+		j.replicas = new(replicas)
+	}
 	return &node{
-		Node: sn, label: label, key: key, state: state, seat: state.box.admit(sn),
-		journal: journalOn{node: sn, bucket: b, number: n, channel: c.Namespace + ":journal", length: length},
-		headKey: b.head(),
+		Node: sn, label: label, key: key, state: state, seat: state.box.admit(sn), journal: j, headKey: j.bucket.head(),
 		channel: c.Channel, timeout: time.Duration(c.Timeout),
 		writes: newWriteQueue(),
 		wake:   make(chan struct{}, 1), tried: make(chan struct{}),
@@ -109,8 +110,8 @@ func (n *node) keep(ctx context.Context) {
 	first := true
 	for ctx.Err() == nil {
 		err := n.sync(ctx)
-		if err == nil && (n.seat.inPenalty() || first && n.joins) {
-			err = n.doubt(ctx)
+		if err == nil {
+			err = n.settleDoubt(ctx)
 		}
 		if err == nil && !n.view.Use() {
 			err = errJournalMoves
@@ -139,11 +140,17 @@ func (n *node) returned(first bool) {
 	if n.seat.available.Load() {
 		return
 	}
-	out := n.seat.release(time.Now())
+	now := time.Now()
+	out := n.seat.release(now)
 	metrics.nodeUp.WithLabelValues(n.state.name, n.Name()).Set(1)
-	if first || n.isPart() && n.state.partsOut.Add(-1) > 0 {
+	if first {
 		return
 	}
+	metrics.away.WithLabelValues(n.state.name, n.Name()).Add(out.Seconds())
+	if n.isPart() && n.family.Load().out.Add(-1) > 0 {
+		return
+	}
+	n.history().add(change{At: now, State: "up", For: out.Seconds()})
 	n.state.event("node_returned", map[string]any{"node": n.label, "after": out.Seconds()})
 	n.state.log().Info("node returned", zap.String("node", n.label), zap.Duration("after", out))
 }
@@ -151,6 +158,7 @@ func (n *node) returned(first bool) {
 // sitOut serves one penalty.
 func (n *node) sitOut(ctx context.Context, err error) {
 	starts := !n.seat.inPenalty()
+	n.seat.doubt()
 	d := n.state.box.penalize(n.seat, err, time.Now())
 	n.view.Penalize()
 	metrics.nodeUp.WithLabelValues(n.state.name, n.Name()).Set(0)
@@ -159,7 +167,7 @@ func (n *node) sitOut(ctx context.Context, err error) {
 		n.leave(ctx)
 	}
 	if c := n.state.log().Check(zap.DebugLevel, "node sits out"); c != nil {
-		c.Write(zap.String("node", n.Name()), zap.Duration("for", d), zap.Error(err))
+		c.Write(zap.String("node", n.Name()), zap.Duration("for", d), zap.String("error", reasonOf(err)))
 	}
 	n.wait(ctx, d)
 }
@@ -168,11 +176,13 @@ func (n *node) sitOut(ctx context.Context, err error) {
 // fail together: of them, the first is told.
 func (n *node) tellPenalty(d time.Duration, err error) {
 	metrics.penalties.WithLabelValues(n.state.name, n.Name()).Inc()
-	if n.isPart() && n.state.partsOut.Add(1) > 1 {
+	if n.isPart() && n.family.Load().out.Add(1) > 1 {
 		return
 	}
-	n.state.event("node_penalized", map[string]any{"node": n.label, "for": d.Seconds(), "reason": err.Error()})
-	n.state.log().Warn("node penalized", zap.String("node", n.label), zap.Duration("for", d), zap.Error(err))
+	reason := reasonOf(err)
+	n.history().add(change{At: time.Now(), State: "penalty", Reason: reason, For: d.Seconds()})
+	n.state.event("node_penalized", map[string]any{"node": n.label, "for": d.Seconds(), "reason": reason})
+	n.state.log().Warn("node penalized", zap.String("node", n.label), zap.Duration("for", d), zap.String("error", reason))
 }
 
 // isPart reports whether the node is a part of a Redis Cluster.
@@ -235,6 +245,7 @@ func (n *node) readToHead(ctx context.Context, tries int) error {
 			return nil
 		case sight == journal.Forked:
 			if tries--; known {
+				n.seat.doubt() // what lies there may be that of another time
 				metrics.forks.WithLabelValues(n.state.name, n.Name()).Inc()
 			}
 		}
@@ -311,6 +322,7 @@ func (n *node) watch(ctx context.Context) error {
 	defer tick.Stop()
 	var owedSince time.Time
 	for {
+		look := n.look
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -318,15 +330,19 @@ func (n *node) watch(ctx context.Context) error {
 			_, reason, _ := n.seat.status()
 			return fmt.Errorf("in use: %w", reason)
 		case <-n.wake:
+			look = n.lookNow
 		case <-tick.C:
 		}
-		if err := n.look(ctx); err != nil && !n.inUse() {
+		if err := look(ctx); err != nil && !n.inUse() {
 			return err
 		} else if err != nil {
 			tick.Reset(time.Millisecond) // once is no proof; ask again
 			continue
 		}
-		tick.Reset(pollEvery)
+		tick.Reset(n.nextPoll())
+		if err := n.settleDoubt(ctx); err != nil && !n.inUse() {
+			return err
+		}
 		if n.view.Owes() == 0 {
 			owedSince = time.Time{}
 			continue
@@ -342,10 +358,35 @@ func (n *node) watch(ctx context.Context) error {
 	}
 }
 
-// look reads the head, and what is behind it if it has moved.
+// nextPoll is how long it is to the next poll. The parts of a Redis Cluster poll at
+// the same times, so that a processor wakes up once for all of them.
+func (n *node) nextPoll() time.Duration {
+	f := n.family.Load()
+	if f == nil {
+		return pollEvery
+	}
+	return pollEvery - time.Since(f.began)%pollEvery
+}
+
+// look sees the head as it was a moment ago, and reads what is behind it if it has
+// moved.
 func (n *node) look(ctx context.Context) error {
+	f := n.family.Load()
+	if f == nil {
+		return n.lookNow(ctx)
+	}
+	head, ok, sent, err := f.head(ctx, n)
+	return n.saw(ctx, head, ok, sent, err)
+}
+
+// lookNow is look for a head as it is now.
+func (n *node) lookNow(ctx context.Context) error {
 	sent := time.Now()
 	head, ok, err := n.journal.seeHead(ctx)
+	return n.saw(ctx, head, ok, sent, err)
+}
+
+func (n *node) saw(ctx context.Context, head journal.Head, ok bool, sent time.Time, err error) error {
 	if err != nil {
 		return err
 	}

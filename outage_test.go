@@ -221,3 +221,35 @@ func TestFullNode(t *testing.T) {
 	c.WaitUp(1)
 	wantHit(t, c, "node", "/x")
 }
+
+// TestInvalidatedWhileItStandsIn: C1. A stored response that is to stand in for
+// the origin's failure is invalidated while that still comes: the client gets the
+// failure, as the origin sends it.
+func TestInvalidatedWhileItStandsIn(t *testing.T) {
+	servers, global := nodes(t, 1)
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", "Cache-Control", "max-age=0, stale-if-error=600", "Etag", `"1"`))
+	c := caddytest.Load(t, global, cached(o))
+	c.WaitUp(1)
+	wantBody(t, c.Get("/"), 200, "page")
+	waitStored(t, servers, 1)
+	began, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	o.Handle(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		w.Write([]byte("failing"))
+		http.NewResponseController(w).Flush()
+		once.Do(func() {
+			close(began)
+			<-goOn
+		})
+	})
+	answer := make(chan caddytest.Response)
+	go func() { answer <- c.Get("/") }()
+	<-began
+	time.Sleep(100 * time.Millisecond) // for the head to reach the cache, of which nothing tells
+	if r := c.Invalidate(`{"all":true}`); r.Status != 200 {
+		t.Errorf("invalidating: got %s", r)
+	}
+	close(goOn)
+	wantBody(t, <-answer, 503, "failing")
+}

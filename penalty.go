@@ -83,6 +83,8 @@ type seat struct {
 	available atomic.Bool
 	slow      atomic.Int32  // time-outs in a row
 	leave     chan struct{} // told, without waiting, when the node was taken out of use
+	doubts    atomic.Uint64 // reasons to doubt what lies there, so far
+	settled   atomic.Uint64 // those of which its journal tells
 
 	mu      sync.Mutex // guards all below
 	level   int        // penalties in a row
@@ -113,6 +115,14 @@ func (b *penaltyBox) seat(n *shard.Node) *seat {
 		return s.(*seat)
 	}
 	return nil
+}
+
+// Succeeded is told when a replica answers in a node's place. What lies there may
+// be older than what was served: it may lack what its master had last.
+func (b *penaltyBox) Succeeded(n *shard.Node) {
+	if s := b.seat(n); s != nil {
+		s.doubt()
+	}
 }
 
 // Available reports whether the node may be used now.
@@ -154,6 +164,21 @@ func (s *seat) expel(err error) {
 	default:
 	}
 }
+
+// doubt notes that what lies on the node may be older than what was served.
+func (s *seat) doubt() { s.doubts.Add(1) }
+
+// isDoubtful reports whether there are doubts of which the journal does not tell yet.
+func (s *seat) isDoubtful() bool { return s.doubts.Load() != s.settled.Load() }
+
+// doubtful is isDoubtful, with what settle is to be told.
+func (s *seat) doubtful() (upTo uint64, ok bool) {
+	upTo = s.doubts.Load()
+	return upTo, upTo != s.settled.Load()
+}
+
+// settle notes that the journal tells of the doubts up to this one.
+func (s *seat) settle(upTo uint64) { s.settled.Store(upTo) }
 
 // penalize sets the next time out of use and returns how long it is. A node
 // that fails again soon after its return goes on where it was.
@@ -213,4 +238,7 @@ func (s *seat) status() (since time.Time, reason error, retryAt time.Time) {
 }
 
 // Interface guards
-var _ shard.Availability = (*penaltyBox)(nil)
+var (
+	_ shard.Availability = (*penaltyBox)(nil)
+	_ shard.Succession   = (*penaltyBox)(nil)
+)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -36,8 +37,9 @@ type poolState struct {
 	// shared, how their queries are compared. They are never off.
 	notes *near.Cache[*entry]
 
-	name     string
-	partsOut atomic.Int32 // parts of a Redis Cluster that are out of use
+	newest newest // URLs whose nodes may hold what is older than what was served
+
+	name string
 
 	flights flights        // the forwards under way
 	later   sync.WaitGroup // validations in the background
@@ -46,10 +48,8 @@ type poolState struct {
 
 	mu      sync.Mutex // guards all below
 	ended   bool
-	logger  *zap.Logger
-	emit    emitFunc
-	current *herald // of the newest configuration
-	nodes   []*node // likewise
+	running []*pool // in the order of their starts
+	inForce *pool   // the last of them; the last that there was, when none runs
 	gone    []*node // those that earlier ones had, and it has not
 }
 
@@ -61,14 +61,13 @@ const maxNotes = 1 << 20
 
 func newPoolState(name string) *poolState {
 	s := &poolState{
-		name:   name,
-		book:   journal.NewBook(journal.Options{MaxBlind: defaultMaxBlind}, time.Now()),
-		box:    newPenaltyBox(),
-		notes:  near.New(maxNotes, weighEntry),
-		logger: zap.NewNop(),
-		emit:   func(string, map[string]any) {},
+		name:  name,
+		book:  journal.NewBook(journal.Options{MaxBlind: defaultMaxBlind}, time.Now()),
+		box:   newPenaltyBox(),
+		notes: near.New(maxNotes, weighEntry),
 	}
 	s.flights.open = map[string]*flight{}
+	s.newest.seed = maphash.MakeSeed()
 	s.ctx, s.end = context.WithCancel(context.Background())
 	return s
 }
@@ -96,54 +95,6 @@ func (s *poolState) goLater(f func(end context.Context)) bool {
 	return !s.ended
 }
 
-// log returns the logger of the newest configuration.
-func (s *poolState) log() *zap.Logger {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.logger
-}
-
-// isInUse reports whether a configuration with nodes has been started.
-func (s *poolState) isInUse() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.nodes) > 0
-}
-
-// event emits an event through the newest configuration.
-func (s *poolState) event(name string, data map[string]any) {
-	s.mu.Lock()
-	emit := s.emit
-	s.mu.Unlock()
-	emit(name, data)
-}
-
-func (s *poolState) setHerald(h *herald) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.current = h
-}
-
-// configure applies what may change while the pool goes on.
-func (s *poolState) configure(c *PoolConfig, logger *zap.Logger, emit emitFunc) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.logger, s.emit = logger, emit
-	s.box.setConfig(*c.Penalty)
-	s.book.SetMaxBlind(time.Duration(*c.MaxBlind))
-	s.book.SetStrict(c.Quorum == "strict")
-	old := s.near.Load()
-	switch {
-	case c.Near.Off || c.Near.Bytes == 0:
-		s.near.Store(nil)
-		old.Close()
-	case old == nil:
-		s.near.Store(near.New(c.Near.Bytes, weighEntry))
-	default:
-		old.SetMaximum(c.Near.Bytes)
-	}
-}
-
 // pool is one pool as one configuration has it.
 type pool struct {
 	name   string
@@ -153,15 +104,17 @@ type pool struct {
 	*poolState
 	stateKey string
 
-	ring    *shard.Pool
-	nodes   []*node // in the order of the configuration
-	keys    []string
-	byShard map[*shard.Node]*node
-	herald  *herald
-	order   atomic.Pointer[order] // nil while no node was taken out
+	ring     *shard.Pool
+	nodes    []*node // in the order of the configuration
+	keys     []string
+	byShard  map[*shard.Node]*node
+	voice    *herald
+	order    atomic.Pointer[order] // nil while no node was taken out
+	takenOut []*node               // the nodes that earlier configurations had, and it has not
+	asked    atomic.Bool           // a request has come
 
 	ready atomic.Bool   // every node was tried once
-	tried chan struct{} // closed then
+	tried chan struct{} // closed then, or when the start waits no more for that
 }
 
 // newPool opens the pool's clients; nothing is sent to a node before start.
@@ -174,7 +127,8 @@ func newPool(name string, c PoolConfig, repl *caddy.Replacer, logger *zap.Logger
 	if err != nil {
 		return nil, err
 	}
-	p := &pool{name: name, config: c, logger: logger, emit: emit, byShard: map[*shard.Node]*node{}, tried: make(chan struct{})}
+	p := &pool{name: name, config: c, emit: emit, byShard: map[*shard.Node]*node{}, tried: make(chan struct{})}
+	p.logger = logger.With(p.field())
 	p.stateKey = name + "\x00" + c.Namespace
 	state, _, err := states.LoadOrNew(p.stateKey, func() (caddy.Destructor, error) { return newPoolState(name), nil })
 	if err != nil {
@@ -204,7 +158,9 @@ func (p *pool) openNodes(o shard.Options) error {
 				return nil, err
 			}
 			n := newNode(sn, bucket, key, p.poolState, &p.config)
-			n.joins = p.isInUse()
+			if p.isInUse() {
+				n.seat.doubt() // others were served meanwhile what the origin said
+			}
 			return n, nil
 		})
 		if err != nil {
@@ -262,7 +218,10 @@ func (p *pool) openParts(addresses []shard.Address, o shard.Options, open func(s
 			return err
 		}
 	}
-	p.nodes[0].siblings.Store(&p.nodes)
+	f := newFamily(p.nodes)
+	for _, n := range p.nodes {
+		n.family.CompareAndSwap(nil, f) // all are new, or none is
+	}
 	return nil
 }
 
@@ -281,10 +240,8 @@ const startWait = 250 * time.Millisecond
 
 // start begins to use the nodes, and waits a moment for their first answers.
 func (p *pool) start() {
-	p.configure(&p.config, p.logger.With(p.field()), p.emit)
-	p.herald = newHerald(p)
-	p.setHerald(p.herald)
-	gone := p.replaceNodes(p.nodes)
+	p.voice = newHerald(p)
+	gone := p.enter(p)
 	for _, n := range p.nodes {
 		n.start()
 	}
@@ -295,14 +252,15 @@ func (p *pool) start() {
 		select {
 		case <-n.tried:
 		case <-timer.C:
-			p.logger.Warn("nodes have not answered yet; requests go to the origin until they do", p.field())
-			p.markReady()
+			p.logger.Warn("nodes have not answered yet; requests go to the origin until they do")
+			close(p.tried)
 			return
 		}
 	}
-	p.markReady()
+	p.ready.Store(true)
+	close(p.tried)
 	if len(p.nodes) > 0 && !slices.ContainsFunc(p.nodes, func(n *node) bool { return p.box.Available(n.Node) }) {
-		p.logger.Warn("no node can be reached; what is not in the near cache comes from the origin until one is back", p.field())
+		p.logger.Warn("no node can be reached; what is not in the near cache comes from the origin until one is back")
 	}
 }
 
@@ -314,14 +272,12 @@ func (p *pool) field() zap.Field {
 	return zap.String("pool", p.name)
 }
 
-func (p *pool) markReady() {
-	p.ready.Store(true)
-	close(p.tried)
-}
-
 // waitReady holds the first requests up, which may come before the app is
 // started, until the nodes were tried; at most for one time-out.
 func (p *pool) waitReady(ctx context.Context) {
+	if !p.asked.Load() {
+		p.asked.Store(true)
+	}
 	if p.ready.Load() || len(p.nodes) == 0 {
 		return
 	}
@@ -332,12 +288,30 @@ func (p *pool) waitReady(ctx context.Context) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+	p.ready.Store(p.doubtUntried())
+}
+
+// doubtUntried notes that a request goes on without the nodes that were not tried
+// yet: what lies there may be older than what it is given. It reports whether
+// there was none.
+func (p *pool) doubtUntried() (none bool) {
+	none = true
+	for _, n := range p.nodes {
+		select {
+		case <-n.tried:
+		default:
+			none = false
+			n.seat.doubt()
+		}
+	}
+	return none
 }
 
 // stop ends what this configuration started; what another one shares goes on.
 func (p *pool) stop() {
-	if p.herald != nil {
-		p.herald.stop()
+	p.withdraw(p)
+	if p.voice != nil {
+		p.voice.stop()
 	}
 }
 

@@ -47,7 +47,7 @@ func onQueue(m methods) caddy.AdminHandler {
 			}
 			return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
 		}
-		app := runningApp.Load()
+		app := appInForce()
 		if app == nil {
 			return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("the fluster app is not running")}
 		}

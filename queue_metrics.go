@@ -124,7 +124,7 @@ func (depthCollector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect asks the nodes, all queues at the same time.
 func (depthCollector) Collect(out chan<- prometheus.Metric) {
-	app := runningApp.Load()
+	app := appInForce()
 	if app == nil {
 		return
 	}

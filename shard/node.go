@@ -39,6 +39,8 @@ type Node struct {
 
 	whole *Node        // of a part: the cluster
 	parts atomic.Int32 // of a cluster: its parts that are open
+
+	server server // who answers, where that may change
 }
 
 // NewNode returns the node at an address.
@@ -68,9 +70,9 @@ func NewCluster(addrs []Address, o Options, availability Availability) (*Node, e
 	}
 	u := redisOptions(addrs, o, n.timeout)
 	u.IsClusterMode = true
-	n.client, n.bulk = n.hooked(newClusterClient(u)), n.hooked(newClusterClient(u))
+	n.client, n.bulk = n.hooked(n.newClusterClient(u)), n.hooked(n.newClusterClient(u))
 	// Reads need no hook: Read bounds and reports them itself.
-	n.batched = newClusterClient(u)
+	n.batched = n.newClusterClient(u)
 	n.small = plainReader{n.batched, n}
 	return n, nil
 }
@@ -97,6 +99,9 @@ func NewSentinel(master string, sentinels []Address, o Options, availability Ava
 	u.Username, u.Password = o.Username, o.Password
 	u.SentinelUsername, u.SentinelPassword = first.username, first.password
 	n.openBatched(u)
+	for _, c := range []redis.UniversalClient{n.client, n.bulk, n.batched} {
+		c.AddHook(dialHook{n})
+	}
 	return n, nil
 }
 
@@ -141,13 +146,15 @@ func (n *Node) openBatched(u *redis.UniversalOptions) {
 	n.small = n.batches
 }
 
-func newClusterClient(u *redis.UniversalOptions) redis.UniversalClient {
+func (n *Node) newClusterClient(u *redis.UniversalOptions) redis.UniversalClient {
 	c := u.Cluster()
 	// A command goes to the master that has its keys, and fails if that are
 	// several: with routing policies go-redis would split it, and make a partial
 	// failure of it.
 	c.DisableRoutingPolicies = true
-	return redis.NewClusterClient(c)
+	client := redis.NewClusterClient(c)
+	client.OnNewNode(func(member *redis.Client) { member.AddHook(memberHook{n, member.Options().Addr}) })
+	return client
 }
 
 func (n *Node) hooked(c redis.UniversalClient) redis.UniversalClient {

@@ -32,6 +32,8 @@
 //	dial.go      connecting, so that failures cost nothing later
 //	outcome.go   how a command ended: OK, Refused, Slow, Nobody
 //	hook.go      bounds each command and reports its outcome
+//	part.go      parts of a Redis Cluster
+//	succession.go  noticing that a replica was made master
 //	node.go      one server
 //	reader.go    reading small values
 //	batch.go     many callers' reads in few round trips

@@ -16,7 +16,8 @@ func TestSentinel(t *testing.T) {
 	for _, addr := range group.Addrs() {
 		sentinels = append(sentinels, Address{Endpoint: addr})
 	}
-	n, err := NewSentinel(group.Name, sentinels, Options{Timeout: time.Second}, nil)
+	told := &heirs{}
+	n, err := NewSentinel(group.Name, sentinels, Options{Timeout: time.Second}, told)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,6 +35,9 @@ func TestSentinel(t *testing.T) {
 	if err := use("before"); err != nil {
 		t.Fatal(err)
 	}
+	if told.count.Load() != 0 {
+		t.Error("somebody succeeded a master that is well")
+	}
 	group.Failover()
 	// go-redis hears of it from the sentinels, which may take a moment.
 	deadline := time.Now().Add(10 * time.Second)
@@ -42,5 +46,8 @@ func TestSentinel(t *testing.T) {
 	}
 	if err != nil {
 		t.Errorf("after the switch-over: %v", err)
+	}
+	if told.count.Load() == 0 {
+		t.Error("nobody noticed that the replica is master now")
 	}
 }

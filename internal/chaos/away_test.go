@@ -68,6 +68,40 @@ func (v *versioned) away(i int) {
 	v.c.WaitState(string(rune('a'+i)), "penalty")
 }
 
+// TestFailedLookup: C4. A lookup times out, which alone penalizes nobody, and the
+// origin answers. What lies on the node is no longer fresh then, whether what the
+// origin said could be stored in its place or not.
+func TestFailedLookup(t *testing.T) {
+	for _, stored := range []bool{true, false} {
+		t.Run(fmt.Sprintf("stored=%t", stored), func(t *testing.T) {
+			v := newVersioned(t)
+			v.wantNewest("at the start")
+			home := v.servers[v.home()].Client(t)
+			if !stored {
+				v.newest = 2
+				v.o.Handle(caddytest.Answer(200, "version 2", "Cache-Control", "no-store"))
+			} else {
+				v.publish(2)
+			}
+			if err := home.Do(t.Context(), "client", "pause", 150, "all").Err(); err != nil {
+				t.Fatal(err)
+			}
+			if r := v.c.Get("/page"); string(r.Body) != "version 2" || r.Hit("") {
+				t.Fatalf("while its node stands still: got %s, want version 2 from the origin", r)
+			}
+			home.Ping(t.Context()) // which is answered when the pause is over
+			for range 5 {
+				if r := v.c.Get("/page"); string(r.Body) != "version 2" {
+					t.Fatalf("C4: when its node goes on: got %s, want version 2 as before", r)
+				}
+			}
+			if stored {
+				v.wantNewest("then")
+			}
+		})
+	}
+}
+
 // TestAwayTwice: C4. What was stored on another node during an outage is no
 // longer fresh in the next one, when the page was served anew in between.
 func TestAwayTwice(t *testing.T) {

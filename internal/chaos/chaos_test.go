@@ -15,6 +15,8 @@
 //	dead_test.go      what one dead node of three costs (a benchmark)
 //	away_test.go      nodes that are away twice, or taken out and brought back
 //	connect_test.go   the ways to reach a node
+//	outcomes_test.go  each thing that can go wrong on a node, and what it costs
+//	cluster_test.go   a Redis Cluster at rest, and a stale replica that takes over
 //	move_test.go      which keys move when nodes come and go
 //
 // The long form, each mode for half a minute:
@@ -207,10 +209,6 @@ func (r *run) begin(f fault) {
 		r.origin.fail()
 	case "reload":
 		r.reload(f.node)
-	case "failover", "kill-master", "switch-over":
-		r.judge.promotes(true)
-		r.world.begin(f)
-		r.judge.promotes(false)
 	default:
 		r.world.begin(f)
 	}

@@ -3,6 +3,7 @@ package chaos
 import (
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ const (
 	cutting           // half a reply, and then the connection is reset
 	resetting         // connections are reset as soon as they come
 	babbling          // what answers is no Redis
+	answering         // each command gets the same reply, and not from the server
 )
 
 // A proxy stands before a server, and is the network that fails. It is safe for
@@ -30,6 +32,8 @@ type proxy struct {
 	mu      sync.Mutex // guards all below
 	manner  manner
 	late    time.Duration
+	reply   string        // while it is answering
+	members string        // likewise, to CLUSTER SLOTS
 	changed chan struct{} // closed when the manner changes
 	conns   map[net.Conn]bool
 	closed  bool
@@ -61,6 +65,42 @@ func (p *proxy) set(m manner, late time.Duration) {
 	if broken {
 		p.resetLocked()
 	}
+}
+
+// answer makes it answer each command with this reply.
+func (p *proxy) answer(reply string) {
+	p.mu.Lock()
+	p.reply = reply
+	p.mu.Unlock()
+	p.set(answering, 0)
+}
+
+// slots makes it answer CLUSTER SLOTS with this reply.
+func (p *proxy) slots(reply string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.members = reply
+}
+
+// replyTo is what it answers to what a client sent: one reply for each command.
+// Those with which a client begins are as a server's.
+func (p *proxy) replyTo(sent []byte) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var b strings.Builder
+	for _, command := range strings.Split(string(sent), "\r\n*") {
+		switch lower := strings.ToLower(command); {
+		case strings.Contains(lower, "\r\nhello\r\n"):
+			b.WriteString("-ERR unknown command\r\n")
+		case strings.Contains(lower, "\r\nclient\r\n"), strings.Contains(lower, "\r\nselect\r\n"):
+			b.WriteString("+OK\r\n")
+		case strings.Contains(lower, "\r\ncluster\r\n") && p.members != "":
+			b.WriteString(p.members)
+		default:
+			b.WriteString(p.reply)
+		}
+	}
+	return b.String()
 }
 
 func (p *proxy) close() {
@@ -128,6 +168,10 @@ func (p *proxy) serve(client net.Conn) {
 		return
 	}
 	defer p.drop(client)
+	if m, _, _ := p.state(); m == answering {
+		p.forward(client, client, false)
+		return
+	}
 	server, err := net.DialTimeout("tcp", p.target, time.Second)
 	if err != nil {
 		return
@@ -170,6 +214,13 @@ func (p *proxy) forward(dst, src net.Conn, replies bool) {
 		case m == babbling && replies:
 			io.WriteString(dst, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 			return
+		case m == answering && replies:
+			continue
+		case m == answering:
+			if _, err := io.WriteString(src, p.replyTo(buf[:n])); err != nil {
+				return
+			}
+			continue
 		}
 		if _, err := dst.Write(buf[:n]); err != nil {
 			return

@@ -42,8 +42,8 @@ type Process struct {
 	child *Child     // nil before the first start
 }
 
-// Launch runs redis-server (or valkey-server, where there is no redis-server)
-// in dir, without persistence, on a free port of 127.0.0.1, or on the one
+// Launch runs redis-server (or valkey-server, where there is no redis-server, or
+// what the environment variable FLUSTER_REDIS_SERVER names) in dir, without persistence, on a free port of 127.0.0.1, or on the one
 // that args name by "--port". It returns once the server answers. The caller
 // ends it with Close. errors.Is(err, exec.ErrNotFound) reports that no server
 // is installed.
@@ -242,8 +242,14 @@ func (p *Process) startLocked() error {
 	return nil
 }
 
+// serverVariable names another program than redis-server, such as valkey-server.
+const serverVariable = "FLUSTER_REDIS_SERVER"
+
 // lookServer returns the path of the server's program.
 func lookServer() (string, error) {
+	if name := os.Getenv(serverVariable); name != "" {
+		return exec.LookPath(name)
+	}
 	path, err := exec.LookPath("redis-server")
 	if err == nil {
 		return path, nil

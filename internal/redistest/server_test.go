@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -218,4 +219,25 @@ func TestServersEndWithTheProcess(t *testing.T) {
 func isZombie(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	return err == nil && strings.Contains(string(stat), ") Z ")
+}
+
+// TestNamedServer: the environment says which program is the server.
+func TestNamedServer(t *testing.T) {
+	path, err := lookServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := filepath.Join(t.TempDir(), "valkey-server")
+	if err := os.Symlink(path, named); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(serverVariable, named)
+	s := Start(t)
+	if got := s.process.child.cmd.Path; got != named {
+		t.Errorf("%s was started, want %s", got, named)
+	}
+	t.Setenv(serverVariable, named+"-missing")
+	if _, err := Launch(t.TempDir()); err == nil {
+		t.Error("a server that does not exist was started")
+	}
 }
