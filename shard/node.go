@@ -192,7 +192,7 @@ func (n *Node) Bulk() redis.UniversalClient { return n.bulk }
 // shared and read only. In a Redis Cluster the keys must share a slot. For values
 // over 64 KiB see ReadBulk.
 func (n *Node) Read(ctx context.Context, key, beside string) (value, other []byte, err error) {
-	value, other, err = n.small.read(ctx, key, beside)
+	value, other, err = n.small.read(n.With(ctx), key, beside)
 	n.report(Classify(ctx, err), err)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading from node %q: %w", n.name, err)
