@@ -137,8 +137,7 @@ func (n noise) entry(seq uint64) Entry {
 func TestNoise(t *testing.T) {
 	n := noise{seeded(t)}
 	for range 400 {
-		b := NewBook(Options{MaxTargets: 4 + n.rng.IntN(30), MaxRecords: 4 + n.rng.IntN(30)}, at(0))
-		b.maxNamed = n.rng.IntN(6)
+		b := NewBook(Options{MaxTargets: 4 + n.rng.IntN(30), MaxRecords: 4 + n.rng.IntN(30), maxNamed: n.rng.IntN(6)}, at(0))
 		views := []*View{b.AddNode("a"), b.AddNode("b")}
 		now := at(0)
 		for range 150 {
