@@ -30,6 +30,8 @@ type Options struct {
 	Strict bool
 	// Writer is the id of this process in the ids of its records. Default: random.
 	Writer string
+
+	maxNamed int // if not 0, in place of the constant
 }
 
 // Book is what one process knows of the journals of all nodes. It gives each
@@ -49,7 +51,7 @@ type Book struct {
 	prefixes   prefixes     // the lengths of prefixes that were ever learnt
 	soft       bool         // a soft target was ever learnt
 	log        recordLog    // the last records, to be relayed
-	maxNamed   int          // see there
+	maxNamed   int          // see the constant
 	standIn    uint64       // 1 + the number of the last `all` that was made for records that the log gave up
 	views      map[string]*View
 	lastProven time.Time // when any node was last proven
@@ -60,7 +62,7 @@ func NewBook(o Options, now time.Time) *Book {
 	if o.Writer == "" {
 		o.Writer = rand.Text()[:16]
 	}
-	b := &Book{opts: o, started: now, table: newTable(), views: map[string]*View{}, maxNamed: maxNamed}
+	b := &Book{opts: o, started: now, table: newTable(), views: map[string]*View{}}
 	b.log = newRecordLog(1)
 	b.boundLocked()
 	b.lease.Store(&lease{forever: true})

@@ -20,6 +20,10 @@ func (b *Book) boundLocked() {
 	if b.opts.MaxRecords > 0 {
 		records = min(mostRows, b.opts.MaxRecords)
 	}
+	b.maxNamed = min(maxNamed, 4*maxNamed/max(1, len(b.views)))
+	if b.opts.maxNamed > 0 {
+		b.maxNamed = b.opts.maxNamed
+	}
 	b.table.limit = targets
 	for _, v := range b.views {
 		v.nonces.max = uint64(targets)

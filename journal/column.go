@@ -6,7 +6,7 @@ import (
 )
 
 // pageSize is how many numbers are allocated at once.
-const pageSize = 4096
+const pageSize = 1024
 
 // halfWide is by how much numbers that are kept in 32 bits move, when they
 // grow out of them.

@@ -2,7 +2,7 @@ package journal
 
 // What a journal lacks is a set of numbers of records in the log. To tell which
 // stored responses those select, the rows of their targets are counted; but of
-// no more than this many records. A node in use that is owed more is not
+// no more than this many records, and with more than four nodes of fewer. A node in use that is owed more is not
 // believed at all until it has got them: it was away, or its data are others.
 const maxNamed = 1 << 15
 

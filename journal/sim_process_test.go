@@ -47,11 +47,8 @@ const simTimeout = 100 * time.Millisecond
 func (p *simProcess) start() {
 	p.gen++
 	p.born, p.slept = p.w.now, 0
-	p.book = NewBook(Options{MaxTargets: p.w.maxTargets, MaxRecords: p.w.maxRecords, MaxBlind: p.w.maxBlind, Strict: p.w.strict, Writer: p.w.writer()}, p.clock())
+	p.book = NewBook(Options{MaxTargets: p.w.maxTargets, MaxRecords: p.w.maxRecords, MaxBlind: p.w.maxBlind, Strict: p.w.strict, maxNamed: p.w.maxNamed, Writer: p.w.writer()}, p.clock())
 	p.book.without = p.w.without
-	if p.w.maxNamed > 0 {
-		p.book.maxNamed = p.w.maxNamed
-	}
 	p.near, p.flight = map[int]simItem{}, map[int]*simFlight{}
 	p.places, p.proved = nil, nil
 	for _, n := range p.w.nodes {

@@ -79,7 +79,7 @@ func TestNumberSet(t *testing.T) {
 				delete(want, n)
 			}
 			if rng.IntN(20) == 0 {
-				low += uint64(rng.IntN(80))
+				low += uint64(rng.IntN(80) * rng.IntN(6))
 				for m := range want {
 					if m < low {
 						s.remove(m)
@@ -238,9 +238,9 @@ func randomRecord(rng *rand.Rand, b *Book) Record {
 	case 0:
 		r = b.NewRecord(Target{})
 	case 1:
-		r.ID = fmt.Sprintf("writer%d-%d", rng.IntN(5000), rng.IntN(1000))
+		r.ID = fmt.Sprintf("writer%d-%d", rng.IntN(9000), rng.IntN(1000))
 	case 2:
-		r.ID = []string{"-", "-1", "a-", "a-0", "a-01", "a--1", "a-b-1", "a-1234567890123456789", "a-+1", "\xff\x00-7"}[rng.IntN(10)]
+		r.ID = []string{"-", "-1", "a-", "a-0", "a-01", "a--1", "a-b-1", "a-1234567890123456789", "a-99999999999999999999", "a-+1", "\xff\x00-7"}[rng.IntN(11)]
 	}
 	r.Target = Target{Kind: kinds[rng.IntN(5)], Soft: rng.IntN(2) == 0, Value: strings.Repeat("v", rng.IntN(100)) + fmt.Sprint(rng.IntN(1000))}
 	return r
@@ -250,7 +250,7 @@ func randomRecord(rng *rand.Rand, b *Book) Record {
 func TestRecordLog(t *testing.T) {
 	rng := seeded(t)
 	b := NewBook(Options{}, at(0))
-	for _, max := range []int{1, 10, 100, 5000} {
+	for _, max := range []int{1, 10, 100, 9000} {
 		l := newRecordLog(max)
 		l.first, l.next = 3*shortNumbers-5, 3*shortNumbers-5
 		numbers := map[Record]uint64{}
@@ -288,6 +288,9 @@ func TestRecordLog(t *testing.T) {
 			if _, ok := l.find(r); ok != (numbers[r] > 0) {
 				t.Fatalf("%q is known: %v", r, ok)
 			}
+		}
+		if len(l.coder.names) > maxWriters {
+			t.Errorf("the names of %d writers are kept", len(l.coder.names))
 		}
 		size := 0
 		for _, p := range l.pages {

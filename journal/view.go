@@ -265,11 +265,11 @@ func (v *View) pushLocked(e Entry) {
 }
 
 // setSeqLocked notes that the target of the row stands in the journal at seq.
+// Seqs that are lowered to nothing are older than any stamp that is still known.
 func (v *View) setSeqLocked(row uint32, seq uint64) {
 	if isWide(seq, v.base) {
 		v.seqs.lower()
 		v.base += halfWide
-		v.floor = max(v.floor, v.base)
 	}
 	v.seqs.set(row, uint32(seq-v.base))
 }

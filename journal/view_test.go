@@ -146,8 +146,7 @@ func TestEmptyNodeAfterManyRecords(t *testing.T) {
 // A node in use that is owed too much to count is not believed, until it is
 // owed so little that what that selects can be told.
 func TestOwedTooMuchToCount(t *testing.T) {
-	b := NewBook(Options{}, at(0))
-	b.maxNamed = 10
+	b := NewBook(Options{maxNamed: 10}, at(0))
 	v := loadedView(t, b)
 	x := NewSelectors("https://e/", []string{"x"})
 	stamp := v.Head()
