@@ -42,6 +42,7 @@ func (r *rig) claim(id, consumer string, idle time.Duration, args ...any) {
 }
 
 func TestCrashedWorkerIsRelieved(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, Options{Visibility: 1500 * time.Millisecond})
 	r.enqueueN(40, "m")
 	begin := time.Now()
@@ -70,6 +71,7 @@ func TestCrashedWorkerIsRelieved(t *testing.T) {
 }
 
 func TestMessageThatKillsItsWorker(t *testing.T) {
+	t.Parallel()
 	const attempts = 3
 	for crashes := attempts - 1; crashes <= attempts; crashes++ {
 		t.Run(fmt.Sprint(crashes, " crashes"), func(t *testing.T) {
@@ -103,6 +105,7 @@ func TestMessageThatKillsItsWorker(t *testing.T) {
 // A worker whose message another one has by now, because it stood still for
 // longer than the visibility.
 func TestNoAckOverAnothersHead(t *testing.T) {
+	t.Parallel()
 	for _, outcome := range []Outcome{Done, Retry, Dead, Release} {
 		t.Run(fmt.Sprint(outcome), func(t *testing.T) {
 			r := newRig(t, 1, Options{Visibility: 30 * time.Second})
@@ -161,6 +164,7 @@ func TestLostDeliveryIsCancelled(t *testing.T) {
 }
 
 func TestSlowDeliveryIsRenewed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, Options{Visibility: time.Second})
 	r.enqueueN(5, "slow")
 	var n atomic.Int32
@@ -179,6 +183,7 @@ func TestSlowDeliveryIsRenewed(t *testing.T) {
 
 // What was taken over a connection that broke is not lost for a visibility.
 func TestLostReadComesBackSoon(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, Options{Visibility: 30 * time.Second})
 	d := newDiary()
 	w, _ := run(t, r.c, WorkerOptions{}, d.done)
@@ -220,5 +225,44 @@ func TestConsumersThatAreGoneAreSwept(t *testing.T) {
 	}
 	if want := []string{"gone"}; !slices.Equal(names, want) {
 		t.Errorf("got consumers %v, want %v, who has %s", names, want, id)
+	}
+}
+
+// What this worker has under way comes again when its group was made anew, or when
+// it could not renew in time and claims it itself: that is the same delivery.
+func TestHeldIsNotDeliveredAgain(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"group made anew", "claimed by itself"} {
+		t.Run(how, func(t *testing.T) {
+			r := newRig(t, 1, Options{Visibility: 30 * time.Second})
+			r.enqueueN(1, "m")
+			d := newDiary()
+			begun, goOn := make(chan struct{}, 2), make(chan struct{})
+			w, drain := run(t, r.c, WorkerOptions{}, func(ctx context.Context, m *Delivery) Result {
+				begun <- struct{}{}
+				<-goOn
+				return d.done(ctx, m)
+			})
+			<-begun
+			key := r.c.partitions[0].keys.stream("")
+			id := r.raw().XRange(t.Context(), key, "-", "+").Val()[0].ID
+			if how == "claimed by itself" {
+				r.claim(id, w.name, time.Hour)
+			} else {
+				r.raw().XGroupDestroy(t.Context(), key, group)
+			}
+			time.Sleep(1500 * time.Millisecond)
+			pending := r.raw().XPendingExt(t.Context(), &redis.XPendingExtArgs{Stream: key, Group: group, Start: "-", End: "+", Count: 10}).Val()
+			if len(pending) != 1 || pending[0].Consumer != w.name || pending[0].Idle > time.Minute {
+				t.Errorf("got pending %v, want it taken by this worker again", pending)
+			}
+			close(goOn)
+			eventually(t, 5*time.Second, "all is done", r.empty)
+			drain()
+			if d.total() != 1 {
+				t.Errorf("got %d deliveries, want 1", d.total())
+			}
+			r.expectEmpty()
+		})
 	}
 }

@@ -74,6 +74,7 @@ func moveSlot(t *testing.T, cluster *redistest.Cluster, key string) {
 }
 
 func TestClusterFailsOverAndMoves(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 1)
 	c, other := clusterClient(t, cluster, 4), clusterClient(t, cluster, 4)
 	d := newDiary()
@@ -149,4 +150,39 @@ func TestClusterFailsOverAndMoves(t *testing.T) {
 		t.Log(seen.troubles)
 	}
 	t.Logf("%d messages, %d delivered more than once", n, len(d.twice()))
+}
+
+func TestSentinelFailsOver(t *testing.T) {
+	t.Parallel()
+	sentinels := redistest.StartSentinel(t)
+	var addrs []shard.Address
+	for _, addr := range sentinels.Addrs() {
+		a, err := shard.ParseAddress("redis://" + addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addrs = append(addrs, a)
+	}
+	node, err := shard.NewSentinel(sentinels.Name, addrs, shard.Options{Timeout: 300 * time.Millisecond}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { node.Close() })
+	c, err := NewClient(Options{Name: "q", Partitions: OnNodes(node), Visibility: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDiary()
+	_, drain := run(t, c, WorkerOptions{}, d.done)
+	put := func(n int, prefix string) {
+		for i := range n {
+			m := &Message{Body: fmt.Append(nil, prefix, i), OrderKey: fmt.Sprint(i % 3)}
+			eventually(t, 20*time.Second, "it is taken", func() bool { _, err := c.Enqueue(t.Context(), m); return err == nil })
+		}
+	}
+	put(50, "before")
+	sentinels.Failover()
+	put(50, "after")
+	eventually(t, 20*time.Second, "all are delivered", func() bool { return d.distinct() == 100 })
+	drain()
 }

@@ -90,6 +90,23 @@ func TestCombiner(t *testing.T) {
 	}
 }
 
+func TestCombinerPassesTheLeadOfOneWhoLeaves(t *testing.T) {
+	c := &combiner{flying: 1, leaders: 1}
+	waiting := func() *sending { return &sending{wake: make(chan bool, 1)} }
+	first, second := waiting(), waiting()
+	c.waiting = []*sending{first, second}
+	c.passOnLocked() // somebody's pipeline is back
+	if err := c.leave(first); !errors.Is(err, errNotSent) || !<-first.wake {
+		t.Errorf("got %v, want %v from the one who was to lead", err, errNotSent)
+	}
+	if len(second.wake) != 1 || !<-second.wake {
+		t.Error("the next one does not lead")
+	}
+	if err := c.leave(second); !errors.Is(err, errNotSent) || c.leaders != 0 || len(c.waiting) != 0 {
+		t.Errorf("in the end %d lead and %d wait, %v", c.leaders, len(c.waiting), err)
+	}
+}
+
 func TestCombinerTurnsAwayThoseWhoWaitForAServerThatIsSilent(t *testing.T) {
 	r := newRig(t, 1, Options{})
 	p := r.c.partitions[0]

@@ -9,6 +9,7 @@ import (
 )
 
 func TestCopiesLeaveNothing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, Options{Copies: 2, Visibility: time.Second, InlineBody: 100})
 	large := strings.Repeat("large ", 100)
 	for i := range 60 {
@@ -45,6 +46,7 @@ func TestCopiesLeaveNothing(t *testing.T) {
 
 // A node that is gone, for good or without its data, loses nothing.
 func TestCopiesSurviveTheirNode(t *testing.T) {
+	t.Parallel()
 	for _, returns := range []bool{true, false} {
 		t.Run(fmt.Sprint("returns ", returns), func(t *testing.T) {
 			r := newRig(t, 3, Options{Copies: 2, Visibility: time.Second, InlineBody: 100})
@@ -85,6 +87,7 @@ func TestCopiesSurviveTheirNode(t *testing.T) {
 
 // What waits for longer than its copy is hidden is not delivered twice.
 func TestCopiesOfABacklog(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, Options{Copies: 2, Visibility: time.Second})
 	if err := r.c.SetPaused(t.Context(), true); err != nil {
 		t.Fatal(err)
@@ -123,6 +126,7 @@ func (r *rig) withTheFirst() (first, second int) {
 // A second copy on a node that was away when the first was done is deleted when
 // it is back.
 func TestCopyThatCouldNotBeTold(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, Options{Copies: 2, Visibility: time.Second})
 	r.enqueue(&Message{Body: []byte("x")})
 	_, second := r.withTheFirst()
@@ -144,6 +148,7 @@ func TestCopyThatCouldNotBeTold(t *testing.T) {
 
 // A dead letter keeps its copy until it is dropped, or done after all.
 func TestCopyOfADeadLetter(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, Options{Copies: 2, Visibility: time.Second})
 	r.makeDead(&Message{ID: "a", Body: []byte("x")})
 	first, second := r.withTheFirst()

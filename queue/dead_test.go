@@ -172,6 +172,7 @@ func TestDeadLettersAreBounded(t *testing.T) {
 }
 
 func TestBury(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, Options{Visibility: time.Second})
 	r.enqueue(&Message{Body: []byte("x")}, &Message{Body: []byte("late"), Expire: time.Millisecond})
 	r.raw().Do(t.Context(), "XADD", r.c.partitions[0].keys.stream(""), "*", "a", "garbage", dataField, "torn")

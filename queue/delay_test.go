@@ -66,6 +66,7 @@ func TestRetryAfterIsALowerBound(t *testing.T) {
 }
 
 func TestReleaseCostsNoAttempt(t *testing.T) {
+	t.Parallel()
 	for _, after := range []time.Duration{0, 50 * time.Millisecond} {
 		t.Run(after.String(), func(t *testing.T) {
 			r := newRig(t, 1, Options{Visibility: time.Second})

@@ -46,7 +46,8 @@
 //	T:o               hash: order hash → how many of that key are ready, delayed or in flight
 //	T:o:<order hash>  list of packed entries that wait for their turn (MessagePack: lane, then names and values as in the stream)
 //	T:k:<hash>        string, PX: dedup: "<id> <digest of the body>"
-//	T:b:<record id>:<n>  a chunk of a body; has a time to live until the message is in
+//	T:b:<record id>:<n>  a chunk of a body; has a time to live until the message is in, and a
+//	                     name that no other message has until then, even if the client chose its id
 //	T:y               sorted set: record id → overdue, in ms: second copies of messages on other nodes
 //	T:y:<record id>   hash, a record: a second copy
 //	T:n:<record id>   string, PX: done here, while the second copy elsewhere may not know
@@ -83,8 +84,9 @@
 // A record id is the message's id; with a destination, <id>~<destination>, so
 // that deliveries of one message to several destinations are independent.
 // A message whose id the client chose, and one whose state somebody may ask for,
-// is tracked; any other is a stream entry and nothing else, as long as it is
-// ready or in flight.
+// is tracked. A record is kept of it, and of one with a second copy, all the time;
+// any other message is a stream entry and nothing else, as long as it is ready or
+// in flight.
 //
 // # Rules
 //

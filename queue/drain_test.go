@@ -53,6 +53,7 @@ func TestDrainHandsBackAtOnce(t *testing.T) {
 }
 
 func TestDrainWithoutPatience(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, Options{Visibility: 30 * time.Second})
 	r.enqueue(&Message{Body: []byte("ends well")}, &Message{Body: []byte("is interrupted")})
 	d := newDiary()
@@ -156,6 +157,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 // What was done, and could not be recorded before the worker ended, is not done
 // again by the next one in this process.
 func TestDoneIsRememberedOverAReload(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, Options{Visibility: time.Second})
 	r.enqueueN(5, "m")
 	d := newDiary()
@@ -192,6 +194,7 @@ func TestDoneIsRememberedOverAReload(t *testing.T) {
 }
 
 func TestPause(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, Options{})
 	d := newDiary()
 	run(t, r.client(), WorkerOptions{}, d.done) // of another process

@@ -113,6 +113,7 @@ func TestFlushAll(t *testing.T) {
 // What is under way when its group vanishes is pending to nobody, and may be ended
 // by who has it.
 func TestEndWithoutAGroup(t *testing.T) {
+	t.Parallel()
 	for _, outcome := range []Outcome{Done, Retry, Dead, Release} {
 		t.Run(fmt.Sprint(outcome), func(t *testing.T) {
 			r := newRig(t, 1, Options{})
@@ -241,6 +242,7 @@ func TestFullNodeDrains(t *testing.T) {
 }
 
 func TestRetryOnAFullNodeStays(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, Options{Visibility: time.Second})
 	r.enqueue(&Message{Body: []byte("retry")}, &Message{Body: []byte("dead")})
 	r.fill()
@@ -278,6 +280,7 @@ func TestRetryOnAFullNodeStays(t *testing.T) {
 
 // One node that stands still, or is gone, slows nobody else.
 func TestOtherNodesGoOn(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, Options{Visibility: time.Second})
 	d := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{Concurrency: 4}, d.done)
@@ -314,6 +317,7 @@ func TestOtherNodesGoOn(t *testing.T) {
 // What was done while its node was away is recorded when it is back, and not
 // done again.
 func TestDoneWhileTheNodeWasAway(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, Options{Visibility: time.Second})
 	r.enqueueN(20, "m")
 	d := newDiary()

@@ -39,14 +39,16 @@ func (s *source) handle(h *held) {
 	ctx, cancel := context.WithCancelCause(s.w.working)
 	defer cancel(nil)
 	r := s.prepare(ctx, h)
-	if r == nil && s.begin(h, cancel) {
+	switch {
+	case r != nil:
+		h.d.Attempt = r.attempts // nobody has it yet, and this one will not be made
+	case s.begin(h, cancel):
 		r = s.tryOut(ctx, h)
 	}
 	s.w.gate.slots.release(1)
 	if r == nil {
 		return // it was lost before it began
 	}
-	r.d.Attempt = r.attempts // where it died before it was tried, those that were made
 	if r.ending == endDead && !s.bury(ctx, r) {
 		r.ending = endLeave
 	}

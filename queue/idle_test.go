@@ -25,6 +25,7 @@ func (r *rig) commands(server int) int {
 // An idle worker asks each node for less than ten things a second, also where
 // several destinations share it.
 func TestIdleBudget(t *testing.T) {
+	t.Parallel()
 	for _, destinations := range [][]string{nil, {"a", "b"}} {
 		r := newRig(t, 1, Options{Destinations: destinations})
 		d := newDiary()

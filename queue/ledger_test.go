@@ -82,6 +82,7 @@ func (l *ledger) deliver(ctx context.Context, m *Delivery, slow time.Duration) R
 //
 // QUEUE_SEED repeats a run; QUEUE_LEDGER is how many messages, for longer ones.
 func TestLedger(t *testing.T) {
+	t.Parallel()
 	t.Run("nodes in trouble", func(t *testing.T) { testLedger(t, trouble, false) })
 	t.Run("nodes at rest", func(t *testing.T) { testLedger(t, func(*rig, *rand.Rand, <-chan struct{}) {}, true) })
 }

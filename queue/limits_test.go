@@ -88,6 +88,7 @@ func TestUrgentOvertakes(t *testing.T) {
 }
 
 func TestRateOverTwoWorkers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, Options{})
 	r.enqueueN(400, "m")
 	var n atomic.Int32
@@ -107,6 +108,7 @@ func TestRateOverTwoWorkers(t *testing.T) {
 }
 
 func TestRateGoesOnWithoutItsNode(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, Options{})
 	keeper := r.c.rateKeeper().index
 	d := newDiary()
@@ -180,6 +182,7 @@ func TestBreakerStates(t *testing.T) {
 }
 
 func TestBreakerCostsNoAttempt(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, Options{Visibility: time.Second})
 	r.enqueueN(20, "m")
 	d := newDiary()

@@ -8,6 +8,7 @@ import (
 )
 
 func TestReplies(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, Options{})
 	replies := NewReplies(r.c)
 	ctx, cancel := context.WithCancel(t.Context())
