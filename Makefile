@@ -24,6 +24,7 @@ test: ## everything that CI runs: vet, and all tests with the race detector
 	@sh scripts/install-cc.sh
 	$(GO) vet ./...
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on ./...
+	$(GO) test ./journal -run TestMutants -v
 
 race: ## the tests of one package, many times over: make race PKG=./shard COUNT=20
 	@sh scripts/install-redis.sh
@@ -34,6 +35,7 @@ fuzz: ## fuzz each fuzz test for FUZZTIME (30s); `make test` runs their seeds
 	@sh scripts/fuzz.sh $(FUZZTIME)
 
 sim: ## the long simulation of invalidation, SCHEDULES (100000) schedules
+	$(GO) test ./journal -run TestMutants -count 1 -v
 	$(GO) test ./journal -run TestSimulation -schedules $(or $(SCHEDULES),100000) -timeout 60m -v
 
 chaos: ## faults of all kinds under load, FOR (60s) each mode: make chaos SEED=…

@@ -143,48 +143,18 @@ func (n *node) status(pool string) nodeStatus {
 	return s
 }
 
-// invalidateRequest is what POST /fluster/invalidate takes.
-type invalidateRequest struct {
-	journal.Message
-	Wait bool   `json:"wait,omitempty"` // answer when nobody serves it any more
-	Pool string `json:"pool,omitempty"`
-}
-
-// add adds a target to the message.
-func (r *invalidateRequest) add(t journal.Target) {
-	r.Soft = t.Soft
-	switch t.Kind {
-	case journal.URL:
-		r.URL = append(r.URL, t.Value)
-	case journal.Prefix:
-		r.Prefix = append(r.Prefix, t.Value)
-	case journal.Tag:
-		r.Tag = append(r.Tag, t.Value)
-	case journal.Host:
-		r.Host = append(r.Host, t.Value)
-	case journal.All:
-		r.All = true
-	}
-}
-
 // invalidate is the durable way to invalidate: it answers when it is safe.
 func (a *adminAPI) invalidate(app *App, w http.ResponseWriter, r *http.Request) error {
-	var req invalidateRequest
-	bad := func(err error) error { return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err} }
-	if err := journal.DecodeStrict(r.Body, &req); err != nil {
-		return bad(err)
+	var i Invalidation
+	if err := journal.DecodeStrict(r.Body, &i); err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	targets, err := req.Targets()
-	if err != nil {
-		return bad(err)
-	}
-	p, err := app.pool(req.Pool)
-	if err != nil {
-		return bad(err)
-	}
-	ack, err := p.invalidate(r.Context(), targets, req.Wait)
-	if err != nil {
+	ack, err := app.Invalidate(r.Context(), i)
+	switch {
+	case errors.Is(err, ErrQuorum):
 		return reply(w, http.StatusServiceUnavailable, ack)
+	case err != nil:
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	return reply(w, http.StatusOK, ack)
 }

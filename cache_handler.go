@@ -154,11 +154,12 @@ type found struct {
 	blind bool   // nobody can say whether it was invalidated: only the origin
 }
 
-// lookup looks in the near cache, then on the node.
+// lookup looks in the near cache, then on the node. What the near cache has and
+// may not be believed is still good to be validated.
 func (x *exchange) lookup() *found {
 	x.pool.waitReady(x.r.Context())
 	f, known := x.lookupNear()
-	if f != nil {
+	if f != nil && (!f.blind || x.pool.pick(x.key) == nil) {
 		return f
 	}
 	near := x.pool.near.Load()
@@ -169,7 +170,7 @@ func (x *exchange) lookup() *found {
 		near.Set(x.key, list)
 	}
 	if e == nil {
-		return nil
+		return f
 	}
 	near.Set(e.resp.Key, e)
 	return &found{entry: e, where: "node", soft: e.soft}
@@ -201,7 +202,7 @@ func (x *exchange) lookupNear() (*found, string) {
 	v := x.validity(e)
 	leased := x.pool.book.Leased(x.now)
 	switch {
-	case v == journal.Dead || !leased && x.pool.pick(x.key) != nil:
+	case v == journal.Dead:
 		return nil, known
 	case !leased:
 		return &found{entry: e, where: "near", blind: true}, known

@@ -60,7 +60,7 @@ func (x *exchange) invalidateChanged(h http.Header, tags []string) bool {
 	// What the nodes do not have by then they are owed; this process has it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), time.Duration(x.pool.config.Timeout))
 	defer cancel()
-	if _, err := x.pool.publish(ctx, records); err != nil && !errors.Is(err, errQuorum) {
+	if _, err := x.pool.publish(ctx, records); err != nil && !errors.Is(err, ErrQuorum) {
 		x.logger.Warn("invalidating after an unsafe request", zap.Error(err))
 	}
 	return ok

@@ -87,7 +87,7 @@ func runInvalidate(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	req := invalidateRequest{}
+	req := Invalidation{}
 	for _, t := range targets {
 		req.add(t)
 	}
@@ -103,7 +103,7 @@ func runInvalidate(cmd *cobra.Command, args []string) error {
 	}
 	os.Stdout.Write(answer) //nolint:errcheck // there is nobody else to tell
 	if status != http.StatusOK {
-		return errQuorum
+		return ErrQuorum
 	}
 	return nil
 }

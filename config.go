@@ -59,11 +59,12 @@ type PoolConfig struct {
 
 	// On how many nodes an invalidation must lie before it is acknowledged:
 	// available (every node in use, at least one) or strict (a majority of all
-	// nodes). Default: available.
+	// nodes). With strict nothing is served from the cache without asking the
+	// origin while no majority of the nodes can be reached. Default: available.
 	Quorum string `json:"quorum,omitempty"`
 
 	// How long the near cache is believed while no node can be reached, or
-	// forever. Default: 1m.
+	// forever. With quorum strict it never is. Default: 1m.
 	MaxBlind *Blind `json:"max_blind,omitempty"`
 }
 

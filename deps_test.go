@@ -54,10 +54,10 @@ var mayImport = map[string]map[string]string{
 	},
 	"journal": {},
 	"queue": {
-		modulePath + "/shard":              "the nodes that a queue lies on",
-		"github.com/redis/go-redis/v9/...": "streams, scripts, subscriptions; shard gives the clients",
-		"github.com/cespare/xxhash/v2":     "which node a key prefers",
-		"github.com/oklog/ulid/v2":         "ids that sort by time",
+		modulePath + "/shard":              "the nodes, and what their errors say",
+		"github.com/redis/go-redis/v9/...": "the commands",
+		"github.com/cespare/xxhash/v2":     "rendezvous hashing",
+		"github.com/oklog/ulid/v2":         "ids of messages, which sort by time",
 	},
 	"cmd/caddy": {
 		modulePath:                            "the plugin is linked in",

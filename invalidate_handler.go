@@ -182,7 +182,7 @@ func (h *Invalidate) knows(authorization string) bool {
 
 // readInvalidation reads what a request wants to invalidate: its own URL by
 // PURGE, what its JSON says by POST.
-func readInvalidation(r *http.Request) (req invalidateRequest, targets []journal.Target, err error) {
+func readInvalidation(r *http.Request) (req Invalidation, targets []journal.Target, err error) {
 	if r.Method == "PURGE" {
 		n, _ := (*Key)(nil).name(r)
 		t, err := journal.NewTarget(journal.URL, n.asked, false)

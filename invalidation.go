@@ -87,13 +87,13 @@ func (n *node) hear(ctx context.Context) {
 // heard takes one message.
 func (n *node) heard(ear *journal.Ear, channel, text string) {
 	if channel == n.journal.channel {
-		number, inc, e, ok := parseNews(text)
+		news, ok := journal.ParseNews(text)
 		if ok && !n.isPart() {
 			// The masters of a Redis Cluster pass messages on in no common order, and
 			// without that nobody can give them common names.
-			ear.Entry(e.Nonce)
+			ear.Entry(news.Entry.Nonce)
 		}
-		if about := n.sibling(number); about != nil && !(ok && about.view.Heard(inc, e)) {
+		if about := n.sibling(news.Bucket); about != nil && !(ok && about.view.Heard(news.Inc, news.Entry)) {
 			about.ask()
 		}
 		return
@@ -173,7 +173,7 @@ func (h *herald) run(ctx context.Context) {
 // write appends to all nodes what nobody else has appended meanwhile: all who
 // heard a message have made the same records of it.
 func (h *herald) write(ctx context.Context, batch []journal.Record) {
-	batch = slices.DeleteFunc(batch, func(r journal.Record) bool { return !h.pool.book.Owes(r.ID) })
+	batch = slices.DeleteFunc(batch, func(r journal.Record) bool { return !h.pool.book.Owes(r) })
 	if len(batch) > 0 {
 		h.pool.appendAll(ctx, batch)
 	}
@@ -207,10 +207,6 @@ type Acknowledgement struct {
 	Applied []string `json:"applied"` // the nodes whose journals have it
 	Owed    []string `json:"owed"`    // the nodes that get it when they are back; a Redis Cluster may be in both
 }
-
-// errQuorum says that an invalidation is on too few nodes to be acknowledged.
-// It stands in this process and is retried all the same.
-var errQuorum = errors.New("fluster: not enough nodes have the invalidation")
 
 // invalidate makes what targets select dead (or stale, where soft) in this
 // process at once and on all nodes, and returns when it is safe. With wait it
@@ -253,7 +249,7 @@ func (p *pool) publish(ctx context.Context, records []journal.Record) (Acknowled
 	}
 	ack := p.acknowledge(records[0].ID, done)
 	if !p.reached(done) {
-		return ack, errQuorum
+		return ack, ErrQuorum
 	}
 	return ack, nil
 }

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// journalLength is about how many records a node keeps. What was stored
-	// before the oldest of them is refused.
+	// journalLength is about how many records a node keeps, if there are up to
+	// eight. What was stored before the oldest of them is refused.
 	journalLength = 1 << 18
 	// recordTTL is how long a node remembers that it has a record, in seconds. A
 	// record that is relayed later than that is appended again, which costs hits
@@ -29,6 +29,10 @@ const (
 	// appendBatch is how many records one script appends.
 	appendBatch = 128
 )
+
+// lengthFor is about how many records each of so many nodes keeps. All keep the
+// same ones, and a process remembers the fewer the more nodes it has to compare.
+func lengthFor(nodes int) int { return journalLength / ((max(1, nodes) + 7) / 8) }
 
 // appendSource appends records to the journal, each unless it is there already,
 // and makes a new journal when there is no head. A record key holds the inc of
@@ -94,6 +98,7 @@ type journalOn struct {
 	bucket  bucket
 	number  int    // of the bucket
 	channel string // on which the node tells of new entries
+	length  int    // about how many records it keeps
 }
 
 // appended is what a script has done.
@@ -106,7 +111,7 @@ type appended struct {
 // appendRecords appends what is not there yet, in one script.
 func (j journalOn) appendRecords(ctx context.Context, records []journal.Record) (a appended, err error) {
 	keys := []string{j.bucket.head(), j.bucket.journal()}
-	args := []any{nonZeroHex(), nonZeroHex(), j.channel, recordTTL, journalLength, j.number}
+	args := []any{nonZeroHex(), nonZeroHex(), j.channel, recordTTL, j.length, j.number}
 	nonces := make([]uint64, len(records))
 	for i, r := range records {
 		unlink := "0"
@@ -116,7 +121,7 @@ func (j journalOn) appendRecords(ctx context.Context, records []journal.Record) 
 		nonce := nonZeroHex()
 		nonces[i], _ = strconv.ParseUint(nonce, 16, 64)
 		keys = append(keys, j.bucket.record(r.ID), j.bucket.entry(r.Target.Value))
-		args = append(args, r.ID, nonce, kindCode(r.Target), r.Target.Value, unlink)
+		args = append(args, r.ID, nonce, r.Target.Code(), r.Target.Value, unlink)
 	}
 	client, ctx := j.node.Client(), j.node.With(ctx)
 	res, err := appendScript.Run(ctx, client, keys, args...).Slice()
@@ -132,7 +137,7 @@ func (j journalOn) appendRecords(ctx context.Context, records []journal.Record) 
 // parseAppended reads what the script returned.
 func parseAppended(res []any, records []journal.Record, nonces []uint64) (a appended, err error) {
 	if len(res) != 3 {
-		return a, errJournal
+		return a, journal.ErrForeign
 	}
 	text, _ := res[0].(string)
 	seqs, _ := res[1].([]any)
@@ -140,7 +145,7 @@ func parseAppended(res []any, records []journal.Record, nonces []uint64) (a appe
 	var ok bool
 	after, err := strconv.ParseUint(before, 16, 64)
 	if a.head, ok = journal.ParseHead(text); !ok || err != nil || len(seqs) != len(records) {
-		return a, errJournal
+		return a, journal.ErrForeign
 	}
 	for i, s := range seqs {
 		seq, _ := s.(int64)
@@ -153,8 +158,6 @@ func parseAppended(res []any, records []journal.Record, nonces []uint64) (a appe
 	}
 	return a, nil
 }
-
-var errJournal = errors.New("fluster: what lies in the journal is not ours")
 
 // read returns the head, and up to journalPage entries from seq on; ok is false
 // when there is no head.
@@ -171,7 +174,7 @@ func (j journalOn) read(ctx context.Context, from uint64) (head journal.Head, en
 		return head, nil, false, nil
 	}
 	for _, m := range page.Val() {
-		e, err := parseEntry(m)
+		e, err := journal.ParseEntry(m.ID, func(name string) string { s, _ := m.Values[name].(string); return s })
 		if err != nil {
 			return head, nil, true, err
 		}
@@ -188,57 +191,6 @@ func (j journalOn) seeHead(ctx context.Context) (head journal.Head, ok bool, err
 	}
 	head, ok = journal.ParseHead(s)
 	return head, ok, nil
-}
-
-// kindCode is how the kind of a target lies in a journal.
-func kindCode(t journal.Target) string {
-	if t.Soft {
-		return "~" + string(t.Kind)
-	}
-	return string(t.Kind)
-}
-
-func parseEntry(m redis.XMessage) (journal.Entry, error) {
-	var e journal.Entry
-	seq, rest, _ := strings.Cut(m.ID, "-")
-	var err error
-	if e.Seq, err = strconv.ParseUint(seq, 10, 53); err != nil || rest != "0" {
-		return e, errJournal
-	}
-	field := func(name string) string { s, _ := m.Values[name].(string); return s }
-	if e.Nonce, err = strconv.ParseUint(field("n"), 16, 64); err != nil {
-		return e, errJournal
-	}
-	e.ID = field("i")
-	e.Target, err = parseTarget(field("k"), field("v"))
-	return e, err
-}
-
-func parseTarget(kind, value string) (journal.Target, error) {
-	code, soft := strings.CutPrefix(kind, "~")
-	if len(code) != 1 || !strings.Contains("utphabmr", code) {
-		return journal.Target{}, errJournal
-	}
-	return journal.Target{Kind: journal.Kind(code[0]), Value: value, Soft: soft}, nil
-}
-
-// parseNews reads what a node tells of a new entry: "bucket inc:seq:nonce after
-// id kind value", where after is the nonce of the entry before.
-func parseNews(s string) (number int, inc uint64, e journal.Entry, ok bool) {
-	first, s, _ := strings.Cut(s, " ")
-	number, err := strconv.Atoi(first)
-	head, rest, _ := strings.Cut(s, " ")
-	before, rest, _ := strings.Cut(rest, " ")
-	after, err2 := strconv.ParseUint(before, 16, 64)
-	id, rest, _ := strings.Cut(rest, " ")
-	kind, value, ok1 := strings.Cut(rest, " ")
-	h, ok2 := journal.ParseHead(head)
-	if err != nil || err2 != nil || !ok1 || !ok2 || id == "" {
-		return 0, 0, e, false
-	}
-	t, err := parseTarget(kind, value)
-	e = journal.Entry{Record: journal.Record{ID: id, Target: t}, Seq: h.Seq, Nonce: h.Nonce, After: after}
-	return number, h.Inc, e, err == nil
 }
 
 // nonZeroHex returns 64 random bits in hexadecimal, never zero.

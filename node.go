@@ -52,13 +52,14 @@ type node struct {
 
 // newNode returns the node of bucket number n; an independent node has bucket 0.
 func newNode(sn *shard.Node, n int, key string, state *poolState, c *PoolConfig) *node {
-	label := sn.Name()
+	label, length := sn.Name(), lengthFor(len(c.Nodes))
 	if len(c.Cluster) > 0 {
+		length = lengthFor(clusterParts)
 		label = strings.TrimSuffix(label, "/"+strconv.Itoa(n))
 	}
 	return &node{
 		Node: sn, label: label, key: key, state: state, seat: state.box.admit(sn),
-		journal: journalOn{node: sn, bucket: newBucket(c.Namespace, n), number: n, channel: c.Namespace + ":journal"},
+		journal: journalOn{node: sn, bucket: newBucket(c.Namespace, n), number: n, channel: c.Namespace + ":journal", length: length},
 		channel: c.Channel, timeout: time.Duration(c.Timeout),
 		writes: newWriteQueue(),
 		wake:   make(chan struct{}, 1), tried: make(chan struct{}),
@@ -246,7 +247,7 @@ func (n *node) readToHead(ctx context.Context, tries int) error {
 func (n *node) readPage(ctx context.Context) (journal.Sight, error) {
 	from, sent := n.view.From(), time.Now()
 	head, entries, ok, err := n.journal.read(ctx, from)
-	if errors.Is(err, errJournal) {
+	if errors.Is(err, journal.ErrForeign) {
 		n.state.log().Warn("journal holds foreign records and is begun anew", zap.String("node", n.Name()))
 		return journal.Forked, n.journal.reset(ctx)
 	}

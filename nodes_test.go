@@ -11,7 +11,7 @@ import (
 )
 
 // waitListening waits until n processes listen on each of the nodes.
-func waitListening(t *testing.T, servers []*redistest.Server, n int) {
+func waitListening(t testing.TB, servers []*redistest.Server, n int) {
 	t.Helper()
 	for _, s := range servers {
 		client := s.Client(t)

@@ -130,11 +130,8 @@ func (s *poolState) configure(c *PoolConfig, logger *zap.Logger, emit emitFunc) 
 	defer s.mu.Unlock()
 	s.logger, s.emit = logger, emit
 	s.box.setConfig(*c.Penalty)
-	blind := time.Duration(*c.MaxBlind)
-	if c.Quorum == "strict" {
-		blind = 0 // a miss rather than a doubt
-	}
-	s.book.SetMaxBlind(blind)
+	s.book.SetMaxBlind(time.Duration(*c.MaxBlind))
+	s.book.SetStrict(c.Quorum == "strict")
 	old := s.near.Load()
 	switch {
 	case c.Near.Off || c.Near.Bytes == 0:

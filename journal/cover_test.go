@@ -5,18 +5,18 @@ package journal
 
 // Withdraw takes back a record that was learnt from a published message and is
 // on no node, because another record covers it.
-func (b *Book) Withdraw(id string) {
+func (b *Book) Withdraw(r Record) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.log.remove(id)
+	n, _ := b.log.find(r)
 	for _, v := range b.views {
-		v.paidLocked(id)
+		v.paidLocked(n, r.Target)
 	}
 }
 
 // LearntSince reports whether a record for t was learnt after learn number n.
 func (b *Book) LearntSince(t Target, n uint64) bool {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return b.table.seen(t.sum()) > n
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.table.learn(b.rowLocked(t)) > n
 }

@@ -18,15 +18,24 @@
 //
 // # The parts
 //
-//	target.go   Target: the URL, tag, prefix, host or all that selects
-//	message.go  the published message, text or JSON, to targets
-//	head.go     Head, Stamp and Record: what lies on a node
-//	marks.go    a bounded table: target → the last number that it was seen at
-//	view.go     View: one node's journal as this process knows it
-//	book.go     Book: all views, and what this process has learnt, in order
-//	owed.go     what this process knows and a journal lacks
-//	ear.go      Ear: one name for a message in all processes that hear it
-//	lease.go    until when the near cache may be believed
+//	target.go    Target: the URL, tag, prefix, host or all that selects
+//	message.go   the published message, text or JSON, to targets
+//	head.go      Head, Stamp and Record: what lies on a node
+//	wire.go      how records lie in a journal, and are told of
+//	book.go      Book: all views, and what this process has learnt, in order
+//	view.go      View: one node's journal as this process knows it
+//	owed.go      what this process knows and a journal lacks
+//	ear.go       Ear: one name for a message in all processes that hear it
+//	lease.go     until when the near cache may be believed
+//
+// A Book knows a million targets in 64 MB. What it is made of:
+//
+//	table.go        target → row, and the last learn number of each row
+//	column.go       one number for each row: the last seq in one node's journal
+//	recordlog.go    the last records, as few bytes, to be relayed
+//	numberset.go    which of them a journal lacks
+//	index.go        finds rows and records by their hash
+//	bounds.go       how many there may be
 //
 // A Book does no I/O and starts nothing: its caller reads journals, appends
 // records and tells it. It is safe for concurrent use.

@@ -43,15 +43,3 @@ func (b *Book) HeardRecords(name string, targets []Target) []Record {
 	}
 	return records
 }
-
-// Owes reports whether any node is owed the record with this id.
-func (b *Book) Owes(id string) bool {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	for _, v := range b.views {
-		if _, ok := v.owed[id]; ok {
-			return true
-		}
-	}
-	return false
-}

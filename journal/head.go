@@ -52,3 +52,9 @@ type Entry struct {
 	Nonce uint64
 	After uint64 // the nonce of the entry before, where a message tells of it; 0: not known
 }
+
+// maxID is how many bytes the id of a record has at most.
+const maxID = 64
+
+// fits reports whether a record as it was read is one that this package makes.
+func (r Record) fits() bool { return len(r.ID) <= maxID && r.Target.fits() }

@@ -25,9 +25,9 @@ func (u *until) passed(now time.Time) bool {
 
 // Leased reports whether the near cache may be believed at now: every node
 // that is up was proven within Lease, every node was tried since the start,
-// and at least one is up. Without any node there is nobody who could have been
+// and at least one is up; with Options.Strict, more than half of all are. Without any node there is nobody who could have been
 // told of an invalidation, and it is always so. With all nodes away it is so
-// for the time given as Options.MaxBlind.
+// for the time given as Options.MaxBlind, unless it is strict.
 func (b *Book) Leased(now time.Time) bool {
 	l := b.lease.Load()
 	return l.forever || !l.until.passed(now) || !b.has(ruleLease)
@@ -62,9 +62,13 @@ func (b *Book) renewLocked() {
 	switch {
 	case len(b.views) == 0:
 		b.lease.Store(&lease{forever: true})
+	case b.opts.Strict && up <= len(b.views)/2 && b.has(ruleQuorum):
+		// What was acknowledged is on more than half of the nodes, so whoever has
+		// read more than half has read of it. Others do not know what they miss.
+		b.lease.Store(&lease{})
 	case up > 0:
 		b.lease.Store(&lease{until: newUntil(oldest, Lease)})
-	case b.opts.MaxBlind < 0:
+	case b.opts.MaxBlind < 0 || !b.has(ruleBlind):
 		b.lease.Store(&lease{forever: true})
 	case b.lastProven.IsZero():
 		b.lease.Store(&lease{until: newUntil(b.started, b.opts.MaxBlind)})

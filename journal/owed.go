@@ -1,20 +1,23 @@
 package journal
 
+// What a journal lacks is a set of numbers of records in the log. To tell which
+// stored responses those select, the rows of their targets are counted; but of
+// no more than this many records. A node in use that is owed more is not
+// believed at all until it has got them: it was away, or its data are others.
+const maxNamed = 1 << 15
+
 // Owed returns up to max records that this process knows and the journal of
 // the node lacks, to be relayed to it; none before the journal was loaded.
 func (v *View) Owed(max int) []Record {
 	v.book.mu.RLock()
 	defer v.book.mu.RUnlock()
-	if len(v.owed) == 0 || !v.loaded {
+	if !v.loaded {
 		return nil
 	}
 	var out []Record
-	for _, r := range v.book.log.records {
-		if _, ok := v.owed[r.ID]; ok && r.ID != "" {
-			if out = append(out, r.Record); len(out) == max {
-				break
-			}
-		}
+	n, ok := v.owed.next(0)
+	for ; ok && len(out) < max; n, ok = v.owed.next(n + 1) {
+		out = append(out, v.book.log.record(n))
 	}
 	return out
 }
@@ -23,7 +26,20 @@ func (v *View) Owed(max int) []Record {
 func (v *View) Owes() int {
 	v.book.mu.RLock()
 	defer v.book.mu.RUnlock()
-	return len(v.owed)
+	return v.owed.len
+}
+
+// Owes reports whether any node is owed the record.
+func (b *Book) Owes(r Record) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	n, ok := b.log.peek(r)
+	for _, v := range b.views {
+		if ok && v.owed.has(n) {
+			return true
+		}
+	}
+	return false
 }
 
 // Holds takes note that the node had these records already when they were to
@@ -37,47 +53,75 @@ func (v *View) Holds(h Head, records []Record) {
 		return // another journal than the one that had them
 	}
 	for _, r := range records {
-		v.paidLocked(r.ID)
+		if n, ok := v.book.log.find(r); ok {
+			v.paidLocked(n, r.Target)
+		}
 	}
 }
 
 // oweAllLocked starts anew: nothing is known to be in the journal, so all that
 // this process knows is owed to it until it is read there.
 func (v *View) oweAllLocked() {
-	clear(v.owed)
-	clear(v.owedSums)
+	v.owed, v.owedRows = numberSet{}, nil
 	if !v.book.has(ruleOwe) {
 		return
 	}
-	for _, r := range v.book.log.records {
-		if r.ID != "" {
-			v.oweLocked(r.Record)
-		}
-	}
-	v.lost = v.lost || v.book.log.dropped && !v.book.standsInLocked()
+	v.owed.fill(v.book.log.first, v.book.log.next)
+	v.lost = v.lost || v.book.log.dropped() && !v.book.standsInLocked()
 }
 
-// oweLocked notes that the journal lacks r. The owed records are among those of
-// the log, which bounds them.
-func (v *View) oweLocked(r Record) {
-	if _, ok := v.owed[r.ID]; ok {
+// oweLocked notes that the journal lacks record number n, of a target in row.
+func (v *View) oweLocked(n uint64, row uint32) {
+	switch {
+	case !v.owed.add(n) || v.owedRows == nil:
+	case v.owed.len > v.book.maxNamed:
+		v.owedRows = nil
+	default:
+		v.owedRows[row]++
+	}
+}
+
+// paidLocked notes that the journal has record number n, or needs it no more.
+func (v *View) paidLocked(n uint64, t Target) {
+	if !v.owed.remove(n) {
 		return
 	}
-	s := v.book.indexLocked(r.Target)
-	v.owed[r.ID] = s
-	v.owedSums[s]++
+	if v.owedRows != nil {
+		v.unnameLocked(t)
+	} else if v.loaded && v.owed.len <= v.book.maxNamed/2 {
+		v.nameLocked()
+	}
 }
 
-// droppedLocked notes that the log has given up these records. If the node is
-// owed one of them, nothing on it is believed until it has a record `all`, which
-// stands for what can be named no more.
-func (v *View) droppedLocked(dropped []logged) {
-	for _, r := range dropped {
-		if _, owed := v.owed[r.ID]; owed {
-			v.lost = v.lost || !v.book.standsInLocked()
-			v.paidLocked(r.ID)
-		}
+// nameLocked counts the rows of what is owed, if that is not too much.
+func (v *View) nameLocked() {
+	if v.owed.len > v.book.maxNamed {
+		return
 	}
+	v.owedRows = map[uint32]int32{}
+	n, ok := v.owed.next(0)
+	for ; ok; n, ok = v.owed.next(n + 1) {
+		v.owedRows[v.book.rowLocked(v.book.log.target(n))]++
+	}
+}
+
+func (v *View) unnameLocked(t Target) {
+	row := v.book.rowLocked(t)
+	if v.owedRows[row]--; v.owedRows[row] <= 0 {
+		delete(v.owedRows, row)
+	}
+}
+
+// dropLocked notes that the log is about to give up its oldest records, those
+// before end. If the node is owed one of them, nothing on it is believed until
+// it has a record `all`, which stands for what can be named no more.
+func (v *View) dropLocked(end uint64, stood bool) {
+	n, ok := v.owed.next(0)
+	for ; ok && n < end; n, ok = v.owed.next(n + 1) {
+		v.lost = v.lost || !stood
+		v.paidLocked(n, v.book.log.target(n))
+	}
+	v.owed.forget(end)
 }
 
 // standsInLocked reports whether a record `all` that this process made is in
@@ -85,8 +129,7 @@ func (v *View) droppedLocked(dropped []logged) {
 // Another process's would not do: it may have been on a node before one of those
 // was made.
 func (b *Book) standsInLocked() bool {
-	_, ok := b.log.learn(b.standIn)
-	return ok
+	return b.standIn > b.log.first
 }
 
 // replaceLostLocked makes the record `all` that stands for what was lost.
@@ -99,42 +142,15 @@ func (v *View) replaceLostLocked() {
 		return // made meanwhile, and owed
 	}
 	r := v.book.NewRecord(Target{Kind: All})
-	v.book.standIn = r.ID
-	v.book.learnLocked(r, nil)
+	n, _ := v.book.learnLocked(r, nil)
+	v.book.standIn = n + 1
 }
 
-// paidLocked notes that the journal has the record, or needs it no more.
-func (v *View) paidLocked(id string) {
-	s, ok := v.owed[id]
-	if !ok {
-		return
-	}
-	delete(v.owed, id)
-	if v.owedSums[s]--; v.owedSums[s] <= 0 {
-		delete(v.owedSums, s)
-	}
-}
-
-// owesLocked reports whether an owed record selects the response. Soft ones
-// count as hard here: until the record is in the journal nobody can tell
-// what was stored before it from what was stored after it.
-func (v *View) owesLocked(sel *Selectors) bool {
+// believedLocked reports whether it is known which responses on the node what
+// it is owed selects.
+func (v *View) believedLocked() bool {
 	if v.lost && v.book.has(ruleLost) {
-		return true
-	}
-	if len(v.owedSums) == 0 || !v.book.has(ruleOwed) {
 		return false
 	}
-	owed := func(s sum) bool { return v.owedSums[s] > 0 }
-	if owed(sumAll) || owed(sumAllSoft) {
-		return true
-	}
-	for i := range sel.hard {
-		if owed(sel.hard[i]) || owed(sel.soft[i]) {
-			return true
-		}
-	}
-	return v.book.prefixes.any(sel.urls[:], func(prefix string) bool {
-		return owed(sumOf(Prefix, false, prefix)) || owed(sumOf(Prefix, true, prefix))
-	})
+	return v.owedRows != nil || v.owed.len == 0 || !v.book.has(ruleOwed)
 }

@@ -30,15 +30,3 @@ func (p *prefixes) note(prefix string) string {
 	}
 	return prefix[:p.lengths[i-1]]
 }
-
-// any reports whether seen holds for a known prefix of one of urls.
-func (p *prefixes) any(urls []string, seen func(prefix string) bool) bool {
-	for _, n := range p.lengths {
-		for _, url := range urls {
-			if n <= len(url) && url != "" && seen(url[:n]) {
-				return true
-			}
-		}
-	}
-	return false
-}

@@ -19,6 +19,10 @@ const (
 	ruleLease                       // the near cache is believed for so long only
 	ruleUnknown                     // and not before every node was tried
 	ruleLost                        // what can be named no more is owed as `all`
+	ruleFloor                       // what a table has forgotten counts as invalidated
+	ruleBlind                       // without any node the near cache is believed for max_blind
+	ruleQuorum                      // quorum strict: a minority of the nodes is no reason to believe anything
+	ruleSoft                        // a soft record makes stale
 )
 
 // has reports whether the rule is kept.

@@ -1,63 +1,90 @@
 package journal
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 )
 
-// mutants are the rules of the protocol, each of which is taken out in turn.
+// mutants are the rules of the protocol (INVALIDATION.md, docs/invalidation.md),
+// each of which is taken out in turn.
 var mutants = []struct {
-	name           string
+	rule           string
+	mutant         string
 	without, wrong rules
 	first          uint64 // a seed shortly before one that shows it: some take thousands
 }{
-	{"a node's response is compared with its journal", ruleTable, 0, 0},
-	{"a near response is compared with what was learnt", ruleLearnt, 0, 0},
-	{"what an owed record selects is refused", ruleOwed, 0, 0},
-	{"what a loaded journal lacks is owed to it", ruleOwe, 0, 0},
-	{"a position is its inc, seq and nonce", ruleNonce, 0, 0},
-	{"a journal is read from the known position inclusive", ruleInclusive, 0, 0},
-	{"a heard entry follows the one that it says it follows", ruleAfter, 0, 1820},
-	{"a journal without a head is another one", ruleNoHead, 0, 0},
-	{"a head that stays below the known position is a fork", ruleRollback, 0, 520},
-	{"a fork makes the near cache dead", ruleForget, 0, 115},
-	{"a trimmed journal makes the near cache dead", ruleTrimmed, 0, 235},
-	{"the near cache is believed for a lease", ruleLease, 0, 0},
-	{"the near cache is not believed before every node was tried", ruleUnknown, 0, 2360},
-	{"what can be named no more is owed as all", ruleLost, 0, 0},
-	{"a stamp is taken before the request", 0, mirrorStamp, 0},
-	{"a learn number is taken before the request", 0, mirrorLearn, 0},
-	{"what is owed is relayed", 0, mirrorRelay, 0},
-	{"heads are polled", 0, mirrorPoll, 0},
-	{"a node is used after its journal was read", 0, mirrorSync, 0},
-	{"a response is read together with the head", 0, mirrorTogether, 0},
-	{"the leases are asked for a node's responses", 0, mirrorLeased, 4770},
-	{"a proof counts from the time of sending", 0, mirrorSent, 5020},
-	{"a nonce belongs to an append", 0, mirrorNonce, 0},
-	{"a message makes one record, whoever hears it", 0, mirrorName, 350},
-	{"a record key belongs to one inc", 0, mirrorKeyInc, 0},
+	{"an invalidation is learnt here first, then sent to all nodes", "it is learnt when all have answered", 0, mirrorFirst, 0},
+	{"it is acknowledged when every node in use has it", "when the first has it", 0, mirrorAck, 4980},
+	{"quorum strict: when more than half of all nodes have it", "when every node in use has it", 0, mirrorMajority, 430},
+	{"quorum strict: nothing is served while a majority is not proven", "a minority suffices", ruleQuorum, 0, 0},
+	{"a position is its inc, its seq and its nonce", "its seq alone", ruleNonce, 0, 0},
+	{"a nonce belongs to an append, not to a record", "it is made of the record's id", 0, mirrorNonce, 0},
+	{"a node takes a record once, whoever relays it", "as often as it comes", 0, mirrorTwice, 0},
+	{"that it has one counts for the journal's inc alone", "for the next journal too", 0, mirrorKeyInc, 1080},
+	{"a journal is read from the known position inclusive", "what comes before is not looked at", ruleInclusive, 0, 0},
+	{"a journal without a head is another one", "it is the one that was known", ruleNoHead, 0, 0},
+	{"a head that stays below the known position is a fork", "it is a late answer", ruleRollback, 0, 220},
+	{"a fork makes the near cache and the fills under way dead", "it leaves them", ruleForget, 0, 0},
+	{"so does a journal that has lost its beginning", "it leaves them", ruleTrimmed, 0, 5590},
+	{"heads are seen with each lookup", "a response is read without the head of its time", 0, mirrorTogether, 0},
+	{"and with each poll", "nobody polls", 0, mirrorPoll, 0},
+	{"a proof counts from the sending of the read", "from its answer", 0, mirrorSent, 0},
+	{"an entry that is heard of follows the one that it names", "the one with the seq before", ruleAfter, 0, 38870},
+	{"a message makes one record, whoever hears it", "each makes one, others may cover it", 0, mirrorName, 380},
+	{"what a journal lacks when it was loaded is owed to it", "it is not", ruleOwe, 0, 0},
+	{"what an owed record selects on the node is refused", "it is served", ruleOwed, 0, 0},
+	{"what is owed is relayed", "it is not", 0, mirrorRelay, 0},
+	{"what can be named no more is owed as one record all", "it is forgotten", ruleLost, 0, 0},
+	{"what a table has no room for counts as invalidated", "it is forgotten", ruleFloor, 0, 165},
+	{"a node is used after its journal was read", "at once", 0, mirrorSync, 0},
+	{"a stamp is taken before the request to the origin", "after it", 0, mirrorStamp, 0},
+	{"so is a learn number", "after it", 0, mirrorLearn, 0},
+	{"a follower asks whether anything was learnt since the forward began", "it does not ask", 0, mirrorFollower, 0},
+	{"a node's response: no record in its journal since the stamp selects it", "it is not compared", ruleTable, 0, 0},
+	{"a near response: no record learnt since selects it", "it is not compared", ruleLearnt, 0, 0},
+	{"soft records make stale", "they do nothing", ruleSoft, 0, 0},
+	{"the near cache: every node in use was proven within a lease", "some day", ruleLease, 0, 0},
+	{"and every node was tried since the start", "or will be", ruleUnknown, 0, 4830},
+	{"a node's responses ask the leases too", "they do not", 0, mirrorLeased, 0},
+	{"without any node: for max_blind", "for ever", ruleBlind, 0, 0},
+	{"leases run while the process is suspended", "they stand still", 0, mirrorClock, 0},
 }
 
-// TestMutants shows that the simulation notices when a rule is taken out.
+// caught says after how many schedules the mutant was, and by what.
+type caught struct {
+	after uint64
+	by    error
+}
+
+// TestMutants shows that the simulation notices when a rule is taken out. With
+// -v it tells which rule, and what was noticed.
 func TestMutants(t *testing.T) {
 	const most = 20000
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 2)
-	for _, m := range mutants {
+	results := make([]caught, len(mutants))
+	for m, mutant := range mutants {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			for i := m.first; i < m.first+most; i++ {
-				if _, err := simulate(i, m.without, m.wrong); err != nil {
+			for i := mutant.first; i < mutant.first+most; i++ {
+				if _, err := simulate(i, mutant.without, mutant.wrong); err != nil {
 					if _, err := simulate(i, 0, 0); err != nil {
 						t.Errorf("seed %d fails with all rules: %v", i, err)
 					}
-					t.Logf("caught after %5d schedules: without %q: %.160v", i-m.first+1, m.name, err)
+					results[m] = caught{i - mutant.first + 1, err}
 					return
 				}
 			}
-			t.Errorf("not caught in %d schedules: without %q", most, m.name)
 		})
 	}
 	wg.Wait()
+	for m, r := range results {
+		if r.by == nil {
+			t.Errorf("not caught in %d schedules: %q instead of %q", most, mutants[m].mutant, mutants[m].rule)
+			continue
+		}
+		t.Logf("rule: %s\n\tmutant: %s\n\tcaught in schedule %d: %s", mutants[m].rule, mutants[m].mutant, mutants[m].first+r.after-1, fmt.Sprintf("%.140v", r.by))
+	}
 }

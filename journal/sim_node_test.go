@@ -9,12 +9,38 @@ import (
 // simNode does what a Redis server with the append script does: a head, a
 // stream, the record keys, and what is stored. All its steps are atomic.
 type simNode struct {
-	w     *world
-	index int
-	down  bool
-	data  simData
-	subs  []*simSub
-	saved []simData // snapshots, or what a replica had at some time
+	w      *world
+	index  int
+	down   bool
+	data   simData
+	subs   []*simSub
+	saved  []simData // snapshots, or what a replica had at some time
+	losses int       // how often it lost records
+}
+
+// server is the number of the server that the node is on: its own, or one of
+// the two of a cluster.
+func (n *simNode) server() int {
+	if n.w.cluster {
+		return n.index % 2
+	}
+	return n.index
+}
+
+// together are the nodes on one server, which share its fate.
+func (n *simNode) together() (out []*simNode) {
+	for _, other := range n.w.nodes {
+		if other.server() == n.server() {
+			out = append(out, other)
+		}
+	}
+	return out
+}
+
+func (n *simNode) setDown(down bool) {
+	for _, part := range n.together() {
+		part.down = down
+	}
 }
 
 // simData is what a node loses with a crash.
@@ -58,15 +84,18 @@ func (n *simNode) append(records []Record) (Head, []Entry) {
 	var news []Entry
 	for _, r := range records {
 		inc, known := d.ids[r.ID]
-		if known && (inc == d.head.Inc || w.off(mirrorKeyInc)) {
+		if known && (inc == d.head.Inc || w.off(mirrorKeyInc)) && !w.off(mirrorTwice) {
 			continue
+		}
+		if slices.ContainsFunc(d.stream, func(e Entry) bool { return e.ID == r.ID }) {
+			w.fail("node %d has record %s twice", n.index, r.ID)
 		}
 		d.ids[r.ID] = d.head.Inc
 		after := d.head.Nonce
 		d.head.Seq++
 		d.head.Nonce = w.random()
 		if w.off(mirrorNonce) {
-			d.head.Nonce = uint64(len(r.ID))<<32 + uint64(sumOf(URL, false, r.ID))
+			d.head.Nonce = uint64(len(r.ID))<<32 + uint64(sumOf(URL, r.ID))
 		}
 		e := Entry{Record: r, Seq: d.head.Seq, Nonce: d.head.Nonce, After: after}
 		d.stream = append(d.stream, e)
@@ -76,6 +105,7 @@ func (n *simNode) append(records []Record) (Head, []Entry) {
 		}
 		if w.maxLen > 0 && len(d.stream) > w.maxLen+w.rng.IntN(4) {
 			d.stream = slices.Clone(d.stream[len(d.stream)-w.maxLen:])
+			n.losses++
 		}
 		w.appended(n, r)
 		news = append(news, e)
@@ -101,19 +131,32 @@ const simPage = 3
 
 // evict loses the head alone, as a server may that was told to evict any key.
 func (n *simNode) evict() {
+	n.losses++
 	n.data.head, n.data.ok, n.data.stream = Head{}, false, nil
 	clear(n.data.since)
 }
 
-func (n *simNode) flush() { n.data = newSimData() }
+func (n *simNode) flush() {
+	for _, part := range n.together() {
+		part.losses++
+		part.data = newSimData()
+	}
+}
 
 // restore puts an older state back. What was appended since then is as if it
 // had never been; there, only WAIT on appends helps.
 func (n *simNode) restore() {
-	if len(n.saved) == 0 {
-		return
+	if len(n.saved) > 0 {
+		which := n.w.rng.IntN(len(n.saved))
+		for _, part := range n.together() {
+			part.restoreFrom(part.saved[which])
+		}
 	}
-	n.data = n.saved[n.w.rng.IntN(len(n.saved))].clone(0)
+}
+
+func (n *simNode) restoreFrom(d simData) {
+	n.losses++
+	n.data = d.clone(0)
 	for _, inv := range n.w.invalidations {
 		since, ok := n.data.since[inv]
 		if !ok {
@@ -125,24 +168,29 @@ func (n *simNode) restore() {
 }
 
 func (n *simNode) save() {
-	n.saved = append(n.saved, n.data.clone(n.w.now))
-	if len(n.saved) > 4 {
-		n.saved = n.saved[1:]
+	for _, part := range n.together() {
+		part.saved = append(part.saved, part.data.clone(n.w.now))
+		if len(part.saved) > 4 {
+			part.saved = part.saved[1:]
+		}
 	}
 }
 
 // simSub is one subscription. Its messages come in order, each late; when one
-// is lost, the subscription is, and all that follow.
+// is lost, the subscription is, and all that follow. A cluster passes messages
+// on to whoever is subscribed anywhere: in order from each server, and some are
+// lost on the way.
 type simSub struct {
 	p    *simProcess
 	on   *simPlace
 	ear  Ear
 	live bool
-	last time.Duration // when the last message comes
+	last map[int]time.Duration // when the last message comes, by the server that tells
 }
 
 // simMessage is an entry that a node tells of, or what a user published.
 type simMessage struct {
+	node   int
 	inc    uint64
 	entry  Entry
 	user   *simInvalidation
@@ -150,12 +198,22 @@ type simMessage struct {
 }
 
 func (n *simNode) publish(m simMessage) {
-	n.subs = slices.DeleteFunc(n.subs, func(s *simSub) bool { return !s.live })
-	for _, s := range n.subs {
-		s.last = max(s.last, n.w.now+n.w.latency(), s.p.frozen)
-		n.w.after(s.last-n.w.now, func() {
-			lost := n.w.chaos && n.w.rng.Float64() < n.w.loss || s.p.links[n.index] != linkUp || n.down
-			if s.live = s.live && !lost && s.p.places[n.index] == s.on; s.live {
+	at := n
+	if n.w.cluster {
+		at = n.w.nodes[0]
+	}
+	m.node = n.index
+	at.subs = slices.DeleteFunc(at.subs, func(s *simSub) bool { return !s.live })
+	for _, s := range at.subs {
+		due := max(s.last[n.server()], n.w.now+n.w.latency(), s.p.frozen)
+		s.last[n.server()] = due
+		n.w.after(due-n.w.now, func() {
+			lost := n.w.chaos && n.w.rng.Float64() < n.w.loss
+			broken := s.p.links[at.index] != linkUp || at.down
+			if n.w.cluster && lost && !broken {
+				return
+			}
+			if s.live = s.live && !lost && !broken && s.p.places[at.index] == s.on; s.live {
 				s.p.heard(s, m)
 			}
 		})

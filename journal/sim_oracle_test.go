@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -28,6 +29,17 @@ import (
 //     its data since: P has either read I there or noticed the loss. It does not
 //     hold for what lies on another node, if nobody who lives knows I; nor where
 //     the node went back to a state before I (a failover): only WAIT helps there.
+//
+//  5. P made I itself.
+//  6. I was acknowledged more than Δ ago; a node that whoever did so had in use
+//     then, and that has lost nothing since, is up in P. This is what 200 means.
+//  7. With quorum strict: I was acknowledged more than Δ ago, and every node that
+//     had it then has it still, whatever P can reach.
+//
+// Whatever was invalidated, it is a violation to serve from a cache
+//
+//  8. with quorum strict, less than a majority of the nodes proven within Δ;
+//  9. with no node up for longer than max_blind (and Δ).
 //
 // And when the trouble is over for 3 s, every node is up in every process and is
 // owed nothing (the bound "Δ per relay"), and each I that is anywhere is
@@ -69,6 +81,9 @@ func (w *world) served(p *simProcess, url int, it simItem, on *simNode, at time.
 	} else {
 		w.nodeServed++
 	}
+	if why := w.doubtful(p); why != "" {
+		w.fail("process %d serves version %d of %d: %s", p.index, version, url, why)
+	}
 	for _, inv := range w.invalidations {
 		if inv.need[url] <= version {
 			continue
@@ -79,9 +94,73 @@ func (w *world) served(p *simProcess, url int, it simItem, on *simNode, at time.
 	}
 }
 
+// acknowledge notes that p has promised the invalidation.
+func (w *world) acknowledge(p *simProcess, inv *simInvalidation, has map[*simPlace]bool) {
+	w.note("invalidation %d is acknowledged by process %d", inv.number, p.index)
+	inv.acked = w.now
+	for _, pl := range p.places {
+		if pl.inUse || has[pl] {
+			inv.promised = append(inv.promised, simPromise{pl.node, pl.node.losses, has[pl]})
+		}
+	}
+}
+
+// doubtful says why the process may serve nothing from a cache at all.
+func (w *world) doubtful(p *simProcess) string {
+	proven, up, last := 0, 0, p.born
+	for i, pl := range p.places {
+		if p.proved[i] >= 0 {
+			last = max(last, p.proved[i])
+			if p.proved[i] > w.now-Lease {
+				proven++
+			}
+		}
+		if pl.view.state != Penalty {
+			up++
+		}
+	}
+	switch {
+	case w.strict && proven <= len(p.places)/2:
+		return fmt.Sprintf("it has proven %d of %d nodes", proven, len(p.places))
+	case up > 0:
+	case w.maxBlind >= 0 && w.now-last >= max(Lease, w.maxBlind):
+		return fmt.Sprintf("it is blind since %v", last)
+	default:
+		w.blindServed++
+	}
+	return ""
+}
+
+// broken says how a promise that was made of the invalidation is broken.
+func (w *world) broken(p *simProcess, inv *simInvalidation, tells func(n *simNode) bool) string {
+	if inv.acked == 0 || inv.acked > w.now-Lease {
+		return ""
+	}
+	kept := true
+	for _, s := range inv.promised {
+		if s.losses == s.node.losses && p.places[s.node.index].view.state == Up {
+			return "it was acknowledged when node " + string(rune('a'+s.node.index)) + " was in use"
+		}
+		if since, ok := s.node.data.since[inv]; s.has && (!ok || since > inv.acked || !tells(s.node)) {
+			kept = false
+		}
+	}
+	if w.strict && kept {
+		return "it was acknowledged"
+	}
+	return ""
+}
+
 func (w *world) violation(p *simProcess, inv *simInvalidation, it simItem, on *simNode, at time.Duration) string {
 	if p.knows(inv) {
 		return "it knows it"
+	}
+	if inv.made == p && inv.madeIn == p.gen {
+		return "it made it"
+	}
+	tells := func(n *simNode) bool { return on == nil && !it.shared || n.data.inStream(inv) }
+	if why := w.broken(p, inv, tells); why != "" {
+		return why
 	}
 	if on != nil {
 		if since, ok := on.data.since[inv]; ok && since < at {
@@ -91,7 +170,7 @@ func (w *world) violation(p *simProcess, inv *simInvalidation, it simItem, on *s
 	for i, n := range w.nodes {
 		state := p.places[i].view.state
 		if since, ok := n.data.since[inv]; ok && since <= w.now-Lease && (state == Up || state == Unknown) {
-			if on == nil && !it.shared || n.data.inStream(inv) {
+			if tells(n) {
 				return "node " + string(rune('a'+i)) + " has had it"
 			}
 		}
@@ -114,7 +193,7 @@ func (d *simData) inStream(inv *simInvalidation) bool {
 
 func (p *simProcess) knows(inv *simInvalidation) bool {
 	for _, id := range inv.ids {
-		if _, ok := p.book.log.learn(id); ok {
+		if _, ok := p.book.log.peek(Record{ID: id, Target: inv.target}); ok {
 			return true
 		}
 	}

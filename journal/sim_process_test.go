@@ -13,8 +13,12 @@ type simProcess struct {
 	index  int
 	gen    int           // restarts
 	frozen time.Duration // until when it is suspended
+	slept  time.Duration // how long it was
+	born   time.Duration
 	book   *Book
 	near   map[int]simItem
+	flight map[int]*simFlight
+	proved []time.Duration // for each node, when a read was sent that proved its journal; -1: never
 	places []*simPlace
 	links  []simLink
 }
@@ -42,19 +46,40 @@ const simTimeout = 100 * time.Millisecond
 
 func (p *simProcess) start() {
 	p.gen++
-	p.book = NewBook(Options{MaxTargets: p.w.maxTargets, MaxRecords: p.w.maxRecords, MaxBlind: time.Minute, Writer: p.w.writer()}, p.w.time())
+	p.born, p.slept = p.w.now, 0
+	p.book = NewBook(Options{MaxTargets: p.w.maxTargets, MaxRecords: p.w.maxRecords, MaxBlind: p.w.maxBlind, Strict: p.w.strict, Writer: p.w.writer()}, p.clock())
 	p.book.without = p.w.without
-	p.near = map[int]simItem{}
-	p.places = nil
+	if p.w.maxNamed > 0 {
+		p.book.maxNamed = p.w.maxNamed
+	}
+	p.near, p.flight = map[int]simItem{}, map[int]*simFlight{}
+	p.places, p.proved = nil, nil
 	for _, n := range p.w.nodes {
 		pl := &simPlace{node: n, view: p.book.AddNode(string(rune('a' + n.index)))}
 		p.places = append(p.places, pl)
+		p.proved = append(p.proved, -1)
 		pl.keeper = p.w.spawn(p, func() { p.keep(pl) })
-		p.w.spawn(p, func() { p.listen(pl) })
+		if n.index == 0 || !p.w.cluster {
+			p.w.spawn(p, func() { p.listen(pl) })
+		}
 	}
 	for range 2 {
 		p.w.spawn(p, p.requests)
 	}
+}
+
+// clock is the time as the process tells it.
+func (p *simProcess) clock() time.Time {
+	if p.w.off(mirrorClock) {
+		return p.w.time().Add(-p.slept)
+	}
+	return p.w.time()
+}
+
+// freeze suspends the process.
+func (p *simProcess) freeze(until time.Duration) {
+	p.slept += max(0, until-max(p.frozen, p.w.now))
+	p.frozen = max(p.frozen, until)
 }
 
 var errSim = errors.New("the node does not answer")
@@ -117,7 +142,8 @@ func (p *simProcess) keep(pl *simPlace) {
 func (p *simProcess) sync(pl *simPlace) error {
 	if p.w.off(mirrorSync) {
 		pl.view.loaded = true
-		pl.view.provenLocked(p.w.time())
+		pl.view.nameLocked()
+		pl.view.provenLocked(p.clock())
 		return p.call(pl, func() {})
 	}
 	if err := p.readToHead(pl, 64); err != nil {
@@ -147,22 +173,31 @@ func (p *simProcess) watch(pl *simPlace) error {
 
 // look is node.look.
 func (p *simProcess) look(pl *simPlace) error {
-	sent := p.w.time()
+	sent, at := p.clock(), p.w.now
 	var h Head
 	var ok bool
 	if err := p.call(pl, func() { h, ok = pl.node.data.head, pl.node.data.ok }); err != nil {
 		return err
 	}
 	if pl.view.Observe(h, ok, p.proof(sent)) == Proven {
+		if pl.view.head == h {
+			p.prove(pl, at)
+		}
 		return nil
 	}
 	return p.readToHead(pl, 64)
 }
 
+// prove notes for the oracle that the journal was read to the head by what was
+// sent at at.
+func (p *simProcess) prove(pl *simPlace, at time.Duration) {
+	p.proved[pl.node.index] = max(p.proved[pl.node.index], at)
+}
+
 // proof is the time as of which a reading proves something.
 func (p *simProcess) proof(sent time.Time) time.Time {
 	if p.w.off(mirrorSent) {
-		return p.w.time()
+		return p.clock()
 	}
 	return sent
 }
@@ -178,7 +213,7 @@ func (p *simProcess) readToHead(pl *simPlace, tries int) error {
 	pl.reading = true
 	defer func() { pl.reading = false }()
 	for behind := 0; tries > 0 && behind < 1000; behind++ {
-		from, sent := pl.view.From(), p.w.time()
+		from, sent, at := pl.view.From(), p.clock(), p.w.now
 		var h Head
 		var entries []Entry
 		var ok bool
@@ -197,6 +232,7 @@ func (p *simProcess) readToHead(pl *simPlace, tries int) error {
 		p.w.note("process %d node %d: read %d, head %v, %d entries: %d", p.index, pl.node.index, from, h, len(entries), sight)
 		switch sight {
 		case Proven:
+			p.prove(pl, at)
 			return nil
 		case Forked:
 			tries--
@@ -250,7 +286,7 @@ func (p *simProcess) append(pl *simPlace, records []Record) (h Head, known []Rec
 func (p *simProcess) listen(pl *simPlace) {
 	for {
 		if pl.inUse && p.links[pl.node.index] == linkUp && !pl.node.down {
-			pl.sub = &simSub{p: p, on: pl, live: true}
+			pl.sub = &simSub{p: p, on: pl, live: true, last: map[int]time.Duration{}}
 			pl.node.subs = append(pl.node.subs, pl.sub)
 			pl.keeper.wake()
 			for pl.sub.live && p.links[pl.node.index] == linkUp && !pl.node.down {
@@ -265,9 +301,11 @@ func (p *simProcess) listen(pl *simPlace) {
 // heard is node.heard.
 func (p *simProcess) heard(s *simSub, m simMessage) {
 	if m.user == nil {
-		s.ear.Entry(m.entry.Nonce)
-		if !s.on.view.Heard(m.inc, m.entry) {
-			s.on.keeper.wake()
+		if !p.w.cluster {
+			s.ear.Entry(m.entry.Nonce)
+		}
+		if about := p.places[m.node]; !about.view.Heard(m.inc, m.entry) {
+			about.keeper.wake()
 		}
 		return
 	}
@@ -277,7 +315,8 @@ func (p *simProcess) heard(s *simSub, m simMessage) {
 	}
 	r := p.book.HeardRecords(name, []Target{m.target})[0]
 	p.w.own(r, m.user)
-	learn := p.book.Learn(r)
+	p.book.Learn(r)
+	learn := p.book.Learnt()
 	p.w.spawn(p, func() { p.herald(r, learn, m.user) })
 }
 
@@ -286,27 +325,64 @@ func (p *simProcess) herald(r Record, learn uint64, inv *simInvalidation) {
 	p.w.sleep(time.Duration(p.w.rng.IntN(50)) * time.Millisecond)
 	switch {
 	case p.w.off(mirrorName) && p.book.LearntSince(r.Target, learn):
-		p.book.Withdraw(r.ID)
+		p.book.Withdraw(r)
 		p.w.covered(p, inv)
 		return
-	case !p.book.Owes(r.ID):
+	case !p.book.Owes(r):
 		return
 	}
-	p.appendAll([]Record{r})
+	p.appendAll([]Record{r}, func(*simPlace) {})
 }
 
-// appendAll is pool.appendAll.
-func (p *simProcess) appendAll(records []Record) {
+// appendAll is pool.appendAll: done is called for each node that has the records.
+func (p *simProcess) appendAll(records []Record, done func(pl *simPlace)) {
 	for _, pl := range p.places {
-		p.w.spawn(p, func() { p.append(pl, records) }) //nolint:errcheck // it is owed then
+		p.w.spawn(p, func() {
+			for try := 0; try < 3 && pl.inUse; try++ {
+				if _, _, err := p.append(pl, records); err == nil {
+					done(pl)
+					return
+				}
+			}
+			pl.keeper.wake()
+			done(nil)
+		})
 	}
 }
 
-// invalidate is pool.invalidate. What it promises is checked by the oracle from
-// the moment on that a node has the record, acknowledged or not.
+// invalidate is pool.invalidate.
 func (p *simProcess) invalidate(t Target, inv *simInvalidation) {
 	r := p.book.NewRecord(t)
 	p.w.own(r, inv)
-	p.book.Learn(r)
-	p.appendAll([]Record{r})
+	inv.made, inv.madeIn = p, p.gen
+	if !p.w.off(mirrorFirst) {
+		p.book.Learn(r)
+	}
+	left := len(p.places)
+	has := map[*simPlace]bool{}
+	p.appendAll([]Record{r}, func(pl *simPlace) {
+		if pl != nil {
+			has[pl] = true
+		}
+		if left--; left > 0 && !p.w.off(mirrorAck) || inv.acked > 0 {
+			return
+		}
+		p.book.Learn(r)
+		if p.reached(has) {
+			p.w.acknowledge(p, inv, has)
+		}
+	})
+}
+
+// reached is pool.reached.
+func (p *simProcess) reached(has map[*simPlace]bool) bool {
+	for _, pl := range p.places {
+		if pl.inUse && !has[pl] && !p.w.off(mirrorAck) {
+			return false
+		}
+	}
+	if p.w.strict && !p.w.off(mirrorMajority) {
+		return len(has) > len(p.places)/2
+	}
+	return len(has) > 0
 }

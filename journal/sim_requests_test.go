@@ -12,7 +12,7 @@ func (p *simProcess) requests() {
 
 // lookup is exchange.lookup: near cache, node, origin.
 func (p *simProcess) lookup(url int) {
-	if it, ok := p.near[url]; ok && !p.w.noNear && p.book.Leased(p.w.time()) {
+	if it, ok := p.near[url]; ok && !p.w.noNear && p.book.Leased(p.clock()) {
 		v, upTo := p.book.ValidNear(it.learn, &simSelectors[url])
 		if v == Valid {
 			it.learn = upTo
@@ -28,14 +28,40 @@ func (p *simProcess) lookup(url int) {
 			break
 		}
 	}
-	if pl == nil || !p.lookupOn(pl, url) {
-		p.fill(pl, url)
+	if pl != nil && p.lookupOn(pl, url) {
+		return
 	}
+	if fl := p.flight[url]; fl != nil && p.follow(fl, url) {
+		return
+	}
+	p.fill(pl, url)
+}
+
+// simFlight is the root's flight: a forward under way, which others may follow.
+type simFlight struct {
+	learn uint64
+	done  bool
+	item  simItem
+}
+
+// follow is exchange.follow and exchange.mayTake; true if the response was served.
+func (p *simProcess) follow(fl *simFlight, url int) bool {
+	for !fl.done {
+		p.w.sleep(5 * time.Millisecond)
+	}
+	if !p.book.Leased(p.clock()) {
+		return false
+	}
+	if v, _ := p.book.ValidNear(fl.learn, &simSelectors[url]); v != Valid && !p.w.off(mirrorFollower) {
+		return false
+	}
+	p.w.served(p, url, fl.item, nil, p.w.now)
+	return true
 }
 
 // lookupOn is lookup.read and lookup.judge; true if a response was served.
 func (p *simProcess) lookupOn(pl *simPlace, url int) bool {
-	sent, learn := p.w.time(), p.book.Learnt()
+	sent, learn, sentAt := p.clock(), p.book.Learnt(), p.w.now
 	var h Head
 	var ok, found bool
 	var it simItem
@@ -58,6 +84,10 @@ func (p *simProcess) lookupOn(pl *simPlace, url int) bool {
 	sight := pl.view.Observe(h, ok, p.proof(sent))
 	p.w.note("process %d node %d: looks up %d, head %v: %d, item %v", p.index, pl.node.index, url, h, sight, it)
 	switch sight {
+	case Proven:
+		if pl.view.head == h {
+			p.prove(pl, sentAt)
+		}
 	case Behind:
 		if p.readToHead(pl, 2) != nil {
 			return false
@@ -69,7 +99,7 @@ func (p *simProcess) lookupOn(pl *simPlace, url int) bool {
 	if !found || pl.view.ValidNode(it.stamp, &simSelectors[url]) != Valid {
 		return false
 	}
-	if !p.w.off(mirrorLeased) && !p.book.Leased(p.w.time()) {
+	if !p.w.off(mirrorLeased) && !p.book.Leased(p.clock()) {
 		return false
 	}
 	it.learn, it.shared = learn, true
@@ -85,11 +115,13 @@ func (p *simProcess) fill(pl *simPlace, url int) {
 	place := func() {
 		it.learn = p.book.Learnt()
 		if pl != nil {
-			it.stamp, ok = pl.view.Stamp(p.w.time())
+			it.stamp, ok = pl.view.Stamp(p.clock())
 		}
 	}
 	learn := func() { it.learn = p.book.Learnt() }
 	place()
+	fl := &simFlight{learn: it.learn}
+	p.flight[url] = fl
 	p.w.sleep(p.w.latency())
 	it.version = p.w.versions[url]
 	p.w.sleep(time.Duration(p.w.rng.IntN(p.w.slowest)) * time.Millisecond)
@@ -102,6 +134,10 @@ func (p *simProcess) fill(pl *simPlace, url int) {
 		learn()
 	}
 	p.w.note("process %d: fills %d with %v (%v)", p.index, url, it, ok)
+	fl.item, fl.done = it, true
+	if p.flight[url] == fl {
+		delete(p.flight, url)
+	}
 	p.near[url] = it
 	if pl != nil && ok && pl.inUse {
 		p.call(pl, func() { pl.node.data.items[url] = it }) //nolint:errcheck // it is not stored then

@@ -37,6 +37,12 @@ const (
 	mirrorNonce                      // a nonce belongs to an append, not to a record
 	mirrorName                       // a message makes one record, whoever hears it
 	mirrorKeyInc                     // a record key belongs to one inc
+	mirrorTwice                      // a node takes a record once
+	mirrorFirst                      // an invalidation is learnt here before it is sent
+	mirrorAck                        // it is acknowledged when every node in use has it
+	mirrorMajority                   // with quorum strict, when more than half of all have it
+	mirrorFollower                   // a follower asks whether anything was learnt since the forward began
+	mirrorClock                      // leases go on while the process is suspended
 )
 
 // A schedule is so long a time of trouble, and then of peace.
@@ -76,13 +82,25 @@ var simTargets = []struct {
 
 // simInvalidation is one invalidation as the oracle knows it.
 type simInvalidation struct {
-	number int
-	target Target
-	need   map[int]int // URL → the version that the origin had when it was made
-	ids    []string
+	number   int
+	target   Target
+	need     map[int]int // URL → the version that the origin had when it was made
+	ids      []string
+	made     *simProcess // who made it, in its life number madeIn
+	madeIn   int
+	acked    time.Duration // when it was acknowledged; 0: never
+	promised []simPromise  // by the acknowledgement
 	// attached: for each node, the processes that had the node up when it
 	// first got the record, and when that was.
 	attached [][]simAttached
+}
+
+// simPromise is a node that was in use, or had the record, when an invalidation
+// was acknowledged.
+type simPromise struct {
+	node   *simNode
+	losses int
+	has    bool
 }
 
 type simAttached struct {
@@ -116,6 +134,11 @@ type world struct {
 	lag, slowest           int // ms
 	maxLen                 int
 	maxTargets, maxRecords int
+	maxNamed               int
+	maxBlind               time.Duration
+	strict                 bool
+	cluster                bool // the nodes are parts of two servers
+	blindServed            int
 	writers                int
 	nearServed, nodeServed int
 }
@@ -142,9 +165,19 @@ func newWorld(seed uint64) *world {
 	w.noNear = pick(0, 0, 1) == 1
 	w.slowest = pick(20, 200, 1500)
 	w.maxLen = pick(0, 0, 4, 12)
-	w.maxTargets = pick(0, 0, 0, 8)
-	w.maxRecords = pick(0, 0, 0, 24)
-	for i := range 1 + w.rng.IntN(4) {
+	w.maxTargets = pick(0, 0, 0, 5)
+	w.maxNamed = pick(0, 0, 2)
+	w.maxBlind = time.Duration(pick(300, 1500, 60_000, -1)) * time.Millisecond
+	w.strict = pick(0, 0, 1) == 1
+	w.cluster = pick(0, 0, 1) == 1
+	if w.maxRecords = pick(0, 0, 0, 24); w.maxLen == 0 {
+		w.maxRecords = 0 // a log is longer than a journal
+	}
+	nodes := 1 + w.rng.IntN(4)
+	if w.strict {
+		nodes = 3 + w.rng.IntN(3)
+	}
+	for i := range nodes {
 		w.nodes = append(w.nodes, &simNode{w: w, index: i, data: newSimData()})
 	}
 	for i := range 3 + w.rng.IntN(2) {
@@ -198,8 +231,8 @@ func (w *world) trouble() {
 			return
 		}
 		n, p := w.nodes[w.rng.IntN(len(w.nodes))], w.processes[w.rng.IntN(len(w.processes))]
-		what := w.rng.IntN(24)
-		if what < 20 && w.troubles>>what&1 == 0 {
+		what := w.rng.IntN(26)
+		if what < 22 && w.troubles>>what&1 == 0 {
 			continue
 		}
 		w.note("trouble %d with process %d and node %d", what, p.index, n.index)
@@ -212,17 +245,20 @@ func (w *world) trouble() {
 				n.publish(simMessage{user: inv, target: t})
 			}
 		case 5, 6:
-			p.links[n.index] = simLink(w.rng.IntN(3))
+			link := simLink(w.rng.IntN(3))
+			for _, part := range n.together() {
+				p.links[part.index] = link
+			}
 		case 7, 8:
 			clear(p.links)
 		case 9:
-			n.down = !n.down
+			n.setDown(!n.down)
 		case 10:
-			n.down = false
+			n.setDown(false)
 		case 11:
 			n.flush()
 		case 12:
-			n.down = true
+			n.setDown(true)
 			n.flush()
 		case 13:
 			n.restore()
@@ -238,7 +274,22 @@ func (w *world) trouble() {
 		case 18:
 			n.evict()
 		case 19: // a process that is suspended for a while
-			p.frozen = min(w.now+time.Duration(w.rng.IntN(2500))*time.Millisecond, simTrouble)
+			p.freeze(min(w.now+time.Duration(w.rng.IntN(2500))*time.Millisecond, simTrouble))
+		case 20: // a process that is cut off from all nodes
+			link := simLink(1 + w.rng.IntN(2))
+			for i := range p.links {
+				p.links[i] = link
+			}
+		case 21: // a network that falls in two
+			for _, p := range w.processes {
+				side := w.rng.IntN(2)
+				for _, n := range w.nodes {
+					p.links[n.index] = linkUp
+					if n.server()&1 != side {
+						p.links[n.index] = linkRefused
+					}
+				}
+			}
 		}
 	}
 }
@@ -281,7 +332,7 @@ func TestSimulation(t *testing.T) {
 		first = rand.Uint64N(1 << 40)
 	}
 	t.Logf("seeds from %d", first)
-	var next, near, node atomic.Int64
+	var next, near, node, blind atomic.Int64
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
@@ -296,12 +347,13 @@ func TestSimulation(t *testing.T) {
 				}
 				near.Add(int64(w.nearServed))
 				node.Add(int64(w.nodeServed))
+				blind.Add(int64(w.blindServed))
 			}
 		})
 	}
 	wg.Wait()
-	t.Logf("%d responses of near caches and %d of nodes were checked", near.Load(), node.Load())
-	if near.Load() == 0 || node.Load() == 0 {
+	t.Logf("%d responses of near caches (%d without any node) and %d of nodes were checked", near.Load(), blind.Load(), node.Load())
+	if near.Load() == 0 || node.Load() == 0 || blind.Load() == 0 && *simSchedules > 100 {
 		t.Error("nothing was served from a cache")
 	}
 }

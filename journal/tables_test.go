@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -9,31 +8,6 @@ import (
 
 // at is the simulated time of the unit tests.
 func at(d time.Duration) time.Time { return time.Unix(1e9, 0).Add(d) }
-
-func TestMarksRefuseWhatTheyForgot(t *testing.T) {
-	m := newMarks(8)
-	for i := range uint64(20) {
-		m.set(sum(i), i+1)
-		for j := range i + 1 {
-			if got := m.last(sum(j)); got < j+1 {
-				t.Fatalf("after %d targets, target %d was last seen at %d, want %d or later", i+1, j, got, j+1)
-			}
-		}
-	}
-	if m.len() > 8 || m.last(999) == 0 || m.seen(999) != 0 {
-		t.Errorf("got %d targets, floor %d, seen %d; want at most 8, a floor, 0", m.len(), m.last(999), m.seen(999))
-	}
-}
-
-func TestMarksKeepTheirGenerationForKnownTargets(t *testing.T) {
-	m := newMarks(4)
-	for i := range uint64(100) {
-		m.set(sum(i%2), i+1)
-	}
-	if got := m.last(7); got != 0 {
-		t.Errorf("two targets over and over raised the floor to %d", got)
-	}
-}
 
 // Prefixes of more lengths than are told apart still select what they selected.
 func TestPrefixesBeyondTheBound(t *testing.T) {
@@ -59,47 +33,6 @@ func TestPrefixesBeyondTheBound(t *testing.T) {
 	}
 	if got := len(b.prefixes.lengths); got > maxPrefixLengths+1 {
 		t.Errorf("got %d lengths, want at most %d", got, maxPrefixLengths+1)
-	}
-}
-
-func TestRecordLog(t *testing.T) {
-	l := newRecordLog(4)
-	var dropped []string
-	for i := range uint64(9) {
-		for _, r := range l.add(Record{ID: fmt.Sprint(i)}, i+1) {
-			dropped = append(dropped, r.ID)
-		}
-		if i == 2 {
-			l.remove("1")
-		}
-	}
-	if got := strings.Join(dropped, ","); got != "0,,2,3,4,5" {
-		t.Errorf("dropped %q", got)
-	}
-	if n, ok := l.learn("8"); !ok || n != 9 || len(l.records) > 4 || !l.dropped {
-		t.Errorf("got %d, %v, %d records", n, ok, len(l.records))
-	}
-	if _, ok := l.learn("1"); ok {
-		t.Error("a removed record is known")
-	}
-	l = newRecordLog(1000)
-	for i := range uint64(3) {
-		l.add(Record{ID: fmt.Sprint(i), Target: Target{Value: strings.Repeat("x", maxLogBytes/2+1)}}, i)
-	}
-	if len(l.records) != 2 {
-		t.Errorf("got %d records of half the bytes, want 2", len(l.records))
-	}
-}
-
-func TestLearntSinceIsNotFooledByTheFloor(t *testing.T) {
-	b := NewBook(Options{MaxTargets: 4}, at(0))
-	heard := Target{Kind: Tag, Value: "heard"}
-	n := b.Learn(b.NewRecord(heard))
-	for i := range 20 {
-		b.Learn(b.NewRecord(Target{Kind: Tag, Value: fmt.Sprint(i)}))
-	}
-	if b.LearntSince(heard, n) {
-		t.Error("a record is covered by none")
 	}
 }
 

@@ -56,7 +56,7 @@ func (t Target) String() string {
 	return s
 }
 
-// maxValue is how many bytes of a URL or tag a record has at most.
+// maxValue is how many bytes of a URL, host or tag a record has at most.
 const maxValue = 1024
 
 // NewTarget returns the target of this kind and value in normal form: scheme
@@ -91,12 +91,12 @@ func NewTarget(k Kind, value string, soft bool) (Target, error) {
 			scheme += ":"
 		}
 		t.Value = scheme + "//" + host + path
-		if k == URL && len(t.Value) > maxValue {
+		if len(t.Value) > maxValue {
 			t.Kind, t.Value = Prefix, t.Value[:maxValue] // it selects more
 		}
 	case Host:
 		t.Value = strings.ToLower(value)
-		if value == "" || strings.ContainsAny(value, "/ ") {
+		if value == "" || len(value) > maxValue || strings.ContainsAny(value, "/ ") {
 			return t, fmt.Errorf("host %q is not a host", clip(value))
 		}
 	case Tag:
@@ -141,39 +141,48 @@ func clip(s string) string {
 	return s
 }
 
+// fits reports whether a target as it was read is one that this package makes:
+// what has no bound is foreign.
+func (t Target) fits() bool {
+	return t.Kind >= 'a' && t.Kind <= 'z' && len(t.Value) <= maxValue
+}
+
 // seed makes the hashes of targets unpredictable from outside. Two targets
 // with one hash only cost a forward: each then also selects what the other does.
 var seed = maphash.MakeSeed()
 
-// sum is the key of a target in every table of this process.
+// sum stands for a target in this process.
 type sum uint64
 
-func sumOf(k Kind, soft bool, value string) sum {
-	var h maphash.Hash
-	h.SetSeed(seed)
-	h.WriteByte(byte(k))
-	if soft {
-		h.WriteByte('~')
-	} else {
-		h.WriteByte('!')
-	}
-	h.WriteString(value)
-	return sum(h.Sum64())
+// Two sums that differ in kindStep times something are of one value and two
+// kinds; those that differ in softStep, of a target and the same one, soft.
+const (
+	kindStep sum = 0x9e3779b97f4a7c15
+	softStep sum = 0xd6e8feb86659fd93
+)
+
+func sumOf(k Kind, value string) sum {
+	return sum(maphash.String(seed, value)) ^ sum(k)*kindStep
 }
 
-func (t Target) sum() sum { return sumOf(t.Kind, t.Soft, t.Value) }
+func (t Target) sum() sum {
+	if t.Soft {
+		return sumOf(t.Kind, t.Value) ^ softStep
+	}
+	return sumOf(t.Kind, t.Value)
+}
 
 // Selectors are all that can select one stored response, made ready for
 // lookups. The zero value is selected by All alone. Selectors are immutable.
 type Selectors struct {
-	urls       [4]string // the URLs that prefixes are compared with: stored and asked, each with and without its scheme
-	hard, soft []sum     // URL, host and tag targets
+	urls [4]string // the URLs that prefixes are compared with: stored and asked, each with and without its scheme
+	sums []sum     // URL, host and tag targets
 }
 
 // NewSelectors returns the selectors of a response to url (scheme, host, path
 // and query as the client asked) with these tags.
 func NewSelectors(url string, tags []string) Selectors {
-	var s Selectors
+	s := Selectors{sums: make([]sum, 0, 3+len(tags))}
 	s.addURL(0, url)
 	for _, tag := range tags {
 		s.add(Tag, tag)
@@ -187,8 +196,7 @@ func (s Selectors) WithURL(asked string) Selectors {
 	if asked == s.urls[0] {
 		return s
 	}
-	s.hard = append([]sum(nil), s.hard...)
-	s.soft = append([]sum(nil), s.soft...)
+	s.sums = append(make([]sum, 0, len(s.sums)+3), s.sums...)
 	s.addURL(2, asked)
 	return s
 }
@@ -210,6 +218,5 @@ func (s *Selectors) addURL(i int, url string) {
 }
 
 func (s *Selectors) add(k Kind, value string) {
-	s.hard = append(s.hard, sumOf(k, false, value))
-	s.soft = append(s.soft, sumOf(k, true, value))
+	s.sums = append(s.sums, sumOf(k, value))
 }

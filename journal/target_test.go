@@ -112,9 +112,9 @@ func TestSelection(t *testing.T) {
 
 func TestWithURLLeavesTheOriginalAlone(t *testing.T) {
 	s := NewSelectors("https://a/", []string{"x"})
-	before := len(s.hard)
+	before := len(s.sums)
 	one, two := s.WithURL("https://b/"), s.WithURL("https://c/")
-	if len(s.hard) != before || one.hard[before] == two.hard[before] {
+	if len(s.sums) != before || one.sums[before] == two.sums[before] {
 		t.Error("selectors share what WithURL added")
 	}
 }

@@ -24,13 +24,15 @@ type View struct {
 	state      State
 	head       Head // the newest entry that was read; zero: none yet
 	loaded     bool // the journal was once read to its head
-	nonces     []uint64
-	first      uint64 // the seq of nonces[0]
-	table      marks  // target → the last seq at which it stands in this journal
+	nonces     history
+	base       uint64 // seqs in the column are counted from it
+	floor      uint64 // every target counts as seen at this seq
+	seqs       column // for each row of the table, the last seq at which its target stands in this journal
+	returned   uint64 // the seq of the last Return
 	lastProven time.Time
-	owed       map[string]sum // records that this process knows and the journal, as far as it was read, lacks, by id
-	owedSums   map[sum]int    // how many of them have this target
-	lost       bool           // records that it may be owed can be named no more
+	owed       numberSet        // records in the log that the journal, as far as it was read, lacks
+	owedRows   map[uint32]int32 // how many of them have the target of this row; nil: too many, or not known yet
+	lost       bool             // records that it may be owed can be named no more
 }
 
 // State returns the state of the node.
@@ -135,8 +137,7 @@ func (v *View) coversLocked(h Head) bool {
 	if !v.book.has(ruleNonce) {
 		return h.Seq <= v.head.Seq
 	}
-	return h.Inc == v.head.Inc && h.Seq >= v.first && h.Seq-v.first < uint64(len(v.nonces)) &&
-		v.nonces[h.Seq-v.first] == h.Nonce
+	return h.Inc == v.head.Inc && h.Inc != 0 && (h == v.head || v.nonces.has(h.Seq, h.Nonce))
 }
 
 // forkLocked forgets the journal. Records may have been lost with it that this
@@ -153,9 +154,15 @@ func (v *View) forkLocked() {
 }
 
 func (v *View) resetLocked() {
-	v.head, v.loaded, v.nonces, v.first = Head{}, false, nil, 0
-	v.table = newMarks(v.book.opts.MaxTargets)
+	v.beginAtLocked(Head{})
 	v.oweAllLocked()
+}
+
+// beginAtLocked makes h the newest entry that is known, and the only one.
+func (v *View) beginAtLocked(h Head) {
+	v.head, v.loaded = h, false
+	v.base, v.floor, v.seqs, v.returned = h.Seq, 0, column{}, 0
+	v.nonces = newHistory(v.book.table.limit, h.Seq+1)
 }
 
 // From returns the seq from which on the journal is to be read next, that of
@@ -213,25 +220,27 @@ func (v *View) continuesLocked(from uint64, h Head, entries []Entry) bool {
 // record has lost some that this process never read.
 func (v *View) beginLocked(h Head, entries []Entry) {
 	v.resetLocked()
-	v.head.Inc = h.Inc
-	if len(entries) > 0 && entries[0].Seq <= 1 {
-		v.first = 1
+	switch {
+	case len(entries) > 0 && entries[0].Seq <= 1:
+		v.beginAtLocked(Head{Inc: h.Inc})
 		return
+	case len(entries) > 0:
+		v.beginAtLocked(Head{Inc: h.Inc, Seq: entries[0].Seq - 1})
+	default:
+		// A head without a journal: all that is known is where it stands.
+		v.beginAtLocked(h)
 	}
 	v.book.forgetLocked(ruleTrimmed)
-	if len(entries) > 0 {
-		v.first, v.head.Seq = entries[0].Seq, entries[0].Seq-1
-		return
-	}
-	// A head without a journal: all that is known is where it stands.
-	v.head, v.first, v.nonces = h, h.Seq, []uint64{h.Nonce}
 }
 
 // takeLocked takes an entry that was read; false if it contradicts what is
-// known or is not the next one.
+// known, is not the next one, or is foreign.
 func (v *View) takeLocked(e Entry) bool {
-	if e.Seq <= v.head.Seq && len(v.nonces) > 0 {
-		return e.Seq < v.first || v.coversLocked(Head{Inc: v.head.Inc, Seq: e.Seq, Nonce: e.Nonce}) || !v.book.has(ruleInclusive)
+	if !e.fits() {
+		return false
+	}
+	if e.Seq <= v.head.Seq && v.head.Nonce != 0 {
+		return e.Seq < v.nonces.begin() || v.coversLocked(Head{Inc: v.head.Inc, Seq: e.Seq, Nonce: e.Nonce}) || !v.book.has(ruleInclusive)
 	}
 	if e.Seq != v.head.Seq+1 {
 		return false
@@ -242,22 +251,35 @@ func (v *View) takeLocked(e Entry) bool {
 
 // pushLocked appends the next entry.
 func (v *View) pushLocked(e Entry) {
-	if len(v.nonces) >= v.book.opts.MaxTargets {
-		cut := (len(v.nonces) + 1) / 2
-		v.nonces = append([]uint64(nil), v.nonces[cut:]...)
-		v.first += uint64(cut)
-	}
-	v.nonces = append(v.nonces, e.Nonce)
+	v.nonces.push(e.Nonce)
 	v.head.Seq, v.head.Nonce = e.Seq, e.Nonce
 	if e.Target.Kind == Return {
-		v.table.set(sumReturn, e.Seq)
+		v.returned = e.Seq
 	}
 	if e.Target.isLocal() {
 		return
 	}
-	v.table.set(v.book.indexLocked(e.Target), e.Seq)
-	v.book.learnLocked(e.Record, v)
-	v.paidLocked(e.ID)
+	n, row := v.book.learnLocked(e.Record, v)
+	v.setSeqLocked(row, e.Seq)
+	v.paidLocked(n, e.Target)
+}
+
+// setSeqLocked notes that the target of the row stands in the journal at seq.
+func (v *View) setSeqLocked(row uint32, seq uint64) {
+	if isWide(seq, v.base) {
+		v.seqs.lower()
+		v.base += halfWide
+		v.floor = max(v.floor, v.base)
+	}
+	v.seqs.set(row, uint32(seq-v.base))
+}
+
+// giveUpLocked gives the row up: what was stored before its last entry is refused.
+func (v *View) giveUpLocked(row uint32) {
+	if seq := v.seqs.at(row); seq > 0 {
+		v.floor = max(v.floor, v.base+uint64(seq))
+		v.seqs.set(row, 0)
+	}
 }
 
 // endLocked closes the reading of a journal to its head. A node that was in use
@@ -265,6 +287,9 @@ func (v *View) pushLocked(e Entry) {
 // owed is refused meanwhile.
 func (v *View) endLocked(sent time.Time) {
 	v.loaded = true
+	if v.owedRows == nil {
+		v.nameLocked()
+	}
 	if v.state == Syncing {
 		v.state = Up
 	}
@@ -281,6 +306,9 @@ func (v *View) Heard(inc uint64, e Entry) bool {
 	b := v.book
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if !e.fits() {
+		return false
+	}
 	known := v.loaded && inc == v.head.Inc
 	switch {
 	case known && v.coversLocked(Head{Inc: inc, Seq: e.Seq, Nonce: e.Nonce}):
@@ -312,15 +340,23 @@ func (v *View) ValidNode(s Stamp, sel *Selectors) Validity {
 	b := v.book
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if v.state != Up || !v.coversLocked(s) || v.owesLocked(sel) {
+	if v.state != Up || !v.coversLocked(s) || !v.believedLocked() || s.Seq < v.floor && b.has(ruleTable) && b.has(ruleFloor) {
 		return Dead
 	}
-	if !b.has(ruleTable) {
-		return Valid
-	}
-	validity := b.judgeLocked(&v.table, s.Seq, sel)
-	if validity != Dead && v.table.last(sumReturn) > s.Seq {
+	since := uint32(s.Seq - min(s.Seq, v.base))
+	newer := func(row uint32) bool { return v.seqs.at(row) > since && b.has(ruleTable) }
+	owed := func(row uint32) bool { return v.owedRows[row] > 0 && b.has(ruleOwed) }
+	// Soft records count as hard while they are owed: until they are in the
+	// journal nobody can tell what was stored before them from what was stored after.
+	switch {
+	case len(v.owedRows) > 0 && (b.selectedLocked(sel, hard, owed) || b.selectedLocked(sel, soft, owed)):
+		return Dead
+	case b.selectedLocked(sel, hard, newer):
+		return Dead
+	case v.returned > s.Seq:
 		return Doubted
+	case b.selectedLocked(sel, soft, newer):
+		return Stale
 	}
-	return validity
+	return Valid
 }

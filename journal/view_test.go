@@ -135,10 +135,48 @@ func TestLostRecordsAreOwedAsAll(t *testing.T) {
 // that comes back after many invalidations can be used.
 func TestEmptyNodeAfterManyRecords(t *testing.T) {
 	b := NewBook(Options{MaxRecords: 100}, at(0))
-	for i := range 99 {
+	for i := range 80 {
 		b.Learn(b.NewRecord(Target{Kind: Tag, Value: fmt.Sprint(i)}))
 	}
-	if v := loadedView(t, b); v.Owes() != 99 {
-		t.Errorf("got %d owed, want 99", v.Owes())
+	if v := loadedView(t, b); v.Owes() != 80 {
+		t.Errorf("got %d owed, want 80", v.Owes())
 	}
+}
+
+// A node in use that is owed too much to count is not believed, until it is
+// owed so little that what that selects can be told.
+func TestOwedTooMuchToCount(t *testing.T) {
+	b := NewBook(Options{}, at(0))
+	b.maxNamed = 10
+	v := loadedView(t, b)
+	x := NewSelectors("https://e/", []string{"x"})
+	stamp := v.Head()
+	want := func(what string, want Validity) {
+		t.Helper()
+		if got := v.ValidNode(stamp, &x); got != want {
+			t.Fatalf("%s: got %v, want %v", what, got, want)
+		}
+	}
+	for i := range 10 {
+		b.Learn(b.NewRecord(Target{Kind: Tag, Value: fmt.Sprint(i)}))
+		want("owed others", Valid)
+	}
+	b.Learn(b.NewRecord(Target{Kind: Tag, Value: "10"}))
+	want("owed too much", Dead)
+	for v.Owes() > 6 {
+		v.Holds(v.Head(), v.Owed(1))
+		want("owed too much still", Dead)
+	}
+	v.Holds(v.Head(), v.Owed(1))
+	want("owed less", Valid)
+	b.Learn(b.NewRecord(Target{Kind: Tag, Value: "x"}))
+	b.Learn(b.NewRecord(Target{Kind: Tag, Value: "x"}))
+	want("owed its own", Dead)
+	v.Holds(v.Head(), v.Owed(6))
+	want("owed one of its own", Dead)
+	v.Holds(v.Head(), v.Owed(1))
+	if got := v.Owes(); got != 0 {
+		t.Errorf("owed %d", got)
+	}
+	want("owed nothing", Valid)
 }

@@ -183,6 +183,9 @@ func TestBury(t *testing.T) {
 			return errTest
 		}
 		buried.note(d)
+		if want := map[string]int{"late": 0, "torn": 0}[string(d.Body)]; string(d.Body) != "x" && d.Attempt != want {
+			t.Errorf("%s is buried after attempt %d, want %d", d.Body, d.Attempt, want)
+		}
 		return nil
 	}}, func(context.Context, *Delivery) Result { return Result{Outcome: Dead, Reason: "bad"} })
 	eventually(t, 15*time.Second, "all are buried", func() bool { return buried.total() == 3 && r.empty() })

@@ -46,7 +46,8 @@
 //	T:o               hash: order hash → how many of that key are ready, delayed or in flight
 //	T:o:<order hash>  list of packed entries that wait for their turn (MessagePack: lane, then names and values as in the stream)
 //	T:k:<hash>        string, PX: dedup: "<id> <digest of the body>"
-//	T:b:<record id>:<n>  a chunk of a body; has a time to live until the message is in
+//	T:b:<record id>:<n>  a chunk of a body; has a time to live until the message is in, and a
+//	                     name that no other message has until then, even if the client chose its id
 //	T:y               sorted set: record id → overdue, in ms: second copies of messages on other nodes
 //	T:y:<record id>   hash, a record: a second copy
 //	T:n:<record id>   string, PX: done here, while the second copy elsewhere may not know
@@ -66,7 +67,8 @@
 //	z  bytes that it counts for in T:c; absent: none
 //	n  bytes of its body, which lies in chunks of 256 KiB; absent: the body is in the frame
 //	d  not before, ms of the node's clock: of what had to wait for its turn first
-//	k  "1": tracked, that is, a record T:m:<record id> is kept as long as the message (and its result)
+//	k  "1": tracked, that is, a record T:m:<record id> is kept as long as the message (and its result);
+//	   so it is where there is a second copy, but for the result
 //	c  the partition that has the second copy, <name of the node>/<number>; in a second copy: that has the first
 //	__data__  the frame, last
 //
@@ -82,8 +84,9 @@
 // A record id is the message's id; with a destination, <id>~<destination>, so
 // that deliveries of one message to several destinations are independent.
 // A message whose id the client chose, and one whose state somebody may ask for,
-// is tracked; any other is a stream entry and nothing else, as long as it is
-// ready or in flight.
+// is tracked. A record is kept of it, and of one with a second copy, all the time;
+// any other message is a stream entry and nothing else, as long as it is ready or
+// in flight.
 //
 // # Rules
 //
@@ -92,12 +95,16 @@
 //   - Re-add before ack, in one script. What would need memory on a full node
 //     (a retry, a dead letter) fails, the message stays in flight and becomes visible
 //     again; reading, acking and moving what is due are allow-oom.
-//   - Who acks, retries, renews must own the entry: XPENDING names this consumer
-//     with this number of deliveries. An entry that is pending to nobody (the group was
-//     made anew) may be acked; one that another consumer has may not.
+//   - Who acks, retries, renews must own the entry: XPENDING names this consumer,
+//     whose name no other worker ever has, and the worker knows what it holds. An entry
+//     that is pending to nobody (the group was made anew) may be acked; one that
+//     another consumer has may not.
+//   - What was taken and not tried is given back to the consumer "-", with one
+//     delivery less and idle beyond the visibility: ready for whoever claims next.
 //   - A timeout after sending is unknown: the message goes to another node under the same id.
 //   - The group is made at 0 with MKSTREAM, and again whenever a command says NOGROUP.
-//     DELCONSUMER only for a consumer with nothing pending.
+//     DELCONSUMER only for a consumer with nothing pending. The last worker that leaves
+//     takes empty streams with it.
 //   - A script that is unknown (SCRIPT FLUSH, another master) is loaded again.
 //
 // What this package is not: it knows no HTTP and no Caddy, logs nothing, and has

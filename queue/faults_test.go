@@ -78,29 +78,79 @@ func TestGroupDestroyInALoop(t *testing.T) {
 	})
 }
 
+// What was under way when its node lost everything ends without touching what
+// came after.
 func TestFlushAll(t *testing.T) {
 	r := newRig(t, 1, Options{Visibility: time.Second})
 	r.enqueue(&Message{OrderKey: "k", Body: []byte("under way")}, &Message{OrderKey: "k", Body: []byte("waits")})
 	d := newDiary()
-	goOn := make(chan struct{})
+	goOn := map[string]chan struct{}{"under way": make(chan struct{}), "new": make(chan struct{})}
 	_, drain := run(t, r.c, WorkerOptions{}, func(_ context.Context, m *Delivery) Result {
 		d.note(m)
-		if string(m.Body) == "under way" {
-			<-goOn
+		if c := goOn[string(m.Body)]; c != nil {
+			<-c
 		}
 		return Result{Outcome: Done}
 	})
 	eventually(t, 5*time.Second, "the first is under way", func() bool { return d.total() == 1 })
 	r.raw().FlushAll(context.Background())
-	r.enqueue(&Message{OrderKey: "k", Body: []byte("new")})
-	close(goOn)
-	eventually(t, 10*time.Second, "the new one", func() bool { return d.of("new") == 1 })
-	eventually(t, 10*time.Second, "all is done", r.empty)
+	r.enqueue(&Message{OrderKey: "k", Body: []byte("new")}, &Message{OrderKey: "k", Body: []byte("next")})
+	eventually(t, 10*time.Second, "the new one is under way", func() bool { return d.of("new") == 1 })
+	close(goOn["under way"])
+	time.Sleep(300 * time.Millisecond)
+	if d.of("next") > 0 {
+		t.Error("the end of the lost one has made the next one ready")
+	}
+	close(goOn["new"])
+	eventually(t, 10*time.Second, "all is done", func() bool { return d.of("next") == 1 && r.empty() })
 	drain()
-	if d.of("waits") > 0 || d.total() != 2 {
+	if d.total() != 3 {
 		t.Errorf("got %v delivered", d.order)
 	}
 	r.expectEmpty()
+}
+
+// What is under way when its group vanishes is pending to nobody, and may be ended
+// by who has it.
+func TestEndWithoutAGroup(t *testing.T) {
+	for _, outcome := range []Outcome{Done, Retry, Dead, Release} {
+		t.Run(fmt.Sprint(outcome), func(t *testing.T) {
+			r := newRig(t, 1, Options{})
+			r.enqueue(&Message{Body: []byte("plain")}, &Message{Body: []byte("tracked"), Track: true})
+			begun, goOn := make(chan struct{}, 2), make(chan struct{})
+			d := newDiary()
+			w, drain := run(t, r.c, WorkerOptions{}, func(_ context.Context, m *Delivery) Result {
+				d.note(m)
+				if d.of(string(m.Body)) > 1 {
+					return Result{Outcome: Done}
+				}
+				begun <- struct{}{}
+				<-goOn
+				return Result{Outcome: outcome}
+			})
+			<-begun
+			<-begun
+			if err := r.c.SetPaused(t.Context(), true); err != nil { // so that nobody makes it again
+				t.Fatal(err)
+			}
+			time.Sleep(blockFor + 100*time.Millisecond)
+			key := r.c.partitions[0].keys.stream("")
+			r.raw().XGroupDestroy(t.Context(), key, group)
+			close(goOn)
+			eventually(t, 5*time.Second, "both are ended", func() bool { return len(w.sources[0].heldFor(0)) == 0 })
+			if n := r.raw().XLen(t.Context(), key).Val(); n != 0 && (outcome == Done || outcome == Dead) {
+				t.Errorf("got %d entries, want none", n)
+			}
+			if err := r.c.SetPaused(t.Context(), false); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, 10*time.Second, "all is done", r.empty)
+			drain()
+			if want := map[Outcome]int{Done: 2, Retry: 4, Dead: 2, Release: 4}[outcome]; d.total() != want {
+				t.Errorf("got %d deliveries, want %d", d.total(), want)
+			}
+		})
+	}
 }
 
 func TestGarbageInTheStream(t *testing.T) {

@@ -10,22 +10,30 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// findPage is how many entries one command reads in a search.
-const findPage = 500
+const (
+	// findPage is how many entries one command reads in a search.
+	findPage = 500
+	// findRounds is how often a message is looked for that is not found.
+	findRounds = 3
+)
 
 // Find returns what is known of a message, one Info for each destination that
 // knows it, or ErrNotFound. A message that is not tracked is looked for in the
 // whole queue. Where nothing was found and some partition did not answer, the
 // error is ErrNoNode.
 func (c *Client) Find(ctx context.Context, id string) ([]Info, error) {
-	out, err := c.FindTracked(ctx, id)
-	if len(out) > 0 {
-		return out, nil
+	var out []Info
+	err := ErrNotFound
+	// It may move from where is still to be looked to where was looked already.
+	for range findRounds {
+		for _, find := range []func(context.Context, *partition, string) ([]Info, error){c.findRecords, c.search} {
+			out, err = c.gather(func(p *partition) ([]Info, error) { return find(ctx, p, id) })
+			if !errors.Is(err, ErrNotFound) {
+				return out, err
+			}
+		}
 	}
-	if !errors.Is(err, ErrNotFound) {
-		return nil, err
-	}
-	return c.gather(func(p *partition) ([]Info, error) { return c.search(ctx, p, id) })
+	return nil, err
 }
 
 // FindTracked is Find for tracked messages, and for those that are delayed or dead:

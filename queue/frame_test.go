@@ -84,6 +84,19 @@ func TestFrameIsWrittenAsFastStreamWritesIt(t *testing.T) {
 	}
 }
 
+func TestFrameIsTheSameEachTime(t *testing.T) {
+	header := map[string]string{}
+	for i := range 20 {
+		header[string(rune('a'+i))] = ""
+	}
+	first := mustFrame(t, header, nil)
+	for range 20 {
+		if again := mustFrame(t, header, nil); !bytes.Equal(again, first) {
+			t.Fatalf("got %q and %q", first, again)
+		}
+	}
+}
+
 func TestFrameRefusesWhatItCannotHold(t *testing.T) {
 	many := map[string]string{}
 	for i := range 1 << 16 {

@@ -46,6 +46,7 @@ func (s *source) handle(h *held) {
 	if r == nil {
 		return // it was lost before it began
 	}
+	r.d.Attempt = r.attempts // where it died before it was tried, those that were made
 	if r.ending == endDead && !s.bury(ctx, r) {
 		r.ending = endLeave
 	}

@@ -54,15 +54,20 @@ type Info struct {
 //	KEYS[3]  dead letters
 //	KEYS[4]… streams of all lanes
 //	ARGV[1]  group
+//	ARGV[2]  the consumer that stands for nobody: what it has is ready
 //
-// It returns how many are in streams, in flight, delayed, waiting for their order
-// key, and dead, and the age of the oldest that is ready, in ms.
+// It returns how many are ready or in flight, in flight, delayed, and dead, and the age of the oldest that is ready, in ms.
 var countsScript = newScript(luaNow + luaCount + `
 local streams, pending = {}, 0
 for i = 4, #KEYS do
   streams[i-3] = KEYS[i]
   local p = redis.pcall('XPENDING', KEYS[i], ARGV[1])
-  if not p.err then pending = pending + p[1] end
+  if not p.err and p[1] > 0 then
+    pending = pending + p[1]
+    for _, c in ipairs(p[4]) do
+      if c[1] == ARGV[2] then pending = pending - c[2] end
+    end
+  end
 end
 local all, _, age = count(KEYS[1], KEYS[2], streams, ARGV[1], now())
 local delayed = redis.call('ZCARD', KEYS[1])
@@ -80,7 +85,7 @@ func (c *Client) Counts(ctx context.Context) []Count {
 		n := &out[p.index]
 		keys, _ := c.allLanes(p)
 		keys = append([]string{p.keys.delayed(), p.keys.counters(), p.keys.dead()}, keys...)
-		res, err := countsScript.run(ctx, p, keys, group).Int64Slice()
+		res, err := countsScript.run(ctx, p, keys, group, nobodyName).Int64Slice()
 		p.report(ctx, err)
 		if err == nil && len(res) != 5 {
 			err = errors.New("queue: the script answers something else")
@@ -89,8 +94,7 @@ func (c *Client) Counts(ctx context.Context) []Count {
 			n.Err = err
 			return err
 		}
-		// What was given back is pending to nobody, and counts as in flight; so does
-		// what is pending and gone from the stream, which is no message.
+		// What is pending and gone from the stream is no message.
 		n.InFlight = min(res[1], res[0])
 		n.Ready, n.Delayed, n.Dead = res[0]-n.InFlight, res[2], res[3]
 		n.Oldest = time.Duration(res[4]) * time.Millisecond

@@ -86,6 +86,16 @@ func TestCountsPeekFind(t *testing.T) {
 	if _, err := r.c.Find(t.Context(), "nobody"); !errors.Is(err, ErrNoNode) {
 		t.Errorf("got %v with a node away, want ErrNoNode", err)
 	}
+	r.raw().Del(t.Context(), r.c.partitions[0].keys.stream(""))
+	r.servers[0].Client(t).Do(t.Context(), "XADD", r.c.partitions[0].keys.stream(""), "*", "i", "given back", dataField, "x")
+	id := r.takeAway(1)[0]
+	if n := r.c.Counts(t.Context()); n[0].InFlight != 1 || n[0].Ready != 0 {
+		t.Errorf("got %+v with one in flight", n[0])
+	}
+	r.claim(id, nobodyName, time.Hour, "RETRYCOUNT", 0, "JUSTID")
+	if n := r.c.Counts(t.Context()); n[0].InFlight != 0 || n[0].Ready != 1 {
+		t.Errorf("got %+v with one given back", n[0])
+	}
 	if n := r.c.Counts(t.Context()); n[0].Err != nil || n[1].Err == nil {
 		t.Errorf("got %+v with the second node away", n)
 	}

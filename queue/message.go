@@ -8,7 +8,8 @@ import (
 // A Message is what is put into a queue.
 type Message struct {
 	// ID is the message's name, the same in each delivery. Empty: a new ULID. A
-	// message with an ID that is still in the queue is not put in again.
+	// message with an ID that is still in the queue, or whose result is still kept,
+	// is not put in again.
 	ID string
 	// Header is kept with the body: names, lower case for those that
 	// FastStream knows (content-type, reply_to), and values, both UTF-8.
@@ -50,7 +51,9 @@ type Receipt struct {
 	// Replayed: a message with the same DedupKey, or ID, was there already.
 	Replayed bool
 	// Err is why it was not accepted: ErrBacklog, ErrMismatch, ErrTooLarge,
-	// ErrDurability, ErrNoNode, all by errors.Is; or the error of Message.Reader.
+	// ErrDurability, ErrNoNode, ErrMessage, all by errors.Is; or the error of
+	// Message.Reader; or that of the context, which may have ended when the message
+	// was on its way, so that it is in or not.
 	Err error
 }
 

@@ -21,6 +21,8 @@ var (
 	ErrDurability = errors.New("queue: the message could not be made as durable as asked")
 	// ErrNotFound: there is no such message.
 	ErrNotFound = errors.New("queue: no such message")
+	// ErrMessage: the message itself is wrong, its id, a header or a time.
+	ErrMessage = errors.New("queue: the message cannot be kept")
 )
 
 // Options are what clients and workers of one queue must agree on. The zero
@@ -45,7 +47,8 @@ type Options struct {
 	MaxBody int64
 	// Backlog bounds the queue over all nodes. Zero fields bound nothing.
 	Backlog Backlog
-	// Ack is what must be true before Enqueue returns. Default: that a node has it in memory.
+	// Ack is what must be true before Enqueue says that a message is in. Default: that
+	// a node has it in memory.
 	Ack Ack
 	// Copies is on how many nodes a message lies, 1 or 2. Default: 1.
 	Copies int
@@ -98,10 +101,11 @@ type Backlog struct {
 	Age      time.Duration // of the oldest message that is ready
 }
 
-// Ack is what must be true of a message before it counts as accepted.
+// Ack is what must be true of a message before it counts as accepted. What does
+// not become true in time is not delivered either.
 type Ack struct {
-	// AOF: it is on the node's disk, by WAITAOF (Redis 7.2) or because the node
-	// has appendfsync always.
+	// AOF: it is on the node's disk, by WAITAOF (Redis 7.2), which with appendfsync
+	// everysec takes up to a second, or because the node has appendfsync always.
 	AOF bool
 	// Replicas that must have it. 0: none.
 	Replicas int

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -19,9 +18,6 @@ const (
 	// another node can take it should the first one fail. What is longer has one try.
 	maxKept = 8 << 20
 )
-
-// ErrMessage: the message itself is wrong: an id, a header or a class that cannot be.
-var ErrMessage = errors.New("queue: the message cannot be kept")
 
 // A parcel is a message on its way in.
 type parcel struct {

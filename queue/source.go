@@ -247,11 +247,11 @@ func (s *source) knowsLocked(k entryKey) bool {
 	return left || s.held[k] != nil
 }
 
-// pending returns the ids of up to 1000 entries of a lane that are pending to
-// this consumer and chosen.
+// pending returns the ids of entries of a lane that are pending to this consumer
+// and chosen.
 func (s *source) pending(ctx context.Context, in *inlet, chosen func(entryKey) bool) (ids []string, err error) {
 	pending, err := s.p.client().XPendingExt(s.p.with(ctx), &redis.XPendingExtArgs{
-		Stream: in.key, Group: group, Start: "-", End: "+", Count: 1000, Consumer: s.w.name,
+		Stream: in.key, Group: group, Start: "-", End: "+", Count: 4 * maxUnrecorded, Consumer: s.w.name,
 	}).Result()
 	if isNoGroup(err) || errors.Is(err, redis.Nil) {
 		return nil, nil

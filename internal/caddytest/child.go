@@ -70,6 +70,13 @@ func command(dir string, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// Signal sends a signal to a Caddy that was started by Start.
+func (c *Caddy) Signal(s os.Signal) {
+	if err := c.child.Signal(s); err != nil {
+		c.tb.Error(err)
+	}
+}
+
 // Kill ends a Caddy that was started by Start at once.
 func (c *Caddy) Kill() { c.child.Kill() }
 
