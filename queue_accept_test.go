@@ -211,8 +211,8 @@ func TestQueueBodies(t *testing.T) {
 	box.wait(t, n)
 }
 
-// post posts a body, with or without its length.
-func post(t *testing.T, c *caddytest.Caddy, body string, isChunked bool) caddytest.Response {
+// post posts a body, with or without its length. header is names and values in turn.
+func post(t *testing.T, c *caddytest.Caddy, body string, isChunked bool, header ...string) caddytest.Response {
 	t.Helper()
 	var content io.Reader = strings.NewReader(body)
 	if isChunked {
@@ -221,6 +221,9 @@ func post(t *testing.T, c *caddytest.Caddy, body string, isChunked bool) caddyte
 	req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+c.Addr+"/", content)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {

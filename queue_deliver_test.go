@@ -281,3 +281,25 @@ func TestQueueAborted(t *testing.T) {
 		t.Errorf("the last error is %q", got)
 	}
 }
+
+// TestQueueForwardedFor: the upstream learns of the client that was there when the
+// message was accepted, once, also behind trusted proxies.
+func TestQueueForwardedFor(t *testing.T) {
+	box := newLetterbox(t)
+	c := caddytest.Load(t, "servers {\n\ttrusted_proxies static private_ranges 127.0.0.0/8\n}\n"+queueOn(redistest.Start(t)), queueSite(deliverTo(box.Origin)))
+	for i, tt := range []struct{ sent, want string }{
+		{"", "127.0.0.1"},
+		{"192.0.2.66", "192.0.2.66"},
+		{"10.1.2.3", "10.1.2.3"}, // an address that is trusted itself
+		{"192.0.2.66, 10.1.2.3", "192.0.2.66"},
+	} {
+		header := []string{}
+		if tt.sent != "" {
+			header = append(header, "X-Forwarded-For", tt.sent)
+		}
+		wantAccepted(t, c.Do("POST", "/", "x", header...))
+		if got := box.wait(t, i+1)[i].header["X-Forwarded-For"]; len(got) != 1 || got[0] != tt.want {
+			t.Errorf("X-Forwarded-For: %s was delivered as %q, want %q", tt.sent, got, tt.want)
+		}
+	}
+}

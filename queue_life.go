@@ -195,6 +195,9 @@ func (a *App) checkDurability() error {
 // start starts a worker for each destination.
 func (q *liveQueue) start() error {
 	def := q.definition()
+	if def.Wait > 0 {
+		q.opened.receiveReplies() // before the first request waits for one
+	}
 	for _, dest := range def.Deliver {
 		w, err := q.newWorker(def, dest)
 		if err != nil {

@@ -168,7 +168,7 @@ func TestQueueReloadUnderLoad(t *testing.T) {
 }
 
 // TestQueueReloadWhileDelivering: a delivery that is under way at a reload ends
-// well, and keeps its slot: `concurrency 1` is one, whatever was reloaded.
+// well, and counts: `concurrency 1` is one, over reloads too.
 func TestQueueReloadWhileDelivering(t *testing.T) {
 	l := newLedger(t, func(string) time.Duration { return 1500 * time.Millisecond })
 	_, global := nodes(t, 1)

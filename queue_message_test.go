@@ -214,3 +214,21 @@ func FuzzRequestOf(f *testing.F) {
 		}
 	})
 }
+
+// TestMessageHoldsNoFieldsOfThisHop: other programs read messages too.
+func TestMessageHoldsNoFieldsOfThisHop(t *testing.T) {
+	r := httptest.NewRequest("POST", "http://example.com/", nil)
+	r.Header = http.Header{"Connection": {"X-Hop"}, "X-Hop": {"1"}, "Te": {"trailers"}, "Prefer": {"a", "b"}, "Fluster-Delay": {"1s"}, "Reply_to": {"elsewhere"}}
+	m, err := messageOf(r, keepAll, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range m.Header {
+		if !strings.HasPrefix(name, "x-fluster-") {
+			t.Errorf("the message has %s: %q", name, m.Header[name])
+		}
+	}
+	if exact := m.Header[headerExact]; exact != `[["Reply_to","ZWxzZXdoZXJl"]]` {
+		t.Errorf("exact is %s", exact)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/caddy-fluster/caddy-fluster/queue"
@@ -15,28 +14,7 @@ type queueWorker struct {
 	*queue.Worker
 	destination string
 	witness     *queueWitness
-	leave       func()        // gives its slots back
 	ended       chan struct{} // closed when Run has returned
-}
-
-// workerSlots are the slots of each destination of each queue, by pool, queue
-// and destination, over config reloads.
-var workerSlots = caddy.NewUsagePool() // string → *slots
-
-// Destruct is called when no worker has slots of these any more.
-func (s *slots) Destruct() error { return nil }
-
-// joinSlots returns the slots with a key, with a limit in force until leave is called.
-func joinSlots(key string, limit int) (s *slots, leave func(), err error) {
-	shared, _, err := workerSlots.LoadOrNew(key, func() (caddy.Destructor, error) { return new(slots), nil })
-	if err != nil {
-		return nil, nil, err
-	}
-	end := shared.(*slots).join(limit)
-	return shared.(*slots), func() {
-		end()
-		workerSlots.Delete(key) //nolint:errcheck // Destruct never fails
-	}, nil
 }
 
 // newWorker returns the worker of a destination. Nothing is sent before it runs.
@@ -46,20 +24,13 @@ func (q *liveQueue) newWorker(def *Queue, dest *Destination) (*queueWorker, erro
 		logger = logger.With(zap.String("destination", dest.Name))
 	}
 	w := &queueWorker{destination: dest.Name, witness: newQueueWitness(q, logger), ended: make(chan struct{})}
-	shared, leave, err := joinSlots(def.Pool+"\x00"+q.name+"\x00"+dest.Name, def.Concurrency)
-	if err != nil {
-		return nil, err
-	}
-	w.leave = leave
 	d := &deliverer{
-		config: &def.QueueDelivery, destination: dest, queue: q.name, slots: shared, count: q.count, logger: logger,
+		config: &def.QueueDelivery, destination: dest, queue: q.name, count: q.count, logger: logger,
 		callback: q.teller(def.Callback, dest.Name),
 	}
-	if w.Worker, err = queue.NewWorker(q.opened.client, q.workerOptions(def, w), d.deliver); err != nil {
-		leave()
-		return nil, err
-	}
-	return w, nil
+	var err error
+	w.Worker, err = queue.NewWorker(q.opened.client, q.workerOptions(def, w), d.deliver)
+	return w, err
 }
 
 func (q *liveQueue) workerOptions(def *Queue, w *queueWorker) queue.WorkerOptions {
@@ -107,7 +78,6 @@ func (q *liveQueue) teller(to, destination string) *teller {
 func (w *queueWorker) run(release func(), logger *zap.Logger) {
 	defer close(w.ended)
 	defer release()
-	defer w.leave()
 	w.witness.start()
 	defer w.witness.stop()
 	if err := w.Run(context.Background()); err != nil {

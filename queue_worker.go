@@ -33,7 +33,6 @@ type deliverer struct {
 	config      *QueueDelivery
 	destination *Destination
 	queue       string
-	slots       *slots
 	count       *queueCounts
 	callback    *teller // nil: nobody is told
 	logger      *zap.Logger
@@ -42,10 +41,6 @@ type deliverer struct {
 // deliver delivers a message once, and says what came of it. ctx ends when the
 // message was lost to another worker, or when this one has to stop.
 func (w *deliverer) deliver(ctx context.Context, d *queue.Delivery) queue.Result {
-	if !w.slots.take(ctx) {
-		return queue.Result{Outcome: queue.Release}
-	}
-	defer w.slots.give()
 	if d.Attempt > 1 && d.LastError == "" {
 		w.count.of(queueMetrics.duplicates, d) // the attempt before ended without a word
 	}

@@ -28,10 +28,8 @@ func newTestDeliverer(t *testing.T, handler func(w http.ResponseWriter, r *http.
 	if c.retry, err = parseStatuses(c.RetryStatus); err != nil {
 		t.Fatal(err)
 	}
-	s := new(slots)
-	s.join(1)
 	return &deliverer{
-		config: c, destination: &Destination{handler: caddyhttp.HandlerFunc(handler)}, queue: "q", slots: s,
+		config: c, destination: &Destination{handler: caddyhttp.HandlerFunc(handler)}, queue: "q",
 		count: &queueCounts{queue: "q"}, logger: zap.NewNop(),
 	}
 }
@@ -112,9 +110,6 @@ func TestDeliveryEnds(t *testing.T) {
 			if res.Outcome == queue.Retry && isDelivered(res.Status) {
 				t.Errorf("got %+v: a retry with a status of success would not be delivered again", res)
 			}
-			if w.slots.used != 0 {
-				t.Error("its slot is not given back")
-			}
 		})
 	}
 }
@@ -162,13 +157,6 @@ func TestDeliveryInterrupted(t *testing.T) {
 		if res := w.deliver(ctx, testDelivery()); res.Outcome != want {
 			t.Errorf("%d: got %+v, want outcome %d", status, res, want)
 		}
-	}
-	w := newTestDeliverer(t, notDelivered)
-	w.slots.join(0)
-	ctx, stop := context.WithCancel(t.Context())
-	stop()
-	if res := w.deliver(ctx, testDelivery()); res.Outcome != queue.Release {
-		t.Errorf("without a slot: got %+v, want it handed back", res)
 	}
 }
 

@@ -1,0 +1,82 @@
+package fluster_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
+	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
+)
+
+// TestQueueACL: with the permissions that the documentation names, all of a queue
+// works.
+func TestQueueACL(t *testing.T) {
+	doc, err := os.ReadFile("docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rules, _ := strings.Cut(string(doc), "user queue on >secret ")
+	rules, _, ok := strings.Cut(rules, "\n")
+	if !ok {
+		t.Fatal("docs/operating.md has no ACL of a user named queue")
+	}
+	var servers []*redistest.Server
+	var clients []*redis.Client
+	line := "fluster {\nusername queue\npassword secret\nnodes"
+	for range 2 {
+		s := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+		client := s.Client(t)
+		args := []any{"acl", "setuser", "queue", "reset", "on", ">secret"}
+		for _, rule := range strings.Fields(rules) {
+			args = append(args, rule)
+		}
+		if err := client.Do(t.Context(), args...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		line += " " + s.URL()
+		servers, clients = append(servers, s), append(clients, client)
+	}
+	box := newLetterbox(t, 503, 422)
+	c := caddytest.Load(t, line+"\n}", queueSite(deliverTo(box.Origin),
+		"copies 2", "ack aof", "status /status", "wait", "dedup {header.Key}", "order_by {header.Order}", "priority {header.Class} high=2", "backlog 1000 1MiB 1h",
+		"rate 1000/s", "inline_body 10", "allow_client delay expire", "backoff 1ms 1ms", "when prefer", "dead_letters 100 1h"))
+	for _, header := range [][]string{{}, {}, {"Key", "k"}, {"Key", "k"}, {"Order", "o"}, {"Order", "o"}, {"Class", "high"}, {"Fluster-Delay", "1s"}, {"Fluster-Expire", "1h"}} {
+		wantAccepted(t, c.Do("POST", "/", "longer than ten bytes", append(header, "Prefer", "respond-async")...))
+	}
+	if r := c.Do("POST", "/", "x", "Prefer", "respond-async, wait=10"); r.Status != 200 {
+		t.Errorf("waited for: %v %s", r, r.Took)
+	}
+	caddytest.Eventually(t, "all is delivered or dead", func() bool {
+		d := ask[depthOf](t, c, "/fluster/queues/q")
+		return d.Ready+d.InFlight+d.Delayed == 0 && d.Dead == 1 && !d.Partial
+	})
+	for _, path := range []string{"/fluster/queues/q/messages", "/fluster/queues/q/dead", "/metrics"} {
+		if r := c.AskAdmin(path); r.Status != 200 {
+			t.Errorf("GET %s: %v", path, r)
+		}
+	}
+	c.DoAdmin("POST", "/fluster/queues/q/pause", "")
+	c.DoAdmin("POST", "/fluster/queues/q/resume", "")
+	for _, all := range []string{"POST /fluster/queues/q/dead/replay", "DELETE /fluster/queues/q/dead"} {
+		method, path, _ := strings.Cut(all, " ")
+		if r := c.DoAdmin(method, path, `{"all":true}`); r.Status != 200 {
+			t.Errorf("%s: %v", all, r)
+		}
+	}
+	for _, client := range clients {
+		log, err := client.Do(t.Context(), "acl", "log", "100").Slice()
+		if err != nil {
+			t.Error(err)
+		}
+		for _, entry := range log {
+			// The cache, which is not used here, tries the node too.
+			if s := fmt.Sprint(entry); !strings.Contains(s, "object:{fluster:0}:") && !strings.Contains(s, "object:fluster:") {
+				t.Errorf("denied: %s", s)
+			}
+		}
+	}
+}
