@@ -27,10 +27,10 @@ func (adminAPI) CaddyModule() caddy.ModuleInfo {
 
 // Routes returns what the admin endpoint is asked for.
 func (a *adminAPI) Routes() []caddy.AdminRoute {
-	return []caddy.AdminRoute{
-		{Pattern: "/fluster/status", Handler: only(http.MethodGet, a.status)},
-		{Pattern: "/fluster/invalidate", Handler: only(http.MethodPost, a.invalidate)},
-	}
+	return append(a.queueRoutes(),
+		caddy.AdminRoute{Pattern: "/fluster/status", Handler: only(http.MethodGet, a.status)},
+		caddy.AdminRoute{Pattern: "/fluster/invalidate", Handler: only(http.MethodPost, a.invalidate)},
+	)
 }
 
 // only lets one method through, to the app that is running.
@@ -76,14 +76,15 @@ type nearStatus struct {
 	Maximum uint64 `json:"maximum"`
 }
 
-// status tells of the nodes and the near caches; `near` is that of the default pool.
-func (a *adminAPI) status(app *App, w http.ResponseWriter, _ *http.Request) error {
+// status tells of the nodes, the near caches and the queues; `near` is that of
+// the default pool.
+func (a *adminAPI) status(app *App, w http.ResponseWriter, r *http.Request) error {
 	out := struct {
-		Nodes  []nodeStatus `json:"nodes"`
-		Near   nearStatus   `json:"near"`
-		Nears  []nearStatus `json:"pools,omitempty"`
-		Queues []any        `json:"queues"`
-	}{Nodes: []nodeStatus{}, Queues: []any{}}
+		Nodes  []nodeStatus  `json:"nodes"`
+		Near   nearStatus    `json:"near"`
+		Nears  []nearStatus  `json:"pools,omitempty"`
+		Queues []queueStatus `json:"queues"`
+	}{Nodes: []nodeStatus{}, Queues: app.queueStatuses(r.Context())}
 	for _, name := range slices.Sorted(maps.Keys(app.pools)) {
 		p := app.pools[name]
 		out.Nodes = append(out.Nodes, p.nodeStatuses()...)

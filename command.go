@@ -21,8 +21,8 @@ import (
 // command is `caddy fluster …`: what the admin endpoint does, from a shell.
 var command = caddycmd.Command{
 	Name:  "fluster",
-	Usage: "status | invalidate [soft] url|prefix|tag|host|all [<value...>]",
-	Short: "Asks a running Caddy about its cache, or invalidates what is in it",
+	Usage: "status | invalidate [soft] url|prefix|tag|host|all [<value...>] | queue ls|show|peek|replay|drop|pause|resume [<name>] [<id...>]",
+	Short: "Asks a running Caddy about its cache and its queues, and tells it what to do with them",
 	Long: `
 'caddy fluster status' tells of the nodes and the near cache.
 
@@ -33,7 +33,9 @@ var command = caddycmd.Command{
 
 It prints the acknowledgement, and exits with 1 if too few nodes have it.
 
-Both ask the admin endpoint of a running Caddy, found by --address or --config.`,
+'caddy fluster queue' looks after queues: see 'caddy fluster queue --help'.
+
+All ask the admin endpoint of a running Caddy, found by --address or --config.`,
 	CobraFunc: func(cmd *cobra.Command) {
 		cmd.PersistentFlags().StringP("address", "", "", "Address of the admin endpoint (if --config is not used)")
 		cmd.PersistentFlags().StringP("config", "c", "", "Configuration file that names the admin endpoint")
@@ -49,7 +51,7 @@ Both ask the admin endpoint of a running Caddy, found by --address or --config.`
 		}
 		invalidate.Flags().String("pool", "", "Name of the pool (default: the one without a name)")
 		invalidate.Flags().Bool("wait", false, "Return when no process serves what is selected any more")
-		cmd.AddCommand(status, invalidate)
+		cmd.AddCommand(status, invalidate, queueCommand())
 	},
 }
 
@@ -109,12 +111,7 @@ func runInvalidate(cmd *cobra.Command, args []string) error {
 // askAdmin sends a request to the admin endpoint. An acknowledgement below the
 // quorum is an answer, not an error.
 func askAdmin(cmd *cobra.Command, method, path string, body []byte) (int, []byte, error) {
-	flag := func(name string) string { s, _ := cmd.Flags().GetString(name); return s }
-	address, err := caddycmd.DetermineAdminAPIAddress(flag("address"), nil, flag("config"), flag("adapter"))
-	if err != nil {
-		return 0, nil, fmt.Errorf("finding the admin endpoint: %w", err)
-	}
-	resp, err := caddycmd.AdminAPIRequest(address, method, path, http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(body))
+	resp, err := openAdmin(cmd, method, path, body, nil)
 	if err != nil {
 		if below, answer, ok := strings.Cut(err.Error(), "HTTP 503: "); ok && below != "" {
 			return http.StatusServiceUnavailable, []byte(answer), nil
@@ -127,4 +124,19 @@ func askAdmin(cmd *cobra.Command, method, path string, body []byte) (int, []byte
 		return 0, nil, errors.Join(errors.New("reading the answer of the admin endpoint"), err)
 	}
 	return resp.StatusCode, answer, nil
+}
+
+// openAdmin sends a request to the admin endpoint. The answer's body is the
+// caller's to close.
+func openAdmin(cmd *cobra.Command, method, path string, body []byte, header http.Header) (*http.Response, error) {
+	flag := func(name string) string { s, _ := cmd.Flags().GetString(name); return s }
+	address, err := caddycmd.DetermineAdminAPIAddress(flag("address"), nil, flag("config"), flag("adapter"))
+	if err != nil {
+		return nil, fmt.Errorf("finding the admin endpoint: %w", err)
+	}
+	if header == nil {
+		header = http.Header{}
+	}
+	header.Set("Content-Type", "application/json")
+	return caddycmd.AdminAPIRequest(address, method, path, header, bytes.NewReader(body))
 }

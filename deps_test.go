@@ -26,6 +26,7 @@ var mayImport = map[string]map[string]string{
 		modulePath + "/near":                             "what lies in this process",
 		modulePath + "/shard":                            "the nodes",
 		modulePath + "/journal":                          "what was invalidated",
+		modulePath + "/queue":                            "messages on nodes",
 		"github.com/redis/go-redis/v9/...":               "the commands of journal and listener; shard gives the clients",
 		"github.com/cespare/xxhash/v2":                   "the names of keys, and the sums of chunks",
 		"github.com/dustin/go-humanize":                  "sizes, read as Caddy reads them",
@@ -34,6 +35,8 @@ var mayImport = map[string]map[string]string{
 		"golang.org/x/time/rate":                         "fluster_invalidate has a limit",
 		"go.uber.org/zap/...":                            "Caddy's logger",
 		"github.com/spf13/cobra":                         "caddy fluster …: Caddy's command line is made of it",
+		"github.com/schollz/progressbar/v3":              "how far a long command is",
+		"golang.org/x/term":                              "whether somebody looks on",
 	},
 	"httpcache": {
 		"github.com/dunglas/httpsfv": "structured fields (RFC 9651) in targeted Cache-Control and the like",
@@ -81,6 +84,8 @@ var testsMayImport = map[string]string{
 	"github.com/cespare/xxhash/v2":        "checksums of golden values",
 	"github.com/dunglas/httpsfv":          "structured fields of expectations",
 	"github.com/prometheus/client_golang": "what was counted",
+
+	"github.com/standard-webhooks/standard-webhooks/libraries/go": "whether others take our signatures",
 }
 
 // TestImports is the architecture: imports point one way, and Caddy is known to

@@ -59,7 +59,8 @@ func (m *metricSet) hit(where string, ttl time.Duration) {
 // registerMetrics puts the metrics into a registry, once.
 func registerMetrics(r *prometheus.Registry) {
 	m := metrics
-	for _, c := range []prometheus.Collector{m.requests, m.stores, m.garbage, m.messages, m.invalidations, m.nodeUp, m.penalties, m.forks} {
+	all := []prometheus.Collector{m.requests, m.stores, m.garbage, m.messages, m.invalidations, m.nodeUp, m.penalties, m.forks}
+	for _, c := range append(all, queueMetrics.collectors()...) {
 		var already prometheus.AlreadyRegisteredError
 		if err := r.Register(c); err != nil && !errors.As(err, &already) {
 			panic(err) // a programmer's mistake: two metrics of one name

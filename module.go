@@ -53,12 +53,15 @@ func init() {
 	caddy.RegisterModule(App{})
 	caddy.RegisterModule(Cache{})
 	caddy.RegisterModule(Invalidate{})
+	caddy.RegisterModule(Queue{})
 	caddy.RegisterModule(adminAPI{})
 	caddycmd.RegisterCommand(command)
 	httpcaddyfile.RegisterGlobalOption("fluster", parseGlobalOption)
 	// In this order they stand before reverse_proxy.
 	httpcaddyfile.RegisterHandlerDirective("fluster_invalidate", parseInvalidateDirective)
 	httpcaddyfile.RegisterDirectiveOrder("fluster_invalidate", httpcaddyfile.Before, "reverse_proxy")
+	httpcaddyfile.RegisterHandlerDirective("fluster_queue", parseQueueDirective)
+	httpcaddyfile.RegisterDirectiveOrder("fluster_queue", httpcaddyfile.Before, "reverse_proxy")
 	httpcaddyfile.RegisterHandlerDirective("fluster_cache", parseCacheDirective)
 	httpcaddyfile.RegisterDirectiveOrder("fluster_cache", httpcaddyfile.Before, "reverse_proxy")
 
@@ -77,8 +80,10 @@ type App struct {
 	Pools map[string]*PoolConfig `json:"pools,omitempty"`
 
 	pools  map[string]*pool
+	queues map[string]*liveQueue // by name; complete when all handlers are provisioned
 	ctx    caddy.Context
 	logger *zap.Logger
+	emit   emitFunc
 }
 
 // CaddyModule returns the module's information.
@@ -94,7 +99,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	emit := func(name string, data map[string]any) { events.(*caddyevents.App).Emit(ctx, "fluster."+name, data) }
+	a.emit = func(name string, data map[string]any) { events.(*caddyevents.App).Emit(ctx, "fluster."+name, data) }
 	a.pools = map[string]*pool{}
 	repl := caddy.NewReplacer()
 	registerMetrics(ctx.GetMetricsRegistry())
@@ -106,7 +111,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		configs[name] = c
 	}
 	for name, c := range configs {
-		p, err := newPool(name, *c, repl, a.logger, emit)
+		p, err := newPool(name, *c, repl, a.logger, a.emit)
 		if err != nil && name != "" {
 			return fmt.Errorf("pool %s: %w", name, err)
 		}
@@ -121,6 +126,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 // Start begins to use the nodes. A node that cannot be reached is no error: it
 // is used when it comes.
 func (a *App) Start() error {
+	if err := a.startQueues(); err != nil {
+		return err
+	}
 	for _, p := range a.pools {
 		p.start()
 	}
@@ -132,6 +140,7 @@ func (a *App) Start() error {
 // Stop ends what this configuration has started. What the next one shares goes on.
 func (a *App) Stop() error {
 	runningApp.CompareAndSwap(a, nil)
+	a.stopQueues()
 	for _, p := range a.pools {
 		p.stop()
 	}
@@ -140,6 +149,7 @@ func (a *App) Stop() error {
 
 // Cleanup lets go of what outlives a configuration, also after half a Provision.
 func (a *App) Cleanup() error {
+	a.closeQueues()
 	for _, p := range a.pools {
 		p.close()
 	}

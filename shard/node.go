@@ -167,6 +167,9 @@ func (n *Node) Address() string { return n.address }
 // Weight returns the node's share of the keys, relative to the others'.
 func (n *Node) Weight() float64 { return n.weight }
 
+// Timeout returns the longest that one operation on the node may take.
+func (n *Node) Timeout() time.Duration { return n.timeout }
+
 // Client returns the client for small commands. Each command or pipeline ends
 // within the node's time-out, except for those that wait at the server on
 // purpose (BLPOP, XREAD with BLOCK, …); its outcome is reported.

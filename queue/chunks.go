@@ -1,0 +1,212 @@
+package queue
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// chunkSize is how much of a body lies in one key.
+	chunkSize = 256 << 10
+	// maxChunked is the longest body that an entry is believed to have.
+	maxChunked = 1 << 34
+	// chunkTTL is for how long a chunk lies on a node before its message is in.
+	chunkTTL = 10 * time.Minute
+)
+
+// errChunk: a body that lies in chunks is not whole.
+var errChunk = errors.New("queue: a chunk of the body is missing or has another length")
+
+// A bodySum adds up the digest of a body that comes in pieces.
+type bodySum struct{ hash.Hash }
+
+func newBodySum() bodySum { return bodySum{sha256.New()} }
+
+// String returns the digest.
+func (s bodySum) String() string { return encodeDigest(s.Sum(nil)) }
+
+// putBody writes a body that does not lie in the frame where the message is to
+// be. It says as try does whether that decides it.
+func (c *Client) putBody(ctx context.Context, p *parcel) (over bool, err error) {
+	if p.size == 0 || p.written == p.partition {
+		return false, nil
+	}
+	began := time.Now()
+	defer func() { p.spent += time.Since(began) }()
+	c.unlinkBody(ctx, p) // what lies where the message is not to be
+	if p.streamed {
+		return true, fmt.Errorf("%w: a node failed in the middle of a long body", ErrNoNode)
+	}
+	p.written, p.unknown = p.partition, false
+	n, size := 0, int64(0)
+	for b := p.kept; len(b) > 0; n++ {
+		piece := b[:min(chunkSize, len(b))]
+		if p.more != nil && len(piece) < chunkSize {
+			break // the rest comes with what follows
+		}
+		if err := c.putChunk(ctx, p, n, piece); err != nil {
+			return false, err
+		}
+		b, size = b[len(piece):], size+int64(len(piece))
+	}
+	if p.more == nil {
+		return false, nil
+	}
+	return c.stream(ctx, p, n, size)
+}
+
+// stream writes the rest of a body that was not kept, from chunk n on.
+func (c *Client) stream(ctx context.Context, p *parcel, n int, size int64) (over bool, err error) {
+	p.streamed = true
+	first := p.kept[size:]
+	piece := make([]byte, chunkSize)
+	copied := copy(piece, first)
+	for end := false; !end; n++ {
+		read, err := io.ReadFull(p.more, piece[copied:])
+		end = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err != nil && !end {
+			return true, fmt.Errorf("queue: reading the body: %w", err)
+		}
+		if p.sum.Hash != nil {
+			p.sum.Write(piece[copied : copied+read])
+		}
+		b := piece[:copied+read]
+		copied = 0
+		if size += int64(len(b)); size > c.o.MaxBody {
+			return true, ErrTooLarge
+		}
+		if len(b) == 0 {
+			break
+		}
+		p.size = size
+		if err := c.putChunk(ctx, p, n, b); err != nil {
+			return false, err
+		}
+	}
+	p.size = size
+	if p.sum.Hash != nil {
+		p.body = p.sum.String()
+	}
+	return false, nil
+}
+
+// putChunk writes a chunk, for each destination, where the message is to be.
+func (c *Client) putChunk(ctx context.Context, p *parcel, n int, piece []byte) error {
+	return p.partition.setChunks(ctx, c.recordIDs(p), n, piece)
+}
+
+// setChunks writes the n-th chunk of several records.
+func (p *partition) setChunks(ctx context.Context, rids []string, n int, piece []byte) error {
+	ctx = context.WithoutCancel(ctx) // a torn connection would be taken for the node's
+	pipe := p.bulk().Pipeline()
+	for _, rid := range rids {
+		pipe.Set(ctx, p.keys.chunk(rid, n), piece, chunkTTL)
+	}
+	cmds, err := pipe.Exec(p.with(ctx))
+	p.reportAll(ctx, cmds, err)
+	if err != nil {
+		return fmt.Errorf("writing a chunk on node %q: %w", p.node.Name(), err)
+	}
+	return nil
+}
+
+// recordIDs returns the names of a parcel's deliveries.
+func (c *Client) recordIDs(p *parcel) []string {
+	out := make([]string, len(c.o.Destinations))
+	for i, destination := range c.o.Destinations {
+		out[i] = recordID(p.id, destination)
+	}
+	return out
+}
+
+// unlinkBody removes the chunks that were written, unless they may belong to a
+// message that is in. Those that it cannot reach go in time.
+func (c *Client) unlinkBody(ctx context.Context, p *parcel) {
+	if p.written == nil || p.unknown || !p.written.rest.takes() {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	var keys []string
+	for _, rid := range c.recordIDs(p) {
+		keys = append(keys, p.written.keys.chunks(rid, p.size)...)
+	}
+	pipe := p.written.bulk().Pipeline()
+	for _, key := range keys { // one by one: they may be many
+		pipe.Unlink(ctx, key)
+	}
+	cmds, err := pipe.Exec(p.written.with(ctx))
+	p.written.reportAll(ctx, cmds, err)
+	p.written = nil
+}
+
+// A chunkReader reads a body that lies in chunks. It holds one at a time.
+type chunkReader struct {
+	ctx       context.Context
+	end       context.CancelFunc
+	partition *partition
+	rid       string
+	size      int64 // that is still to come
+	n         int   // the chunk that comes next
+	piece     []byte
+	err       error
+}
+
+// openChunks returns the body of a message that lies in chunks. What is missing
+// is an error of Read.
+func (c *Client) openChunks(p *partition, rid string, size int64) io.ReadCloser {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &chunkReader{ctx: ctx, end: cancel, partition: p, rid: rid, size: size}
+}
+
+// Read reads as io.Reader does.
+func (r *chunkReader) Read(b []byte) (int, error) {
+	for len(r.piece) == 0 {
+		if r.err != nil {
+			return 0, r.err
+		}
+		if r.size == 0 {
+			return 0, io.EOF
+		}
+		r.err = r.next()
+	}
+	n := copy(b, r.piece)
+	r.piece = r.piece[n:]
+	return n, nil
+}
+
+// next reads the next chunk.
+func (r *chunkReader) next() error {
+	p := r.partition
+	values, err := p.node.ReadBulk(r.ctx, p.keys.chunk(r.rid, r.n))
+	p.report(r.ctx, err)
+	if err != nil {
+		return err
+	}
+	if len(values[0]) != int(min(r.size, chunkSize)) {
+		return errChunk
+	}
+	r.piece = values[0]
+	r.size -= int64(len(r.piece))
+	r.n++
+	return nil
+}
+
+// Close ends the reading.
+func (r *chunkReader) Close() error {
+	r.end()
+	r.piece, r.err = nil, io.ErrClosedPipe
+	return nil
+}
+
+// Interface guards
+var (
+	_ io.ReadCloser = (*chunkReader)(nil)
+	_ redis.Cmder   = once{}
+)

@@ -1,0 +1,329 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// deadMost is how many dead letters one script replays or deletes.
+const deadMost = 100
+
+// A deadCursor is where a listing goes on: after the letter that died then, on
+// that partition, with that record id.
+type deadCursor struct {
+	At       int64  `json:"t"` // ms
+	Ref      string `json:"p"`
+	RecordID string `json:"m"`
+}
+
+func (c deadCursor) String() string {
+	text, _ := json.Marshal(c) //nolint:errchkjson // a number and two strings
+	return base64.RawURLEncoding.EncodeToString(text)
+}
+
+func parseDeadCursor(s string) (c deadCursor, err error) {
+	text, err := base64.RawURLEncoding.DecodeString(s)
+	if err == nil {
+		err = json.Unmarshal(text, &c)
+	}
+	if err != nil {
+		return c, fmt.Errorf("queue: %q is no cursor of a listing", s)
+	}
+	return c, nil
+}
+
+// precedes reports whether a letter comes after the cursor.
+func (c deadCursor) precedes(at int64, ref, recordID string) bool {
+	return cmp.Or(cmp.Compare(c.At, at), cmp.Compare(c.Ref, ref), cmp.Compare(c.RecordID, recordID)) < 0
+}
+
+// Dead returns up to limit dead letters after a cursor ("" at first), the oldest
+// first, and the next cursor, which is "" at the end. Where some partition does not
+// answer, it returns those of the others, and an error that is ErrNoNode.
+func (c *Client) Dead(ctx context.Context, limit int, after string) ([]Info, string, error) {
+	cursor := deadCursor{At: -1}
+	if after != "" {
+		var err error
+		if cursor, err = parseDeadCursor(after); err != nil {
+			return nil, "", err
+		}
+	}
+	limit = max(limit, 1)
+	found := make([][]Info, len(c.partitions))
+	err := c.onAll(func(p *partition) (err error) {
+		found[p.index], err = p.deadAfter(ctx, cursor, limit+1)
+		return err
+	}, "listing dead letters")
+	all := slices.Concat(found...)
+	slices.SortFunc(all, oldestFirst)
+	if len(all) <= limit {
+		return all, "", err
+	}
+	all = all[:limit]
+	last := all[limit-1]
+	return all, deadCursor{last.DiedAt.UnixMilli(), last.ref, last.recordID}.String(), err
+}
+
+// deadAfter returns up to n dead letters of a partition that come after the cursor.
+func (p *partition) deadAfter(ctx context.Context, cursor deadCursor, n int) (out []Info, err error) {
+	const page = 200
+	for offset := int64(0); len(out) < n; offset += page {
+		letters, err := p.client().ZRangeArgsWithScores(p.with(ctx), redis.ZRangeArgs{
+			Key: p.keys.dead(), ByScore: true, Start: strconv.FormatInt(cursor.At, 10), Stop: "+inf", Offset: offset, Count: page,
+		}).Result()
+		if err != nil {
+			return out, err
+		}
+		infos, err := p.deadInfos(ctx, cursor, letters, n-len(out))
+		out = append(out, infos...)
+		if err != nil || len(letters) < page {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// deadInfos reads the records of those letters that come after the cursor, n at most.
+func (p *partition) deadInfos(ctx context.Context, cursor deadCursor, letters []redis.Z, n int) (out []Info, err error) {
+	pipe := p.client().Pipeline()
+	var cmds []*redis.MapStringStringCmd
+	var chosen []redis.Z
+	for _, z := range letters {
+		rid, _ := z.Member.(string)
+		if len(chosen) < n && cursor.precedes(int64(z.Score), p.ref, rid) {
+			chosen = append(chosen, z)
+			cmds = append(cmds, pipe.HGetAll(p.with(ctx), p.keys.record(rid)))
+		}
+	}
+	if len(cmds) == 0 {
+		return nil, nil
+	}
+	if _, err := pipe.Exec(p.with(ctx)); err != nil {
+		return nil, err
+	}
+	for i, z := range chosen {
+		r, _ := parseRecord(cmds[i].Val()) // what cannot be read is why it is dead, perhaps
+		r.state = stateDead
+		rid, _ := z.Member.(string)
+		out = append(out, p.infoOfRecord(rid, &r, time.UnixMilli(int64(z.Score))))
+	}
+	return out, nil
+}
+
+// replayScript makes dead letters ready, as if they were new.
+//
+//	KEYS[1]  dead letters
+//	KEYS[2]  counts
+//	KEYS[3]  orders
+//	KEYS[4]… streams of all lanes; for each letter its record, and the list of what waits for its order key
+//	ARGV[1]  how many of an order key may be in flight
+//	ARGV[2]  number of lanes
+//	ARGV[3]… their names; the record ids
+//
+// It returns how many are ready.
+var replayScript = newWriteScript(luaReady + luaPut + `
+local lanes, n, done = {}, tonumber(ARGV[2]), 0
+for i = 1, n do lanes[ARGV[2+i]] = KEYS[3+i] end
+for i = 3 + n, #ARGV do
+  local at = 4 + n + 2 * (i - 3 - n)
+  if redis.call('ZSCORE', KEYS[1], ARGV[i]) then
+    local record = redis.call('HGETALL', KEYS[at])
+    local fresh, u = {}, ''
+    for j = 1, #record, 2 do
+      local name = record[j]
+      if name == 'u' then u = record[j+1] end
+      if name ~= 'a' and name ~= 'x' and name ~= 'e' and name ~= 'l' and name ~= 'd' then
+        fresh[#fresh+1] = name
+        fresh[#fresh+1] = record[j+1]
+      end
+    end
+    if #record > 0 then
+      put(fresh, KEYS[at], KEYS[2], KEYS[3], KEYS[at+1], tonumber(ARGV[1]), lanes, KEYS[4], u)
+      done = done + 1
+    end
+    redis.call('ZREM', KEYS[1], ARGV[i])
+  end
+end
+return done
+`)
+
+// Replay makes dead letters ready again, under their ids, with all attempts
+// before them; with no ids, all. It returns how many; progress (may be nil) is told on the way.
+func (c *Client) Replay(ctx context.Context, ids []string, progress func(done int)) (int, error) {
+	return c.onDead(ctx, ids, progress, c.replayOn, "replaying")
+}
+
+// Drop deletes dead letters; with no ids, all.
+func (c *Client) Drop(ctx context.Context, ids []string, progress func(done int)) (int, error) {
+	return c.onDead(ctx, ids, progress, c.dropOn, "dropping")
+}
+
+// onDead does something to dead letters, on all partitions at once. Without ids
+// it ends with those that are there now: what dies again meanwhile is left alone.
+func (c *Client) onDead(ctx context.Context, ids []string, progress func(int),
+	do func(context.Context, *partition, []string) (int, error), doing string,
+) (int, error) {
+	var mu sync.Mutex
+	total := 0
+	did := func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		total += n
+		if progress != nil && n > 0 {
+			progress(total)
+		}
+	}
+	err := c.onAll(func(p *partition) error {
+		if len(ids) > 0 {
+			return inParts(c.recordIDsOf(ids), func(part []string) error {
+				n, err := do(ctx, p, part)
+				did(n)
+				return err
+			})
+		}
+		all, err := p.client().ZRange(p.with(ctx), p.keys.dead(), 0, -1).Result()
+		if err != nil {
+			return err
+		}
+		return inParts(all, func(part []string) error {
+			n, err := do(ctx, p, part)
+			did(n)
+			return err
+		})
+	}, doing)
+	return total, err
+}
+
+// inParts calls do with parts of ids, until it fails.
+func inParts(ids []string, do func(part []string) error) error {
+	for part := range slices.Chunk(ids, deadMost) {
+		if err := do(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordIDsOf returns what the messages with these ids may be called on a
+// partition, for all destinations.
+func (c *Client) recordIDsOf(ids []string) []string {
+	var out []string
+	for _, id := range ids {
+		for _, d := range c.o.Destinations {
+			out = append(out, recordID(id, d))
+		}
+	}
+	return out
+}
+
+// deadFields returns some fields of the records of letters, in the order of names.
+func (p *partition) deadFields(ctx context.Context, rids []string, names ...string) ([][]string, error) {
+	pipe := p.client().Pipeline()
+	cmds := make([]*redis.SliceCmd, len(rids))
+	for i, rid := range rids {
+		cmds[i] = pipe.HMGet(p.with(ctx), p.keys.record(rid), names...)
+	}
+	if _, err := pipe.Exec(p.with(ctx)); err != nil {
+		return nil, err
+	}
+	out := make([][]string, len(rids))
+	for i, cmd := range cmds {
+		out[i] = make([]string, len(names))
+		for j, v := range cmd.Val() {
+			out[i][j], _ = v.(string)
+		}
+	}
+	return out, nil
+}
+
+func (c *Client) replayOn(ctx context.Context, p *partition, rids []string) (int, error) {
+	fields, err := p.deadFields(ctx, rids, "o")
+	if err != nil {
+		return 0, err
+	}
+	streams, names := c.allLanes(p)
+	keys := append([]string{p.keys.dead(), p.keys.counters(), p.keys.orders()}, streams...)
+	args := append([]any{c.o.PerKey, len(names)}, names...)
+	for i, rid := range rids {
+		keys = append(keys, p.keys.record(rid), p.keys.order(fields[i][0]))
+		args = append(args, rid)
+	}
+	return replayScript.run(ctx, p, keys, args...).Int()
+}
+
+// dropScript deletes dead letters with their bodies.
+//
+//	KEYS[1]  dead letters
+//	KEYS[2]… for each letter its record, then its chunks
+//	ARGV     for each letter its record id, and how many chunks it has
+//
+// It returns a list of 1 for each that was deleted, 0 for each that was not there.
+var dropScript = newScript(`
+local at, out = 2, {}
+for i = 1, #ARGV, 2 do
+  local n = redis.call('ZREM', KEYS[1], ARGV[i])
+  out[#out+1] = n
+  for j = at, at + ARGV[i+1] do
+    if n == 1 then redis.call('UNLINK', KEYS[j]) end
+  end
+  at = at + 1 + ARGV[i+1]
+end
+return out
+`)
+
+// dropOn deletes dead letters of one partition.
+func (c *Client) dropOn(ctx context.Context, p *partition, rids []string) (dropped int, err error) {
+	err = inParts(rids, func(part []string) error {
+		n, err := c.dropPart(ctx, p, part)
+		dropped += n
+		return err
+	})
+	return dropped, err
+}
+
+func (c *Client) dropPart(ctx context.Context, p *partition, rids []string) (int, error) {
+	fields, err := p.deadFields(ctx, rids, "n", "c")
+	if err != nil {
+		return 0, err
+	}
+	keys, args, sizes := []string{p.keys.dead()}, []any{}, make([]int64, len(rids))
+	for i, rid := range rids {
+		size, _ := strconv.ParseInt(fields[i][0], 10, 64)
+		if size < 0 || size > maxChunked {
+			size = 0
+		}
+		sizes[i] = size
+		chunks := p.keys.chunks(rid, size)
+		keys = append(append(keys, p.keys.record(rid)), chunks...)
+		args = append(args, rid, len(chunks))
+	}
+	codes, err := dropScript.run(ctx, p, keys, args...).Int64Slice()
+	if err != nil {
+		return 0, err
+	}
+	dropped := 0
+	var errs []error
+	for i, code := range codes {
+		if code != 1 {
+			continue
+		}
+		dropped++
+		if to := c.byRef(fields[i][1]); to != nil {
+			pipe := to.client().Pipeline()
+			to.deleteCopy(ctx, pipe, rids[i], sizes[i])
+			_, err := pipe.Exec(to.with(ctx))
+			errs = append(errs, err)
+		}
+	}
+	return dropped, errors.Join(errs...)
+}

@@ -1,0 +1,264 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// enqueueTime is within what a message is in, or refused.
+	enqueueTime = 900 * time.Millisecond
+	// cleanTime is how long it may take to clean up behind a message that is refused.
+	cleanTime = 100 * time.Millisecond
+	// shortWait is how long it waits to see whether a partition is back.
+	shortWait = 15 * time.Millisecond
+)
+
+// Enqueue puts a message in. It returns within a second, whatever the nodes do
+// (plus the time to read Message.Reader, and to write a body that lies in chunks).
+//
+// Where ctx ends before that, the message may be in or not.
+func (c *Client) Enqueue(ctx context.Context, m *Message) (Receipt, error) {
+	p, err := c.pack(m)
+	if err == nil {
+		err = c.put(ctx, p)
+	}
+	p.receipt.Err = err
+	return p.receipt, err
+}
+
+// put tries one partition after another until one has the message, or says that
+// it must not be had.
+//
+// A partition that did not answer may have it nevertheless. Another one gets it
+// under the same id then: a duplicate is better than a loss.
+func (c *Client) put(ctx context.Context, p *parcel) error {
+	start := time.Now()
+	for {
+		// What a body's chunks take does not count: they may be many.
+		bounded, cancel := context.WithDeadline(ctx, start.Add(enqueueTime+p.spent))
+		err := c.choose(bounded, p)
+		if err == nil {
+			var over bool
+			over, err = c.try(ctx, bounded, p)
+			if errors.Is(err, errLeft) {
+				p.unknown, err = true, p.refusal(ctx)
+			}
+			if over {
+				cancel()
+				return c.finish(p, err)
+			}
+			p.fail(bounded, err)
+		}
+		over := bounded.Err() != nil || p.partition == nil
+		cancel()
+		if over {
+			return c.finish(p, p.refusal(ctx))
+		}
+	}
+}
+
+// choose picks the next partition, or none if none is left.
+func (c *Client) choose(ctx context.Context, p *parcel) error {
+	for {
+		p.partition = c.pick(p.hash, func(other *partition) bool { return p.leavesOut(ctx, other) })
+		if p.partition == nil {
+			p.partition = c.pick(p.hash, p.mayNotRepeat)
+		}
+		if p.partition != nil {
+			return nil
+		}
+		if !c.backSoon(p) || !sleep(ctx, shortWait) {
+			return ErrNoNode
+		}
+	}
+}
+
+// backSoon reports whether it is worth while to wait for some partition.
+func (c *Client) backSoon(p *parcel) bool {
+	now := time.Now()
+	for _, other := range c.partitions {
+		if other != p.second && (p.triedAs(other) == nothing || p.triedAs(other) == broken) && other.rest.briefly(now) {
+			return true
+		}
+	}
+	return false
+}
+
+// A trial is a partition that was tried, and what it said.
+type trial struct {
+	*partition
+	verdict verdict
+}
+
+// triedAs returns what a partition has said last; nothing: it was not tried.
+func (p *parcel) triedAs(other *partition) verdict {
+	for i := len(p.tried) - 1; i >= 0; i-- {
+		if p.tried[i].partition == other {
+			return p.tried[i].verdict
+		}
+	}
+	return nothing
+}
+
+// leavesOut reports whether a partition has had its chance, or would fail just as
+// another one did: in a Redis Cluster several are on one server.
+func (p *parcel) leavesOut(ctx context.Context, other *partition) bool {
+	if other == p.second || p.triedAs(other) != nothing {
+		return true
+	}
+	for _, t := range p.tried {
+		if t.verdict == silent && t.machine(ctx) == other.machine(ctx) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayNotRepeat reports whether a partition must not have the message again: all
+// but those whose connection broke, which may have been nothing but that.
+func (p *parcel) mayNotRepeat(other *partition) bool {
+	return other == p.second || p.triedAs(other) != broken || p.more != nil
+}
+
+// try puts the message into the partition that was chosen. over says that it is
+// decided, by err; else err is why the partition does not have it. ctx is the
+// caller's, bounded is what is left of the time for all.
+func (c *Client) try(ctx, bounded context.Context, p *parcel) (over bool, err error) {
+	if over, err := c.putBody(ctx, p); err != nil {
+		return over, err
+	}
+	if err := c.putSecond(bounded, p); err != nil {
+		return false, err
+	}
+	room, leave, err := c.enter(bounded, p)
+	if err != nil {
+		return true, err
+	}
+	over, err = c.send(bounded, p, room)
+	leave()
+	if errors.Is(err, ErrBacklog) && !p.alone {
+		p.alone = true // others may have made room elsewhere
+		return c.try(ctx, bounded, p)
+	}
+	return over, err
+}
+
+// send sends the message to the partition that was chosen, as try does.
+func (c *Client) send(ctx context.Context, p *parcel, room room) (over bool, err error) {
+	for reload := false; ; reload = true {
+		s := c.sending(ctx, p, room, reload)
+		if err := p.partition.combiner.do(ctx, s); err != nil {
+			return errors.Is(err, errLeft), err
+		}
+		if !reload && redis.HasErrorPrefix(s.cmds[0].Err(), "NOSCRIPT") {
+			continue
+		}
+		return c.settle(ctx, p, s)
+	}
+}
+
+// settle takes what came of a sending, as try does.
+func (c *Client) settle(ctx context.Context, p *parcel, s *sending) (over bool, err error) {
+	if err := s.cmds[0].Err(); err != nil {
+		return false, err
+	}
+	e := enqueued{what: "in", id: p.id, messages: -1, bytes: -1, ageMS: -1}
+	if !s.plain {
+		if e, err = parseEnqueued(s.cmds[0].(once).Cmd); err != nil {
+			return false, err
+		}
+	}
+	c.counts(p, e)
+	switch e.what {
+	case "in":
+	case "replayed":
+		// It may be this one: what was tried here before without an answer.
+		p.receipt.Replayed = e.id != p.id || p.m.ID != "" && p.triedAs(p.partition) == nothing
+		p.receipt.ID = e.id
+	case "mismatch":
+		return true, ErrMismatch
+	case "full":
+		return true, ErrBacklog
+	default:
+		p.written = nil
+		return false, fmt.Errorf("queue: the chunks of the body are gone from node %q", p.partition.node.Name())
+	}
+	if c.asksMore() && !s.durable && !p.receipt.Replayed {
+		return false, ErrDurability
+	}
+	if p.secondWasThere && e.what == "in" {
+		// It was of an earlier message of this name, which is gone.
+		_ = c.writeSecond(ctx, p, p.second, false)
+	}
+	p.receipt.Node = p.partition.node.Name()
+	p.receipt.FailedOver = len(p.tried) > 0
+	if p.m.Delay > 0 {
+		p.partition.taken.dueIn(p.m.Delay)
+	}
+	return true, nil
+}
+
+// counts takes what a script has counted for the backlog.
+func (c *Client) counts(p *parcel, e enqueued) {
+	if e.messages < 0 {
+		return
+	}
+	var mine load
+	if e.what == "in" {
+		n := int64(len(c.o.Destinations))
+		mine = load{n, n * c.counted(p)}
+	}
+	c.tell(p.partition, load{e.messages, e.bytes}, time.Duration(e.ageMS)*time.Millisecond, mine)
+}
+
+// fail keeps in mind why a partition does not have the message.
+func (p *parcel) fail(ctx context.Context, err error) {
+	p.err = err
+	p.undurable = p.undurable || errors.Is(err, ErrDurability)
+	v := max(judge(ctx, err), answered)
+	if p.written == p.partition && v >= broken && !errors.Is(err, errNotSent) {
+		p.unknown = true
+	}
+	p.tried = append(p.tried, trial{p.partition, v})
+}
+
+// refusal returns why no partition has the message.
+func (p *parcel) refusal(ctx context.Context) error {
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("queue: enqueuing: %w", context.Cause(ctx))
+	case p.undurable:
+		return ErrDurability
+	case p.err != nil:
+		return fmt.Errorf("%w: %w", ErrNoNode, p.err)
+	}
+	return ErrNoNode
+}
+
+// finish cleans up behind a parcel that was decided.
+func (c *Client) finish(p *parcel, err error) error {
+	if err != nil || p.receipt.Replayed {
+		ctx, cancel := context.WithTimeout(context.Background(), cleanTime)
+		defer cancel()
+		c.dropSecond(ctx, p)
+		c.unlinkBody(ctx, p)
+	}
+	return err
+}
+
+// sleep waits, and reports whether ctx has not ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

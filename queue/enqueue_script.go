@@ -1,0 +1,208 @@
+package queue
+
+import (
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// luaCount defines count(), how much of a backlog a partition has: messages,
+// bytes, and where it is asked for, the age of the oldest that is ready, in ms.
+const luaCount = `
+local function oldest(stream, group, now)
+  local after = '-'
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  if groups.err then return 0 end
+  for _, g in ipairs(groups) do
+    local name, last
+    for i = 1, #g, 2 do
+      if g[i] == 'name' then name = g[i+1] elseif g[i] == 'last-delivered-id' then last = g[i+1] end
+    end
+    if name == group then
+      local ms, seq = string.match(last, '^(%d+)%-(%d+)$')
+      after = ms .. '-' .. string.format('%.0f', seq + 1)
+    end
+  end
+  local first = redis.call('XRANGE', stream, after, '+', 'COUNT', 1)[1]
+  if not first then return 0 end
+  local at = tonumber(string.match(first[1], '^%d+'))
+  for i = 1, #first[2], 2 do
+    if first[2][i] == 't' then at = tonumber(first[2][i+1]) or at end
+  end
+  return math.max(now - at, 1)
+end
+
+local function count(delayed, counters, streams, group, now)
+  local c = redis.call('HMGET', counters, 'w', 'b')
+  local n, age = redis.call('ZCARD', delayed) + (c[1] or 0), 0
+  for _, stream in ipairs(streams) do
+    n = n + redis.call('XLEN', stream)
+    if group ~= '' then age = math.max(age, oldest(stream, group, now)) end
+  end
+  return n, tonumber(c[2] or 0), age
+end
+`
+
+// countScript counts for the backlog.
+//
+//	KEYS[1]  what is delayed
+//	KEYS[2]  counters
+//	KEYS[3]… streams of all lanes
+//	ARGV[1]  the group, if the oldest message's age is wanted
+//
+// It returns messages, bytes, and the age of the oldest that is ready, in ms.
+var countScript = newScript(luaNow + luaCount + `
+local streams = {}
+for i = 3, #KEYS do streams[i-2] = KEYS[i] end
+return {count(KEYS[1], KEYS[2], streams, ARGV[1], now())}
+`)
+
+// enqueueSource puts one message in, for all destinations or none. It writes
+// nothing before it has refused what is to be refused. Its first write needs
+// memory, so that a full node has written nothing either.
+//
+//	KEYS[1]  what is delayed
+//	KEYS[2]  counters
+//	KEYS[3]  orders
+//	KEYS[4]  the dedup key, or any
+//	KEYS[5]… streams of all lanes; for each delivery its record and the list of what waits for its order key; the chunks
+//	ARGV[1]  id
+//	ARGV[2]  digest of the body
+//	ARGV[3]  for how many ms the dedup key stands; 0: no dedup
+//	ARGV[4]  for how many ms it is delayed
+//	ARGV[5]  for how many ms it may be delivered; 0: for ever
+//	ARGV[6]  1: tracked
+//	ARGV[7]  how many of an order key may be in flight
+//	ARGV[8]  most messages that may be here then; -1: any number
+//	ARGV[9]  most bytes that may be here then; -1: any number
+//	ARGV[10] oldest age in ms of a message that is ready; -1: any age
+//	ARGV[11] bytes that each delivery counts for; 0: they are not counted
+//	ARGV[12] for how many ms it is hidden, if it is not delayed for longer
+//	ARGV[13] bytes of its body, if that lies in chunks
+//	ARGV[14] ref of the partition with the second copy, or empty
+//	ARGV[15] the group
+//	ARGV[16] number of lanes
+//	ARGV[17] the frame
+//	ARGV[18]… names of the lanes; for each delivery: record id, index of its lane, order hash or empty
+//
+// It returns what came of it, the id (of the earlier message, where there was
+// one), and how much is here now: messages, bytes, the oldest's age.
+const enqueueSource = luaNow + luaCount + luaOrder + `
+local lanes = tonumber(ARGV[16])
+local streams, stream = {}, {}
+for i = 1, lanes do
+  streams[i] = KEYS[4+i]
+  stream[ARGV[17+i]] = KEYS[4+i]
+end
+local deliveries = {}
+for i = 18 + lanes, #ARGV, 3 do
+  local n, index = #deliveries, tonumber(ARGV[i+1])
+  deliveries[n+1] = {rid = ARGV[i], lane = ARGV[17+index], stream = streams[index], order = ARGV[i+2],
+    record = KEYS[5+lanes+2*n], waiting = KEYS[6+lanes+2*n]}
+end
+
+if ARGV[3] ~= '0' then
+  local id, sum = string.match(redis.call('GET', KEYS[4]) or '', '^(.*) (%S+)$')
+  if sum then return {sum == ARGV[2] and 'replayed' or 'mismatch', id, -1, -1, -1} end
+end
+if ARGV[6] == '1' then
+  local was = redis.call('HMGET', deliveries[1].record, 's', 'u')
+  if was[1] then return {(was[2] or ARGV[2]) == ARGV[2] and 'replayed' or 'mismatch', ARGV[1], -1, -1, -1} end
+end
+
+local t = now()
+local messages, bytes, age = -1, -1, -1
+if ARGV[8] ~= '-1' or ARGV[9] ~= '-1' or ARGV[10] ~= '-1' then
+  messages, bytes, age = count(KEYS[1], KEYS[2], streams, ARGV[10] ~= '-1' and ARGV[15] or '', t)
+  local more = #deliveries
+  if ARGV[8] ~= '-1' and messages + more > tonumber(ARGV[8])
+    or ARGV[9] ~= '-1' and bytes + more * ARGV[11] > tonumber(ARGV[9])
+    or ARGV[10] ~= '-1' and age > tonumber(ARGV[10]) then
+    return {'full', ARGV[1], messages, bytes, age}
+  end
+  messages, bytes = messages + more, bytes + more * ARGV[11]
+end
+for i = 5 + lanes + 2 * #deliveries, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 0 then return {'torn', ARGV[1], -1, -1, -1} end
+end
+
+local function ms(n) return string.format('%.0f', n) end
+local due = t + math.max(ARGV[4], ARGV[12])
+if ARGV[3] ~= '0' then redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. ARGV[2], 'PX', ARGV[3]) end
+for _, d in ipairs(deliveries) do
+  local e = {'i', ARGV[1]}
+  local function field(name, value) e[#e+1] = name; e[#e+1] = value end
+  if due > t or d.order ~= '' then field('t', ms(t)) end
+  if ARGV[5] ~= '0' then field('x', ms(t + ARGV[5])) end
+  if d.order ~= '' then field('o', d.order) end
+  if ARGV[11] ~= '0' then field('z', ARGV[11]) end
+  if ARGV[13] ~= '0' then field('n', ARGV[13]) end
+  if ARGV[6] == '1' then field('k', '1') end
+  if ARGV[14] ~= '' then field('c', ARGV[14]) end
+  local recorded = ARGV[6] == '1' or ARGV[14] ~= ''
+
+  local inflight = d.order ~= '' and tonumber(redis.call('HGET', KEYS[3], d.order) or 0) or 0
+  if d.order ~= '' and (inflight >= tonumber(ARGV[7]) or redis.call('EXISTS', d.waiting) == 1) then
+    if due > t then field('d', ms(due)) end
+    field('__data__', ARGV[17])
+    redis.call('RPUSH', d.waiting, cmsgpack.pack({d.lane, unpack(e)}))
+    redis.call('HINCRBY', KEYS[2], 'w', 1)
+    if recorded then redis.call('HSET', d.record, 's', 'ready', 'g', d.lane, 'u', ARGV[2], 'i', ARGV[1], 't', ms(t), 'k', ARGV[6]) end
+    -- More may be in flight than could when the list began.
+    while inflight < tonumber(ARGV[7]) do
+      local packed = redis.call('LPOP', d.waiting)
+      if not packed then break end
+      decount(KEYS[2], 'w', 1)
+      local first = cmsgpack.unpack(packed)
+      redis.call('XADD', stream[table.remove(first, 1)] or d.stream, '*', unpack(first))
+      inflight = redis.call('HINCRBY', KEYS[3], d.order, 1)
+    end
+  else
+    if d.order ~= '' then redis.call('HINCRBY', KEYS[3], d.order, 1) end
+    field('__data__', ARGV[17])
+    if due > t then
+      redis.call('HSET', d.record, 's', 'delayed', 'g', d.lane, 'u', ARGV[2], unpack(e))
+      redis.call('ZADD', KEYS[1], ms(due), d.rid)
+    else
+      local q = redis.call('XADD', d.stream, '*', unpack(e))
+      if recorded then redis.call('HSET', d.record, 's', 'ready', 'g', d.lane, 'q', q, 'u', ARGV[2], 'i', ARGV[1], 't', ms(t), 'k', ARGV[6]) end
+    end
+  end
+  if ARGV[11] ~= '0' then redis.call('HINCRBY', KEYS[2], 'b', ARGV[11]) end
+end
+for i = 5 + lanes + 2 * #deliveries, #KEYS do redis.call('PERSIST', KEYS[i]) end
+return {'in', ARGV[1], messages, bytes, age}
+`
+
+var enqueueScript = redis.NewScript(enqueueSource)
+
+// An enqueued is what enqueueScript returned.
+type enqueued struct {
+	what     string // in, replayed, mismatch, full, torn
+	id       string
+	messages int64 // in the backlog; -1: not counted
+	bytes    int64
+	ageMS    int64
+}
+
+// parseEnqueued reads what enqueueScript returned.
+func parseEnqueued(cmd *redis.Cmd) (e enqueued, err error) {
+	res, err := cmd.Slice()
+	if err != nil {
+		return e, err
+	}
+	bad := len(res) != 5
+	if !bad {
+		var ok [5]bool
+		e.what, ok[0] = res[0].(string)
+		e.id, ok[1] = res[1].(string)
+		e.messages, ok[2] = res[2].(int64)
+		e.bytes, ok[3] = res[3].(int64)
+		e.ageMS, ok[4] = res[4].(int64)
+		bad = ok != [5]bool{true, true, true, true, true}
+	}
+	if bad {
+		return e, fmt.Errorf("queue: the script answers %v", res)
+	}
+	return e, nil
+}

@@ -1,0 +1,199 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// findPage is how many entries one command reads in a search.
+const findPage = 500
+
+// Find returns what is known of a message, one Info for each destination that
+// knows it, or ErrNotFound. A message that is not tracked is looked for in the
+// whole queue. Where nothing was found and some partition did not answer, the
+// error is ErrNoNode.
+func (c *Client) Find(ctx context.Context, id string) ([]Info, error) {
+	out, err := c.FindTracked(ctx, id)
+	if len(out) > 0 {
+		return out, nil
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	return c.gather(func(p *partition) ([]Info, error) { return c.search(ctx, p, id) })
+}
+
+// FindTracked is Find for tracked messages, and for those that are delayed or dead:
+// it never looks through the queue.
+func (c *Client) FindTracked(ctx context.Context, id string) ([]Info, error) {
+	return c.gather(func(p *partition) ([]Info, error) { return c.findRecords(ctx, p, id) })
+}
+
+// gather collects what partitions find.
+func (c *Client) gather(find func(p *partition) ([]Info, error)) (out []Info, err error) {
+	var mu sync.Mutex
+	err = c.onAll(func(p *partition) error {
+		found, err := find(p)
+		mu.Lock()
+		defer mu.Unlock()
+		out = append(out, found...)
+		return err
+	}, "looking for a message")
+	switch {
+	case len(out) > 0:
+		return out, nil
+	case err != nil:
+		return nil, err
+	}
+	return nil, ErrNotFound
+}
+
+// findRecords looks for the records of a message.
+func (c *Client) findRecords(ctx context.Context, p *partition, id string) (out []Info, err error) {
+	pipe := p.client().Pipeline()
+	type query struct {
+		rid       string
+		record    *redis.MapStringStringCmd
+		due, died *redis.FloatCmd
+	}
+	var queries []query
+	for _, d := range c.o.Destinations {
+		q := query{rid: recordID(id, d)}
+		q.record = pipe.HGetAll(p.with(ctx), p.keys.record(q.rid))
+		q.due = pipe.ZScore(p.with(ctx), p.keys.delayed(), q.rid)
+		q.died = pipe.ZScore(p.with(ctx), p.keys.dead(), q.rid)
+		queries = append(queries, q)
+	}
+	if _, err := pipe.Exec(p.with(ctx)); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, err
+	}
+	for _, q := range queries {
+		if len(q.record.Val()) == 0 {
+			continue
+		}
+		r, _ := parseRecord(q.record.Val())
+		at := q.due.Val()
+		if r.state == stateDead {
+			at = q.died.Val()
+		}
+		i := p.infoOfRecord(q.rid, &r, time.UnixMilli(int64(at)))
+		if r.state == stateReady {
+			if err := c.whileReady(ctx, p, &r, &i); err != nil {
+				return out, err
+			}
+		}
+		out = append(out, i)
+	}
+	return out, nil
+}
+
+// whileReady fills in what the entry in the stream says of a tracked message.
+func (c *Client) whileReady(ctx context.Context, p *partition, r *record, i *Info) error {
+	if r.queued == "" {
+		return nil // it waits for its order key
+	}
+	key := p.keys.stream(r.lane)
+	ms, err := p.client().XRangeN(p.with(ctx), key, r.queued, r.queued, 1).Result()
+	if err != nil || len(ms) == 0 {
+		return err
+	}
+	pending, err := p.pendingCounts(ctx, key, r.queued, r.queued, 1)
+	if err != nil {
+		return err
+	}
+	*i = p.entryInfo(r.lane, ms[0])
+	i.count(pending, r.queued)
+	return nil
+}
+
+// search looks for a message in all streams and lists of a partition.
+func (c *Client) search(ctx context.Context, p *partition, id string) (out []Info, err error) {
+	for _, name := range c.lanes {
+		key := p.keys.stream(name)
+		for from := "-"; ; {
+			ms, err := p.client().XRangeN(p.with(ctx), key, from, "+", findPage).Result()
+			if err != nil {
+				return out, err
+			}
+			for _, m := range ms {
+				// Most are others', which are not worth to be read whole.
+				if got, ok := m.Values["i"].(string); ok && got != id {
+					continue
+				}
+				if i := p.entryInfo(name, m); i.ID == id {
+					pending, err := p.pendingCounts(ctx, key, m.ID, m.ID, 1)
+					if err != nil {
+						return out, err
+					}
+					i.count(pending, m.ID)
+					out = append(out, i)
+				}
+			}
+			if len(ms) < findPage {
+				break
+			}
+			from = "(" + ms[len(ms)-1].ID
+		}
+	}
+	waiting, err := c.searchWaiting(ctx, p, id)
+	return append(out, waiting...), err
+}
+
+// searchWaiting looks for a message among those that wait for their order key.
+func (c *Client) searchWaiting(ctx context.Context, p *partition, id string) (out []Info, err error) {
+	hashes, err := p.client().HKeys(p.with(ctx), p.keys.orders()).Result()
+	if err != nil {
+		return nil, err
+	}
+	for part := range slices.Chunk(hashes, findPage) {
+		for _, hash := range part {
+			keys := []string{p.keys.order(hash)}
+			found, err := waitingScript.run(ctx, p, keys, id).Slice()
+			if err != nil {
+				return out, err
+			}
+			for _, f := range found {
+				flat, _ := f.([]any)
+				if len(flat) == 0 {
+					continue
+				}
+				name, _ := flat[0].(string)
+				e, _ := parseEntry(pairs(flat[1:]))
+				destination, _ := splitLane(name)
+				out = append(out, p.infoOf(name, recordID(e.id, destination), &e))
+			}
+		}
+	}
+	return out, nil
+}
+
+// waitingScript returns the entries of a message that are in the list of an order key.
+//
+//	KEYS[1] the list
+//	ARGV[1] id
+var waitingScript = newScript(`
+local out = {}
+for _, packed in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
+  local e = cmsgpack.unpack(packed)
+  for i = 2, #e, 2 do
+    if e[i] == 'i' and e[i+1] == ARGV[1] then out[#out+1] = e end
+  end
+end
+return out
+`)
+
+// pairs returns names and values as a map.
+func pairs(flat []any) map[string]any {
+	out := make(map[string]any, len(flat)/2)
+	for i := 0; i+1 < len(flat); i += 2 {
+		if name, ok := flat[i].(string); ok {
+			out[name] = flat[i+1]
+		}
+	}
+	return out
+}

@@ -1,0 +1,217 @@
+package queue
+
+// The scripts by which a delivery ends. Each begins by asking whose the entry
+// is: a worker that was stopped for longer than the visibility must do nothing to
+// what another one has by now. An entry that is pending to nobody (its group was
+// made anew) may be ended by who had it: nobody else does.
+
+// luaOwner defines owner(), which says whose an entry is: 1 ours, 0 another
+// consumer's, 2 nobody's.
+const luaOwner = `
+local function owner(stream, group, me, id)
+  local p = redis.pcall('XPENDING', stream, group, id, id, 1)
+  if p.err then
+    if string.find(p.err, 'NOGROUP', 1, true) then return 2 end
+    error(p.err)
+  end
+  if #p == 0 then return 2 end
+  if p[1][2] == me then return 1 end
+  return 0
+end
+`
+
+// luaOrder defines what has to do with order keys and with what is counted:
+// advance() ends one message of an order key and makes ready as many of those
+// that wait as may be in flight; decount() takes from a counter. A counter at zero is no field.
+const luaOrder = `
+local function decount(key, field, by)
+  local n = redis.call('HINCRBY', key, field, -by)
+  if n <= 0 then redis.call('HDEL', key, field) end
+  return n
+end
+
+local function advance(order, orders, waiting, counts, perKey, lanes, fallback)
+  local n = math.max(decount(orders, order, 1), 0)
+  while n < perKey do
+    local packed = redis.call('LPOP', waiting)
+    if not packed then return end
+    decount(counts, 'w', 1)
+    local e = cmsgpack.unpack(packed)
+    local stream = lanes[table.remove(e, 1)] or fallback
+    redis.call('XADD', stream, '*', unpack(e))
+    n = redis.call('HINCRBY', orders, order, 1)
+  end
+end
+`
+
+// ackScript ends entries of one lane that are nothing but entries.
+//
+//	KEYS[1]   stream
+//	ARGV[1]   group
+//	ARGV[2]   this consumer
+//	ARGV[3]…  ids of entries
+//
+// It returns for each 1 if it is ended, 0 if another consumer has it.
+var ackScript = newScript(luaOwner + `
+local out, mine = {}, {}
+for i = 3, #ARGV do
+  local o = owner(KEYS[1], ARGV[1], ARGV[2], ARGV[i])
+  out[#out+1] = o == 0 and 0 or 1
+  if o ~= 0 then mine[#mine+1] = ARGV[i] end
+end
+if #mine > 0 then
+  redis.pcall('XACK', KEYS[1], ARGV[1], unpack(mine))
+  redis.call('XDEL', KEYS[1], unpack(mine))
+end
+return out
+`)
+
+// doneScript ends one message that has an order, a record, chunks, or another
+// copy, or counts for bytes.
+//
+//	KEYS[1]  stream
+//	KEYS[2]  record
+//	KEYS[3]  counts
+//	KEYS[4]  orders
+//	KEYS[5]  list of what waits for the order key
+//	KEYS[6]  tombstone
+//	KEYS[7]… streams of all lanes, then the chunks
+//	ARGV[1]  group
+//	ARGV[2]  this consumer
+//	ARGV[3]  id of the entry
+//	ARGV[4]  order hash, or empty
+//	ARGV[5]  bytes that it counts for
+//	ARGV[6]  how many of an order key may be in flight
+//	ARGV[7]  for how many ms its record is kept with the result; 0: not at all
+//	ARGV[8]  for how many ms a tombstone stands; 0: none
+//	ARGV[9]  number of lanes
+//	ARGV[10]… names of the lanes, then names and values of the record
+//
+// It returns 1 if it is ended, 0 if another consumer has it, 2 if it was gone.
+var doneScript = newScript(luaOwner + luaOrder + `
+if owner(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) == 0 then return 0 end
+local lanes, n = {}, tonumber(ARGV[9])
+for i = 1, n do lanes[ARGV[9+i]] = KEYS[6+i] end
+redis.pcall('XACK', KEYS[1], ARGV[1], ARGV[3])
+if redis.call('XDEL', KEYS[1], ARGV[3]) == 0 then return 2 end
+if ARGV[4] ~= '' then advance(ARGV[4], KEYS[4], KEYS[5], KEYS[3], tonumber(ARGV[6]), lanes, KEYS[1]) end
+if ARGV[5] ~= '0' then decount(KEYS[3], 'b', ARGV[5]) end
+if ARGV[7] ~= '0' then
+  redis.call('HSET', KEYS[2], 's', 'done', unpack(ARGV, 10 + n))
+  redis.call('HDEL', KEYS[2], 'q', 'x', 'e', 'r', 'd', 'z', 'n', 'o', 'c', '__data__')
+  redis.call('PEXPIRE', KEYS[2], ARGV[7])
+else
+  redis.call('UNLINK', KEYS[2])
+end
+if ARGV[8] ~= '0' then redis.call('SET', KEYS[6], '1', 'PX', ARGV[8]) end
+for i = 7 + n, #KEYS do redis.call('UNLINK', KEYS[i]) end
+return 1
+`)
+
+// retryScript puts a message back for later. A full node refuses it, and the
+// message stays in flight, which is to become visible again.
+//
+//	KEYS[1]  stream
+//	KEYS[2]  record
+//	KEYS[3]  what is delayed
+//	ARGV[1]  group
+//	ARGV[2]  this consumer
+//	ARGV[3]  id of the entry
+//	ARGV[4]  record id
+//	ARGV[5]  for how many ms it is kept
+//	ARGV[6]… names and values of the record
+//
+// It returns 1 if it is put back, 0 if another consumer has it, 2 if it was gone.
+var retryScript = newWriteScript(luaOwner + luaNow + `
+if owner(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) == 0 then return 0 end
+if #redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3]) == 0 then return 2 end
+redis.call('HSET', KEYS[2], 's', 'delayed', unpack(ARGV, 6))
+redis.call('HDEL', KEYS[2], 'q', 'r', 'd', 'v')
+redis.call('ZADD', KEYS[3], string.format('%.0f', now() + ARGV[5]), ARGV[4])
+redis.pcall('XACK', KEYS[1], ARGV[1], ARGV[3])
+redis.call('XDEL', KEYS[1], ARGV[3])
+return 1
+`)
+
+// deadScript makes a message a dead letter. A full node refuses it.
+//
+//	KEYS[1]  stream
+//	KEYS[2]  record
+//	KEYS[3]  counts
+//	KEYS[4]  orders
+//	KEYS[5]  list of what waits for the order key
+//	KEYS[6]  dead letters
+//	KEYS[7]… streams of all lanes
+//	ARGV[1]  group
+//	ARGV[2]  this consumer
+//	ARGV[3]  id of the entry
+//	ARGV[4]  order hash, or empty
+//	ARGV[5]  bytes that it counts for
+//	ARGV[6]  how many of an order key may be in flight
+//	ARGV[7]  record id
+//	ARGV[8]  number of lanes
+//	ARGV[9]… names of the lanes, then names and values of the record
+//
+// It returns 1 if it is ended, 0 if another consumer has it, 2 if it was gone.
+var deadScript = newWriteScript(luaOwner + luaOrder + luaNow + `
+if owner(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) == 0 then return 0 end
+if #redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3]) == 0 then return 2 end
+local lanes, n = {}, tonumber(ARGV[8])
+for i = 1, n do lanes[ARGV[8+i]] = KEYS[6+i] end
+redis.call('HSET', KEYS[2], 's', 'dead', unpack(ARGV, 9 + n))
+redis.call('HDEL', KEYS[2], 'q', 'd', 'v')
+redis.call('ZADD', KEYS[6], string.format('%.0f', now()), ARGV[7])
+redis.pcall('XACK', KEYS[1], ARGV[1], ARGV[3])
+redis.call('XDEL', KEYS[1], ARGV[3])
+if ARGV[4] ~= '' then advance(ARGV[4], KEYS[4], KEYS[5], KEYS[3], tonumber(ARGV[6]), lanes, KEYS[1]) end
+if ARGV[5] ~= '0' then decount(KEYS[3], 'b', ARGV[5]) end
+return 1
+`)
+
+// releaseScript gives entries of one lane back, to nobody.
+//
+//	KEYS[1]   stream
+//	ARGV[1]   group
+//	ARGV[2]   this consumer
+//	ARGV[3]   the consumer that stands for nobody
+//	ARGV[4]   for how many ms they count as having been idle
+//	ARGV[5]   how many deliveries to take off what is counted
+//	ARGV[6]…  ids of entries
+//
+// It returns for each 1 if it is given back, 0 if it is not ours.
+var releaseScript = newScript(`
+local out = {}
+for i = 6, #ARGV do
+  local id = ARGV[i]
+  local p = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1)
+  out[#out+1] = 0
+  if #p > 0 and p[1][2] == ARGV[2] then
+    local count = math.max(p[1][4] - ARGV[5], 0)
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, id, 'IDLE', ARGV[4], 'RETRYCOUNT', count, 'JUSTID')
+    out[#out] = 1
+  end
+end
+return out
+`)
+
+// renewScript hides entries of one lane for another visibility.
+//
+//	KEYS[1]   stream
+//	ARGV[1]   group
+//	ARGV[2]   this consumer
+//	ARGV[3]…  ids of entries
+//
+// It returns for each 1 if it is hidden, 0 if another consumer has it, 2 if nobody has.
+var renewScript = newScript(luaOwner + `
+local out, mine = {}, {}
+for i = 3, #ARGV do
+  local o = owner(KEYS[1], ARGV[1], ARGV[2], ARGV[i])
+  out[#out+1] = o
+  if o == 1 then mine[#mine+1] = ARGV[i] end
+end
+if #mine > 0 then
+  mine[#mine+1] = 'JUSTID'
+  redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, unpack(mine))
+end
+return out
+`)

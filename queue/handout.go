@@ -1,0 +1,212 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// An ending is what is done to a message after a delivery.
+type ending uint8
+
+const (
+	endDone ending = iota
+	endLater
+	endDead
+	endRelease // given back, not tried
+	endLeave   // left as it is: it becomes visible again
+)
+
+// A result is what came of an entry that was taken, on its way to the node.
+type result struct {
+	*held
+	ending   ending
+	said     Result
+	attempts int           // that have ended by now
+	delay    time.Duration // of endLater
+	took     time.Duration
+	tries    int // to record it
+}
+
+// handle sees one entry through: most are delivered, some need not be.
+func (s *source) handle(h *held) {
+	defer s.w.underWay.Add(-1)
+	ctx, cancel := context.WithCancelCause(s.w.working)
+	defer cancel(nil)
+	r := s.prepare(ctx, h)
+	if r == nil && s.begin(h, cancel) {
+		r = s.tryOut(ctx, h)
+	}
+	s.w.gate.slots.release(1)
+	if r == nil {
+		return // it was lost before it began
+	}
+	if r.ending == endDead && !s.bury(ctx, r) {
+		r.ending = endLeave
+	}
+	s.end(r)
+}
+
+// prepare reads the entry, and says what is to be done with it if that is known
+// without a delivery.
+func (s *source) prepare(ctx context.Context, h *held) *result {
+	garbage := s.parse(h)
+	e := &h.entry
+	d := h.d
+	switch {
+	case garbage != nil:
+		return &result{held: h, ending: endDead, attempts: d.Attempt - 1, said: Result{Outcome: Dead, Reason: garbage.Error()}}
+	case s.w.client.out.wasDone(doneKey{s.p, h.recordID}):
+		return &result{held: h, ending: endDone, attempts: d.Attempt, said: Result{Outcome: Done}}
+	case d.Attempt > s.w.o.Attempts:
+		return &result{held: h, ending: endDead, attempts: d.Attempt - 1, said: Result{Outcome: Dead, Status: e.lastStatus, Reason: usedUp(e.lastError)}}
+	case e.expires > 0 || e.notBefore > 0:
+		return s.judgeTime(ctx, h)
+	}
+	return nil
+}
+
+// usedUp is the reason of a dead letter whose last delivery nobody ended.
+func usedUp(lastError string) string {
+	if lastError == "" {
+		return "the worker ended without a result"
+	}
+	return "the worker ended without a result; before: " + lastError
+}
+
+// judgeTime asks the node whether a message is expired, or not due.
+func (s *source) judgeTime(ctx context.Context, h *held) *result {
+	e, before := &h.entry, h.d.Attempt-1
+	now, err := s.p.now(ctx)
+	switch {
+	case err != nil:
+		s.trouble(ctx, "asking for the time", err)
+		return &result{held: h, ending: endRelease}
+	case e.expires > 0 && now.UnixMilli() >= e.expires:
+		return &result{held: h, ending: endDead, attempts: before, said: Result{Outcome: Dead, Status: e.lastStatus, Reason: "expired"}}
+	case now.UnixMilli() < e.notBefore:
+		delay := time.Duration(e.notBefore-now.UnixMilli()) * time.Millisecond
+		return &result{held: h, ending: endLater, delay: delay, attempts: before,
+			said: Result{Outcome: Release, Status: e.lastStatus, Reason: e.lastError}}
+	}
+	return nil
+}
+
+// parse reads the fields of the entry. What cannot be read still has a name.
+func (s *source) parse(h *held) error {
+	e, err := parseEntry(h.values)
+	s.p.nameEntry(&e, h.lane.name, h.id)
+	if err != nil && e.frame == nil {
+		raw, _ := h.values[dataField].(string)
+		e.frame = []byte(raw)
+	}
+	h.values = nil
+	header, body, frameErr := parseFrame(e.frame)
+	if frameErr != nil {
+		header, body = map[string]string{}, e.frame
+		if err == nil {
+			err = frameErr
+		}
+	}
+	recordID := recordID(e.id, s.w.o.Destination)
+	d := &Delivery{
+		ID: e.id, Header: header, Body: body, Size: int64(len(body)),
+		Attempt: e.attempts + h.count, Class: h.lane.class, Destination: s.w.o.Destination,
+		AcceptedAt: s.localTime(e.accepted), LastError: e.lastError, LastStatus: e.lastStatus,
+		Node: s.p.node.Name(),
+	}
+	d.open = func() io.ReadCloser { return io.NopCloser(bytes.NewReader(body)) }
+	if e.size > 0 {
+		d.Body, d.Size = nil, e.size
+		d.open = func() io.ReadCloser { return s.w.client.openChunks(s.p, recordID, e.size) }
+	}
+	s.mu.Lock()
+	h.entry, h.recordID, h.d = e, recordID, d
+	s.mu.Unlock()
+	return err
+}
+
+// entryMillis returns the time in an entry's id.
+func entryMillis(id string) int64 {
+	ms, _, _ := strings.Cut(id, "-")
+	n, _ := strconv.ParseInt(ms, 10, 64)
+	return n
+}
+
+// localTime returns a time of the node's clock by this process's.
+func (s *source) localTime(ms int64) time.Time {
+	return time.Now().Add(-max(0, s.p.taken.nodeTime().Sub(time.UnixMilli(ms))))
+}
+
+// tryOut delivers, and says what is to be done then. What was taken and not
+// begun when the worker stops, or the destination rests, is given back.
+func (s *source) tryOut(ctx context.Context, h *held) *result {
+	r := &result{held: h, ending: endRelease, attempts: h.d.Attempt}
+	if s.w.taking.Err() != nil {
+		return r
+	}
+	ok, trial := s.w.gate.breaker.begin()
+	if !ok {
+		return r
+	}
+	begin := time.Now()
+	r.said = s.call(ctx, h.d)
+	r.took = time.Since(begin)
+	interrupted := ctx.Err() != nil && r.said.Outcome != Done
+	s.w.gate.breaker.end(r.said.Outcome, !interrupted && r.said.Outcome != Release, trial)
+	if interrupted {
+		return r // it may be lost; else it was not tried to the end
+	}
+	s.decide(r)
+	return r
+}
+
+// call calls the worker's function. A panic in it loses nothing.
+func (s *source) call(ctx context.Context, d *Delivery) (r Result) {
+	defer func() {
+		if p := recover(); p != nil {
+			r = Result{Outcome: Retry, Reason: fmt.Sprintf("panic: %v", p)}
+			s.w.o.Observe.Trouble(d.Node, "delivering", fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	return s.w.deliver(ctx, d)
+}
+
+// decide says what is done after a delivery that came to its end.
+func (s *source) decide(r *result) {
+	o, said := s.w.o, r.said
+	switch said.Outcome {
+	case Done:
+		r.ending = endDone
+	case Dead:
+		r.ending = endDead
+	case Release:
+		r.attempts--
+		if said.After > 0 {
+			r.ending, r.delay = endLater, said.After
+		}
+	default:
+		if r.attempts >= o.Attempts {
+			r.ending = endDead
+			return
+		}
+		r.ending, r.delay = endLater, backoff(o.BackoffFirst, o.BackoffLongest, r.attempts, said.After)
+	}
+}
+
+// bury asks whether a message may become a dead letter now.
+func (s *source) bury(ctx context.Context, r *result) bool {
+	if s.w.o.Bury == nil {
+		return true
+	}
+	err := s.w.o.Bury(ctx, r.d, r.said)
+	if err != nil {
+		s.w.o.Observe.Trouble(s.p.node.Name(), "burying", err)
+	}
+	return err == nil
+}

@@ -1,0 +1,241 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// lookEvery is how often a process looks at what is due on a partition, at
+	// least: what others have put there it does not know.
+	lookEvery = 500 * time.Millisecond
+	// pauseEvery is how often it looks whether the queue is paused.
+	pauseEvery = time.Second
+	// choresEvery is how often it looks at second copies and at bounds of dead letters.
+	choresEvery = 5 * time.Second
+	// promoteMost bounds how many messages one script makes ready.
+	promoteMost = 100
+)
+
+// look is the loop that makes ready what is due, until ctx ends. It is also what
+// finds out that a partition is back: it asks it while it rests.
+func (s *source) look(ctx context.Context) {
+	t := &s.p.taken
+	for ctx.Err() == nil {
+		wait, wake := t.nextLook(lookEvery)
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() == nil && t.looks(lookEvery) {
+			s.trouble(ctx, "looking at what is due", s.lookOnce(ctx))
+		}
+	}
+}
+
+// lookOnce does what is to be done now.
+func (s *source) lookOnce(ctx context.Context) error {
+	if err := s.p.measure(ctx); err != nil {
+		return err
+	}
+	head, err := s.head(ctx)
+	if err != nil {
+		return err
+	}
+	if head >= 0 {
+		if wait := time.UnixMilli(head).Sub(s.p.taken.nodeTime()); wait > 0 {
+			s.p.taken.dueIn(wait)
+		} else if err := s.promote(ctx); err != nil {
+			return err
+		}
+	}
+	return s.chores(ctx)
+}
+
+// head returns when the first of what is delayed is due, in ms of the node's
+// clock; −1 if nothing is delayed. It looks whether the queue is paused in the
+// same round trip, now and then.
+func (s *source) head(ctx context.Context) (due int64, err error) {
+	t := &s.p.taken
+	pipe := s.p.client().Pipeline()
+	first := pipe.ZRangeWithScores(s.p.with(ctx), s.p.keys.delayed(), 0, 0)
+	var paused *redis.StringCmd
+	if t.every(&t.nextPause, pauseEvery) {
+		paused = pipe.Get(s.p.with(ctx), s.p.keys.paused())
+	}
+	if _, err := pipe.Exec(s.p.with(ctx)); err != nil && !errors.Is(err, redis.Nil) {
+		return 0, err
+	}
+	if paused != nil {
+		t.paused.Store(paused.Err() == nil)
+	}
+	if len(first.Val()) == 0 {
+		return -1, nil
+	}
+	return int64(first.Val()[0].Score), nil
+}
+
+// every reports whether it is time for something that is done every d, and if
+// so, that it is done now.
+func (t *taken) every(next *time.Time, d time.Duration) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	if now.Before(*next) {
+		return false
+	}
+	*next = now.Add(d - rand.N(d/8))
+	return true
+}
+
+// luaReady defines readiness(), which returns what an entry has of a record's
+// names and values, the lane, and whether a record stays while it is ready.
+const luaReady = `
+local ofRecord = {s = true, g = true, q = true, r = true, u = true, v = true}
+local function readiness(record)
+  local e, lane, data, recorded = {}, '', '', false
+  for i = 1, #record, 2 do
+    local name, value = record[i], record[i+1]
+    if name == 'g' then lane = value end
+    if name == '__data__' then
+      data = value
+    elseif not ofRecord[name] then
+      e[#e+1] = name
+      e[#e+1] = value
+    end
+    if name == 'k' and value == '1' or name == 'c' then recorded = true end
+  end
+  e[#e+1] = '__data__'
+  e[#e+1] = data
+  return e, lane, recorded
+end
+`
+
+// promoteScript makes ready what is due. A message that has no record, or no
+// readable one, is none.
+//
+//	KEYS[1]  what is delayed
+//	KEYS[2]… streams of all lanes, then records
+//	ARGV[1]  number of lanes
+//	ARGV[2]… their names, then the record ids
+//
+// It returns how many it has made ready, and in how many ms the next is due; −1 if none is.
+var promoteScript = newScript(luaNow + luaReady + `
+local lanes, n, t, done = {}, tonumber(ARGV[1]), now(), 0
+for i = 1, n do lanes[ARGV[1+i]] = KEYS[1+i] end
+for i = 2 + n, #ARGV do
+  local due = redis.call('ZSCORE', KEYS[1], ARGV[i])
+  if due and tonumber(due) <= t then
+    local record = redis.pcall('HGETALL', KEYS[i])
+    if not record.err and #record > 0 then
+      local e, lane, recorded = readiness(record)
+      local q = redis.call('XADD', lanes[lane] or KEYS[2], '*', unpack(e))
+      if recorded then
+        redis.call('HSET', KEYS[i], 's', 'ready', 'q', q)
+        redis.call('HDEL', KEYS[i], '__data__')
+      else
+        redis.call('UNLINK', KEYS[i])
+      end
+      done = done + 1
+    end
+    redis.call('ZREM', KEYS[1], ARGV[i])
+  end
+end
+local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if #first == 0 then return {done, -1} end
+return {done, math.max(math.ceil(first[2] - t), 0)}
+`)
+
+// promote makes ready what is due. The node judges what is: the time here only
+// says what to ask for.
+func (s *source) promote(ctx context.Context) error {
+	for ctx.Err() == nil {
+		limit := strconv.FormatInt(s.p.taken.nodeTime().UnixMilli()+1, 10)
+		ids, err := s.p.client().ZRangeArgs(s.p.with(ctx), redis.ZRangeArgs{
+			Key: s.p.keys.delayed(), ByScore: true, Start: "-inf", Stop: limit, Count: promoteMost,
+		}).Result()
+		if err != nil {
+			return err
+		}
+		keys, names := s.w.client.allLanes(s.p)
+		keys = append([]string{s.p.keys.delayed()}, keys...)
+		args := append([]any{len(names)}, names...)
+		for _, id := range ids {
+			keys = append(keys, s.p.keys.record(id))
+			args = append(args, id)
+		}
+		res, err := promoteScript.run(ctx, s.p, keys, args...).Int64Slice()
+		if err != nil {
+			return err
+		}
+		if len(res) != 2 || res[1] < 0 {
+			return nil
+		}
+		if res[1] > 0 || res[0] == 0 {
+			s.p.taken.dueIn(time.Duration(max(res[1], 1)) * time.Millisecond)
+			return nil
+		}
+	}
+	return nil
+}
+
+// allLanes returns keys and names of all lanes of the queue, on one partition.
+func (c *Client) allLanes(p *partition) (keys []string, names []any) {
+	for _, name := range c.lanes {
+		keys = append(keys, p.keys.stream(name))
+		names = append(names, name)
+	}
+	return keys, names
+}
+
+// chores does what need not be done often.
+func (s *source) chores(ctx context.Context) error {
+	t := &s.p.taken
+	if !t.every(&t.nextChores, choresEvery) {
+		return nil
+	}
+	return errors.Join(s.overdueCopies(ctx), s.boundDead(ctx))
+}
+
+// boundDead deletes the dead letters that are beyond the bounds, the oldest first.
+func (s *source) boundDead(ctx context.Context) error {
+	o := s.w.client.o
+	if o.DeadLetters == 0 && o.DeadLetterAge == 0 {
+		return nil
+	}
+	var ids []string
+	key, client := s.p.keys.dead(), s.p.client()
+	if o.DeadLetters > 0 {
+		n, err := client.ZCard(s.p.with(ctx), key).Result()
+		if err != nil {
+			return err
+		}
+		if more := n - int64(o.DeadLetters); more > 0 {
+			if ids, err = client.ZRange(s.p.with(ctx), key, 0, min(more, 1000)-1).Result(); err != nil {
+				return err
+			}
+		}
+	}
+	if o.DeadLetterAge > 0 {
+		before := s.p.taken.nodeTime().Add(-o.DeadLetterAge).UnixMilli()
+		old, err := client.ZRangeArgs(s.p.with(ctx), redis.ZRangeArgs{
+			Key: key, ByScore: true, Start: "-inf", Stop: strconv.FormatInt(before, 10), Count: 1000,
+		}).Result()
+		if err != nil {
+			return err
+		}
+		ids = append(ids, old...)
+	}
+	slices.Sort(ids)
+	_, err := s.w.client.dropOn(ctx, s.p, slices.Compact(ids))
+	return err
+}

@@ -1,0 +1,224 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// maxID is the longest id that a client may choose.
+	maxID = 512
+	// maxKept is how much of a body is kept in memory until it is in, so that
+	// another node can take it should the first one fail. What is longer has one try.
+	maxKept = 8 << 20
+)
+
+// ErrMessage: the message itself is wrong: an id, a header or a class that cannot be.
+var ErrMessage = errors.New("queue: the message cannot be kept")
+
+// A parcel is a message on its way in.
+type parcel struct {
+	m     *Message
+	id    string
+	frame []byte // with the body, or where that lies in chunks, without
+	body  string // digest of the body, where one is asked for
+	size  int64  // bytes of the body, if it lies in chunks
+	plain bool   // a plain XADD is all that it needs
+	hash  uint64 // its order of the partitions
+
+	kept    []byte    // the body, or as much of it as was read
+	more    io.Reader // the rest of a body that is too long to be kept; nil: there is none
+	sum     bodySum
+	receipt Receipt
+
+	partition      *partition    // where it is being put
+	second         *partition    // that has its second copy
+	secondWasThere bool          // of an earlier message with the same id
+	written        *partition    // where its chunks are
+	streamed       bool          // more was read: there is no second try
+	unknown        bool          // the message may be where its chunks are
+	spent          time.Duration // on chunks
+	alone          bool          // goes in alone, as the backlog may be full
+	tried          []trial
+	err            error // why the last of them did not take it
+	undurable      bool  // one took it, and could not make it durable
+}
+
+// pack reads the body and makes a parcel of m.
+func (c *Client) pack(m *Message) (*parcel, error) {
+	p := &parcel{m: m, id: m.ID}
+	if p.id == "" {
+		p.id = newID()
+	}
+	p.receipt.ID = p.id
+	if len(m.ID) > maxID || !utf8.ValidString(m.ID) {
+		return p, fmt.Errorf("%w: an id of %d bytes, or no UTF-8", ErrMessage, len(m.ID))
+	}
+	if m.Delay < 0 || m.Expire < 0 || m.DedupWindow < 0 {
+		return p, fmt.Errorf("%w: a negative time", ErrMessage)
+	}
+	if err := c.readBody(p); err != nil {
+		return p, err
+	}
+	if err := c.makeFrame(p); err != nil {
+		return p, err
+	}
+	p.hash = c.hashOf(firstOf(m.DedupKey, m.OrderKey, m.ID))
+	p.plain = m.ID == "" && m.DedupKey == "" && m.OrderKey == "" && m.Delay == 0 && m.Expire == 0 && !m.Track &&
+		p.size == 0 && len(c.o.Destinations) == 1 && !c.backlog.bounded() && c.o.Copies == 1
+	return p, nil
+}
+
+// firstOf returns the first that is not empty.
+func firstOf(all ...string) string {
+	for _, s := range all {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// readBody reads the body as far as it is kept.
+func (c *Client) readBody(p *parcel) error {
+	p.kept = p.m.Body
+	if p.m.Reader != nil {
+		limit := max(c.o.InlineBody, min(c.o.MaxBody, maxKept))
+		kept, err := io.ReadAll(io.LimitReader(p.m.Reader, limit+1))
+		if err != nil {
+			return fmt.Errorf("queue: reading the body: %w", err)
+		}
+		p.kept = kept
+		if int64(len(kept)) > limit {
+			p.more = p.m.Reader
+		}
+	}
+	if int64(len(p.kept)) > c.o.MaxBody {
+		return ErrTooLarge
+	}
+	if p.needsDigest() {
+		p.sum = newBodySum()
+		p.sum.Write(p.kept)
+		p.body = p.sum.String()
+	}
+	if int64(len(p.kept)) > c.o.InlineBody {
+		p.size = int64(len(p.kept))
+	}
+	return nil
+}
+
+// tracked reports whether a record is kept of the message.
+func (p *parcel) tracked() bool { return p.m.Track || p.m.ID != "" }
+
+// needsDigest reports whether the body may have to be compared with another's.
+func (p *parcel) needsDigest() bool { return p.m.ID != "" || p.m.DedupKey != "" }
+
+// makeFrame makes the frame.
+func (c *Client) makeFrame(p *parcel) (err error) {
+	var inline []byte
+	if p.size == 0 {
+		inline = p.kept
+	}
+	p.frame, err = appendNamedFrame(nil, p.id, p.m.Header, inline)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMessage, err)
+	}
+	return nil
+}
+
+// length returns how many bytes it counts for.
+func (p *parcel) length() int64 { return int64(len(p.frame)) + p.size }
+
+// class returns the class that its lane has.
+func (c *Client) class(m *Message) string {
+	if slices.ContainsFunc(c.o.Classes, func(class Class) bool { return class.Name == m.Class }) {
+		return m.Class
+	}
+	return ""
+}
+
+// sending returns the command that puts a parcel where it is being put.
+// room is how much of the backlog may be there then. reload sends the whole script.
+func (c *Client) sending(ctx context.Context, p *parcel, room room, reload bool) *sending {
+	hide := c.hideFor(p)
+	s := &sending{bytes: len(p.frame) + 256, plain: p.plain && hide == 0}
+	s.large = s.bytes > largeSending
+	if s.plain {
+		key := p.partition.keys.stream(lane(c.o.Destinations[0], c.class(p.m)))
+		s.cmds = []redis.Cmder{once{redis.NewCmd(ctx, "xadd", key, "*", "i", p.id, dataField, p.frame)}}
+		return s
+	}
+	args := []any{"evalsha", enqueueScript.Hash()}
+	if reload {
+		args = []any{"eval", enqueueSource}
+	}
+	s.cmds = []redis.Cmder{once{redis.NewCmd(ctx, c.scriptArgs(args, p, room, hide)...)}}
+	if hide > 0 {
+		s.hidden = c.hiddenOf(p)
+	}
+	return s
+}
+
+// scriptArgs appends the number of keys, the keys and the arguments of
+// enqueueScript.
+func (c *Client) scriptArgs(dst []any, p *parcel, room room, hide time.Duration) []any {
+	k, m := p.partition.keys, p.m
+	keys := []any{k.delayed(), k.counters(), k.orders(), k.dedup(m.DedupKey)}
+	for _, lane := range c.lanes {
+		keys = append(keys, k.stream(lane))
+	}
+	args := []any{p.id, firstOf(p.body, "-")}
+	args = append(args, whole(m.DedupKey != "", m.DedupWindow), m.Delay.Milliseconds(), m.Expire.Milliseconds(), flag(p.tracked()))
+	args = append(args, c.o.PerKey, room.messages, room.bytes, room.ageMS, c.counted(p), hide.Milliseconds(), p.size)
+	second := ""
+	if p.second != nil {
+		second = p.second.ref
+	}
+	args = append(args, second, group, len(c.lanes), p.frame)
+	for _, lane := range c.lanes {
+		args = append(args, lane)
+	}
+	for _, destination := range c.o.Destinations {
+		rid, order := recordID(p.id, destination), orderHash(destination, m.OrderKey)
+		keys = append(keys, k.record(rid), k.order(order))
+		args = append(args, rid, 1+slices.Index(c.lanes, lane(destination, c.class(m))), order)
+	}
+	for _, destination := range c.o.Destinations {
+		for _, key := range k.chunks(recordID(p.id, destination), p.size) {
+			keys = append(keys, key)
+		}
+	}
+	dst = append(dst, len(keys))
+	dst = append(dst, keys...)
+	return append(dst, args...)
+}
+
+// counted returns the bytes that each delivery of a parcel counts for.
+func (c *Client) counted(p *parcel) int64 {
+	if c.o.Backlog.Bytes == 0 {
+		return 0
+	}
+	return p.length()
+}
+
+// whole returns d in milliseconds, at least one, or 0 if it is not on.
+func whole(on bool, d time.Duration) int64 {
+	if !on {
+		return 0
+	}
+	return max(d.Milliseconds(), 1)
+}
+
+func flag(on bool) string {
+	if on {
+		return "1"
+	}
+	return "0"
+}

@@ -1,0 +1,169 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// putSecondScript writes second copies: hidden until they are overdue.
+//
+//	KEYS[1]  seconds
+//	KEYS[2]… for each its record; then the chunks
+//	ARGV[1]  in how many ms they are overdue
+//	ARGV[2]  1: one that is there already stays as it is
+//	ARGV[3]  for how many ms they may be delivered; 0: for ever
+//	ARGV[4]  how many they are
+//	ARGV[5]… for each: record id, lane, order hash or empty
+//	…        names and values of the record that they have in common
+//
+// It returns how many were there already; none is written then.
+var putSecondScript = newWriteScript(luaNow + `
+local n = tonumber(ARGV[4])
+if ARGV[2] == '1' then
+  local there = 0
+  for i = 1, n do there = there + redis.call('EXISTS', KEYS[1+i]) end
+  if there > 0 then return there end
+end
+for i = 2 + n, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 0 then return redis.error_reply('ERR a chunk of the body is gone') end
+end
+local t = now()
+local function ms(n) return string.format('%.0f', n) end
+for i = 1, n do
+  local rid, lane, order = ARGV[2+3*i], ARGV[3+3*i], ARGV[4+3*i]
+  redis.call('HSET', KEYS[1+i], 'g', lane, 't', ms(t), unpack(ARGV, 5 + 3 * n))
+  if order ~= '' then redis.call('HSET', KEYS[1+i], 'o', order) end
+  if ARGV[3] ~= '0' then redis.call('HSET', KEYS[1+i], 'x', ms(t + ARGV[3])) end
+  redis.call('ZADD', KEYS[1], ms(t + ARGV[1]), rid)
+end
+for i = 2 + n, #KEYS do redis.call('PERSIST', KEYS[i]) end
+return 0
+`)
+
+// aimSecondScript says where the first of some second copies is.
+//
+//	KEYS     their records
+//	ARGV[1]  ref of the partition
+//
+// It returns how many there are.
+var aimSecondScript = newWriteScript(`
+local n = 0
+for _, key in ipairs(KEYS) do
+  if redis.call('EXISTS', key) == 1 then
+    redis.call('HSET', key, 'c', ARGV[1])
+    n = n + 1
+  end
+end
+return n
+`)
+
+// putSecond sees to it that another partition than the chosen one has a second
+// copy, which knows that the first is there. It comes before the first: a second
+// without a first is found out when it is overdue, a first without a second is not.
+func (c *Client) putSecond(ctx context.Context, p *parcel) error {
+	if c.o.Copies < 2 {
+		return nil
+	}
+	if p.second != nil {
+		err := p.second.aimSeconds(ctx, c.recordIDs(p), p.partition.ref)
+		if err == nil {
+			return nil
+		}
+		c.dropSecond(ctx, p)
+	}
+	var tried []*partition
+	machine := p.partition.machine(ctx)
+	for ctx.Err() == nil {
+		second := c.pick(p.hash, func(other *partition) bool {
+			return other == p.partition || p.triedAs(other) > answered || slices.Contains(tried, other) || other.machine(ctx) == machine
+		})
+		if second == nil {
+			break
+		}
+		if c.writeSecond(ctx, p, second, p.m.ID != "") == nil {
+			return nil
+		}
+		tried = append(tried, second)
+	}
+	return fmt.Errorf("%w: no second node takes a copy", ErrDurability)
+}
+
+// writeSecond writes the second copy. A careful one leaves alone what has the same
+// name: a copy of the same message, which came before.
+func (c *Client) writeSecond(ctx context.Context, p *parcel, second *partition, careful bool) error {
+	k, rids := second.keys, c.recordIDs(p)
+	if err := c.copyBody(ctx, p, second); err != nil {
+		return err
+	}
+	keys := []string{k.seconds()}
+	args := []any{c.o.overdueAfter(p.m.Delay).Milliseconds(), flag(careful), p.m.Expire.Milliseconds(), len(rids)}
+	for i, destination := range c.o.Destinations {
+		keys = append(keys, k.second(rids[i]))
+		args = append(args, rids[i], lane(destination, c.class(p.m)), orderHash(destination, p.m.OrderKey))
+	}
+	for _, rid := range rids {
+		keys = append(keys, k.chunks(rid, p.size)...)
+	}
+	e := entry{id: p.id, counted: c.counted(p), size: p.size, tracked: p.tracked(), copy: p.partition.ref, frame: p.frame}
+	args = e.fields(append(args, "u", firstOf(p.body, "-")))
+	there, err := putSecondScript.run(ctx, second, keys, args...).Int()
+	second.report(ctx, err)
+	if err != nil {
+		return fmt.Errorf("writing a second copy on node %q: %w", second.node.Name(), err)
+	}
+	p.second, p.secondWasThere = second, there > 0
+	return nil
+}
+
+// copyBody writes the chunks of a body that lies in some on a second node.
+func (c *Client) copyBody(ctx context.Context, p *parcel, second *partition) error {
+	if p.size == 0 {
+		return nil
+	}
+	began := time.Now()
+	defer func() { p.spent += time.Since(began) }()
+	rids := c.recordIDs(p)
+	body := c.openChunks(p.written, rids[0], p.size).(*chunkReader)
+	defer body.Close() //nolint:errcheck // never fails
+	for n := 0; body.size > 0; n++ {
+		if err := body.next(); err != nil {
+			return err
+		}
+		if err := second.setChunks(ctx, rids, n, body.piece); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// aimSeconds tells second copies on p where their first is.
+func (p *partition) aimSeconds(ctx context.Context, rids []string, ref string) error {
+	var keys []string
+	for _, rid := range rids {
+		keys = append(keys, p.keys.second(rid))
+	}
+	n, err := aimSecondScript.run(ctx, p, keys, ref).Int()
+	p.report(ctx, err)
+	if err == nil && n != len(keys) {
+		return errors.New("queue: the second copy is gone")
+	}
+	return err
+}
+
+// dropSecond removes the second copy of a parcel that is not in, or not there.
+// One that cannot be reached is found out when it is overdue.
+func (c *Client) dropSecond(ctx context.Context, p *parcel) {
+	if p.second == nil || p.secondWasThere {
+		return
+	}
+	pipe := p.second.client().Pipeline()
+	for _, rid := range c.recordIDs(p) {
+		p.second.deleteCopy(ctx, pipe, rid, p.size)
+	}
+	cmds, err := pipe.Exec(p.second.with(ctx))
+	p.second.reportAll(ctx, cmds, err)
+	p.second = nil
+}

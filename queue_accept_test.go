@@ -1,0 +1,322 @@
+package fluster_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
+	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
+)
+
+// queueOn is the global option for a queue on servers.
+func queueOn(servers ...*redistest.Server) string {
+	s := "fluster {\n\tnodes"
+	for _, server := range servers {
+		s += " " + server.URL()
+	}
+	return s + "\n}"
+}
+
+// queueSite is a site with one queue, named q, and what is behind it for
+// requests that are not queued.
+func queueSite(options ...string) string {
+	return "route {\n\tfluster_queue q {\n\t\t" + strings.Join(options, "\n\t\t") + "\n\t}\n\trespond \"passed on\" 200\n}"
+}
+
+// deliverTo is the option that lets an origin have the messages.
+func deliverTo(o *caddytest.Origin) string { return "deliver {\n" + o.Behind() + "\n}" }
+
+// accepted is the answer to an accepted request.
+type accepted struct {
+	ID, Queue, State, Detail string
+	Status                   int
+	Replayed                 bool
+}
+
+// wantAccepted checks that r is a 202 and returns what it says.
+func wantAccepted(t *testing.T, r caddytest.Response) accepted {
+	t.Helper()
+	var a accepted
+	if err := json.Unmarshal(r.Body, &a); r.Status != 202 || err != nil || a.ID == "" || a.Queue != "q" ||
+		r.Header.Get("Content-Type") != "application/json" || r.Header.Get("Cache-Control") != "no-store" || r.Header.Get("Fluster-Message-Id") != a.ID {
+		t.Fatalf("got %v %v, want 202 with an id", r, r.Header)
+	}
+	return a
+}
+
+// wantProblem checks that r refuses with a status and says so.
+func wantProblem(t *testing.T, r caddytest.Response, status int) {
+	t.Helper()
+	var p struct {
+		Type, Title, Detail string
+		Status              int
+	}
+	if err := json.Unmarshal(r.Body, &p); r.Status != status || err != nil || p.Status != status || p.Type != "about:blank" ||
+		p.Title != http.StatusText(status) || p.Detail == "" || r.Header.Get("Content-Type") != "application/problem+json" || r.Header.Get("Cache-Control") != "no-store" {
+		t.Fatalf("got %v %v, want a problem with status %d", r, r.Header, status)
+	}
+}
+
+// A letterbox is an origin that keeps what it was sent.
+type letterbox struct {
+	*caddytest.Origin
+
+	mu       sync.Mutex // guards all below
+	letters  []letter
+	statuses []int // for the next requests; then 200
+}
+
+type letter struct {
+	method, uri, host, body string
+	header                  http.Header
+}
+
+func newLetterbox(t *testing.T, statuses ...int) *letterbox {
+	b := &letterbox{statuses: statuses}
+	b.Origin = caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // half a body is no letter
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.letters = append(b.letters, letter{r.Method, r.RequestURI, r.Host, string(body), r.Header})
+		status := 200
+		if len(b.statuses) > 0 {
+			status, b.statuses = b.statuses[0], b.statuses[1:]
+		}
+		w.Header().Set("Content-Type", "text/plain")
+		w.Header().Set("X-Upstream", "yes")
+		w.WriteHeader(status)
+		fmt.Fprintf(w, "answer to %s", body)
+	})
+	return b
+}
+
+// wait returns the letters when n have come.
+func (b *letterbox) wait(t *testing.T, n int) []letter {
+	t.Helper()
+	var out []letter
+	caddytest.Eventually(t, fmt.Sprintf("%d deliveries", n), func() bool {
+		out = b.all()
+		return len(out) >= n
+	})
+	if len(out) > n {
+		t.Fatalf("got %d deliveries, want %d", len(out), n)
+	}
+	return out
+}
+
+func (b *letterbox) all() []letter {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.letters)
+}
+
+// ready is how many messages lie in the stream of queue q on a server.
+func ready(t *testing.T, s *redistest.Server) int64 {
+	t.Helper()
+	n, err := s.Client(t).XLen(t.Context(), "{fluster:q:q:0}:s").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestQueueDeliversWhatItAccepted(t *testing.T) {
+	box := newLetterbox(t)
+	c := caddytest.Load(t, queueOn(redistest.Start(t)), queueSite(deliverTo(box.Origin)))
+	r := c.Do("PATCH", "/a%2Fb//c?d=%20&e", "body\x00\xff", "X-A", "1", "X-A", "2", "X-B", "caf\xe9", "Content-Type", "text/x", "Connection", "X-Hop", "X-Hop", "1",
+		"Content-Encoding", "gzip", "Prefer", "respond-async")
+	a := wantAccepted(t, r)
+	if a.State != "ready" || r.Header.Get("Preference-Applied") != "respond-async" || r.Header.Get("Location") != "" {
+		t.Errorf("got %+v %v", a, r.Header)
+	}
+	got := box.wait(t, 1)[0]
+	if got.method != "PATCH" || got.uri != "/a%2Fb//c?d=%20&e" || got.host != caddytest.Host || got.body != "body\x00\xff" {
+		t.Errorf("delivered %q", got)
+	}
+	want := map[string][]string{"X-A": {"1", "2"}, "X-B": {"caf\xe9"}, "Content-Type": {"text/x"}, "Content-Encoding": {"gzip"}, "X-Hop": nil, "Prefer": nil,
+		"Fluster-Message-Id": {a.ID}, "X-Forwarded-For": {"127.0.0.1"}, "X-Forwarded-Proto": {"http"}}
+	for name, values := range want {
+		if diff := cmp.Diff(values, got.header[name]); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestQueueTakesItsMethodsAlone(t *testing.T) {
+	s := redistest.Start(t)
+	for options, taken := range map[string]string{"": "POST PUT PATCH DELETE", "methods POST GET REPORT": "POST GET REPORT"} {
+		c := caddytest.Load(t, queueOn(s), queueSite(options))
+		for _, m := range []string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "REPORT"} {
+			want := 200
+			if slices.Contains(strings.Fields(taken), m) {
+				want = 202
+			}
+			if r := c.Do(m, "/", ""); r.Status != want {
+				t.Errorf("%s with %q: got %v", m, options, r)
+			}
+		}
+		if r := c.Do("GET", "/", "", "Connection", "Upgrade", "Upgrade", "websocket"); r.Status != 200 {
+			t.Errorf("an upgrade with %q: got %v", options, r)
+		}
+		c.Stop()
+	}
+}
+
+func TestQueueWhenPrefer(t *testing.T) {
+	c := caddytest.Load(t, queueOn(redistest.Start(t)), queueSite("when prefer"))
+	for prefer, want := range map[string]int{"": 200, "return=minimal": 200, "respond-async": 202, "wait=3, respond-async": 202, "wait=3": 200} {
+		r := c.Do("POST", "/", "x", "Prefer", prefer)
+		if r.Status != want {
+			t.Errorf("Prefer: %s: got %v, want %d", prefer, r, want)
+		}
+		if p := r.Header.Get("Preference-Applied"); want == 202 && p != "respond-async" {
+			t.Errorf("Prefer: %s: got Preference-Applied: %s", prefer, p)
+		}
+	}
+}
+
+func TestQueueBodies(t *testing.T) {
+	box := newLetterbox(t)
+	c := caddytest.Load(t, queueOn(redistest.Start(t)), queueSite(deliverTo(box.Origin), "max_body 1000000", "inline_body 1000"))
+	n := 0
+	for _, size := range []int{0, 1, 999, 1000, 1001, 262144, 300000, 1000000} {
+		for _, isChunked := range []bool{false, true} {
+			body := strings.Repeat("0123456789abcde\x00", size/16+1)[:size]
+			wantAccepted(t, post(t, c, body, isChunked))
+			n++
+			if got := box.wait(t, n)[n-1].body; got != body {
+				t.Errorf("%d bytes (chunked: %v): got %d bytes, or others", size, isChunked, len(got))
+			}
+		}
+	}
+	for _, isChunked := range []bool{false, true} {
+		wantProblem(t, post(t, c, strings.Repeat("x", 1000001), isChunked), 413)
+	}
+	box.wait(t, n)
+}
+
+// post posts a body, with or without its length.
+func post(t *testing.T, c *caddytest.Caddy, body string, isChunked bool) caddytest.Response {
+	t.Helper()
+	var content io.Reader = strings.NewReader(body)
+	if isChunked {
+		content = io.MultiReader(content)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+c.Addr+"/", content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return caddytest.Response{Status: resp.StatusCode, Header: resp.Header, Body: b, Err: err}
+}
+
+// TestQueueAsksForTheBody sends Expect: 100-continue. What is too long is
+// refused before it is sent.
+func TestQueueAsksForTheBody(t *testing.T) {
+	c := caddytest.Load(t, queueOn(redistest.Start(t)), queueSite())
+	for length, want := range map[int]string{5: "HTTP/1.1 100 Continue", 1<<20 + 1: "HTTP/1.1 413 Request Entity Too Large"} {
+		conn := dial(t, c)
+		fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", length)
+		r := bufio.NewReader(conn)
+		if line, err := r.ReadString('\n'); strings.TrimSpace(line) != want {
+			t.Fatalf("%d bytes: got %q %v, want %q", length, line, err, want)
+		}
+		if length == 5 {
+			r.ReadString('\n')
+			io.WriteString(conn, "12345")
+			if line, err := r.ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 202 ") {
+				t.Errorf("got %q %v", line, err)
+			}
+		}
+	}
+}
+
+func dial(t *testing.T, c *caddytest.Caddy) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", c.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	return conn
+}
+
+// TestQueueDropsHalfARequest hangs up in the middle of bodies, short and long.
+func TestQueueDropsHalfARequest(t *testing.T) {
+	s := redistest.Start(t)
+	c := caddytest.Load(t, queueOn(s), queueSite())
+	for framing, sent := range map[string]int{
+		"Content-Length: 500000\r\n\r\n":                 400000,
+		"Content-Length: 5000\r\n\r\n":                   4999,
+		"Transfer-Encoding: chunked\r\n\r\n7a120\r\n":    400000,
+		"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n": 0, // all but the last chunk
+	} {
+		conn := dial(t, c)
+		io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\n"+framing+strings.Repeat("x", sent))
+		conn.Close()
+	}
+	wantAccepted(t, c.Do("POST", "/", "whole"))
+	time.Sleep(200 * time.Millisecond)
+	if n := ready(t, s); n != 1 {
+		t.Errorf("%d messages are in the queue, want that one which was whole", n)
+	}
+	caddytest.Eventually(t, "no chunks are left", func() bool {
+		keys, err := s.Client(t).Keys(t.Context(), "*:b:*").Result()
+		return err == nil && len(keys) == 0
+	})
+}
+
+func TestQueueOverHTTP2(t *testing.T) {
+	box := newLetterbox(t)
+	c := caddytest.Load(t, queueOn(redistest.Start(t))+"\nservers {\n\tprotocols h1 h2c\n}", queueSite(deliverTo(box.Origin)))
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	req := httptest.NewRequestWithContext(context.Background(), "PUT", "http://"+c.Addr+"/h2?x", io.MultiReader(strings.NewReader("over two")))
+	req.RequestURI, req.ContentLength = "", -1
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != 202 || resp.ProtoMajor != 2 {
+		t.Fatalf("got %s over %s", resp.Status, resp.Proto)
+	}
+	if got := box.wait(t, 1)[0]; got.body != "over two" || got.uri != "/h2?x" || got.method != "PUT" || got.host != c.Addr {
+		t.Errorf("delivered %q", got)
+	}
+}
+
+func TestQueueHeaders(t *testing.T) {
+	box := newLetterbox(t)
+	c := caddytest.Load(t, queueOn(redistest.Start(t))+"\nservers {\n\tmax_header_size 1MB\n}", queueSite(deliverTo(box.Origin), "headers -Cookie -X-Secret-*"))
+	c.Do("POST", "/", "", "Cookie", "a=b", "X-Secret-Key", "c", "X-Secre", "d", "Accept", "e")
+	got := box.wait(t, 1)[0].header
+	if got.Get("Cookie") != "" || got.Get("X-Secret-Key") != "" || got.Get("X-Secre") != "d" || got.Get("Accept") != "e" {
+		t.Errorf("delivered %v", got)
+	}
+	wantProblem(t, c.Do("POST", "/", "", "X-A", strings.Repeat("a", 61<<10)), 431)
+	wantAccepted(t, c.Do("POST", "/", "", "X-Secret-A", strings.Repeat("a", 61<<10)))
+}

@@ -1,0 +1,168 @@
+package fluster
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"golang.org/x/net/http/httpguts"
+)
+
+// queueRules are the options of accepting as they are used for each request.
+type queueRules struct {
+	methods    []string
+	keep       func(name string) bool
+	maxBody    int64
+	inlineBody int64
+	id         template
+	dedup      template
+	window     time.Duration
+	order      template
+	class      template
+	delay      template
+	expire     template
+	mayDelay   bool // by the client
+	mayExpire  bool
+	status     string // path, without a slash at the end; "": none
+	wait       time.Duration
+	batch      int
+}
+
+// provisionRules prepares what is used for each request.
+func (h *Queue) provisionRules() error {
+	r := &h.rules
+	*r = queueRules{maxBody: defaultQueueBody, inlineBody: defaultInlineBody, window: defaultDedupWindow,
+		wait: time.Duration(h.Wait), batch: h.Batch, methods: []string{"POST", "PUT", "PATCH", "DELETE"},
+		id: newTemplate(h.ID), order: newTemplate(h.OrderBy), delay: newTemplate(h.Delay), expire: newTemplate(h.Expire)}
+	if h.MaxBody.Set {
+		r.maxBody = int64(h.MaxBody.Bytes)
+	}
+	if h.InlineBody.Set {
+		r.inlineBody = int64(h.InlineBody.Bytes)
+	}
+	if h.Dedup != nil {
+		r.dedup = newTemplate(h.Dedup.Key)
+		if h.Dedup.Window > 0 {
+			r.window = time.Duration(h.Dedup.Window)
+		}
+	}
+	if h.Priority != nil {
+		r.class = newTemplate(h.Priority.From)
+	}
+	if h.Status != nil {
+		r.status = strings.TrimRight(h.Status.Path, "/")
+	}
+	if h.Methods != nil {
+		r.methods = h.Methods
+	}
+	for _, m := range r.methods {
+		if !httpguts.ValidHeaderFieldName(m) || m != strings.ToUpper(m) || m == http.MethodConnect {
+			return fmt.Errorf("methods: %q is no method that can be queued", m)
+		}
+	}
+	for option, t := range map[string]template{"delay": r.delay, "expire": r.expire} {
+		if !t.isFixed() {
+			continue
+		}
+		ahead, err := parseAhead(t.text, time.Now())
+		if err != nil {
+			return fmt.Errorf("%s: %w", option, err)
+		}
+		if ahead == 0 {
+			return fmt.Errorf("%s must be positive, not %s", option, t.text)
+		}
+	}
+	for _, w := range h.AllowClient {
+		switch w {
+		case "delay":
+			r.mayDelay = true
+		case "expire":
+			r.mayExpire = true
+		default:
+			return fmt.Errorf("allow_client: %q is none of delay, expire", w)
+		}
+	}
+	var err error
+	r.keep, err = newFieldFilter(h.Headers)
+	return err
+}
+
+// newFieldFilter reports for field names whether they are kept: names with a -
+// before them are not, and else only those that are named are.
+func newFieldFilter(words []string) (keep func(name string) bool, err error) {
+	if len(words) == 0 {
+		return func(string) bool { return true }, nil
+	}
+	names := map[string]bool{}
+	var beginnings []string
+	isExcluding := strings.HasPrefix(words[0], "-")
+	for _, w := range words {
+		name, ok := strings.CutPrefix(w, "-")
+		if ok != isExcluding {
+			return nil, errors.New("headers takes either fields that are kept, or fields with a - before each that are not")
+		}
+		beginning, isPattern := strings.CutSuffix(name, "*")
+		if !httpguts.ValidHeaderFieldName(beginning) {
+			return nil, fmt.Errorf("headers: %q is no field name", w)
+		}
+		if isPattern {
+			beginnings = append(beginnings, http.CanonicalHeaderKey(beginning))
+		} else {
+			names[http.CanonicalHeaderKey(name)] = true
+		}
+	}
+	return func(name string) bool {
+		named := names[name] || slices.ContainsFunc(beginnings, func(b string) bool { return strings.HasPrefix(name, b) })
+		return named != isExcluding
+	}, nil
+}
+
+// A template is a text with placeholders. The zero value is none.
+type template struct {
+	text  string
+	blank string // with nothing in place of the placeholders
+}
+
+func newTemplate(text string) template {
+	return template{text, caddy.NewEmptyReplacer().ReplaceAll(text, "")}
+}
+
+// isFixed reports whether t is a text without placeholders.
+func (t template) isFixed() bool { return t.text != "" && t.text == t.blank }
+
+// value returns the text for a request; "" where no placeholder has a value, so
+// that requests which lack what they are told apart by are not taken for the same.
+func (t template) value(repl *caddy.Replacer) string {
+	if t.text == t.blank {
+		return t.text
+	}
+	if v := repl.ReplaceAll(t.text, ""); v != t.blank {
+		return v
+	}
+	return ""
+}
+
+// parseAhead reads how far ahead something is: a duration, a number of seconds,
+// or a date.
+func parseAhead(s string, now time.Time) (time.Duration, error) {
+	d, err := caddy.ParseDuration(s)
+	if err != nil {
+		if d, err = caddy.ParseDuration(s + "s"); err != nil {
+			at, err1 := time.Parse(time.RFC3339, s)
+			if err1 != nil {
+				if at, err = http.ParseTime(s); err != nil {
+					return 0, fmt.Errorf("%q is neither a duration nor a date", s)
+				}
+			}
+			d = max(at.Sub(now), 0)
+		}
+	}
+	if d < 0 || d > maxAhead {
+		return 0, fmt.Errorf("%q must be from 0 to 366d", s)
+	}
+	return d, nil
+}
