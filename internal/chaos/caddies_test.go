@@ -88,6 +88,13 @@ func (p *process) do(ctx context.Context, method, place, body string) (r reply) 
 	if strings.HasPrefix(place, p.Addr) {
 		req.Host = caddytest.Host
 	}
+	return p.roundTrip(req)
+}
+
+// roundTrip sends a request and reads its answer to the end.
+func (p *process) roundTrip(req *http.Request) (r reply) {
+	r.start = time.Now()
+	defer func() { r.end = time.Now() }()
 	resp, err := p.client.Do(req)
 	if err != nil {
 		r.err = err

@@ -37,6 +37,14 @@ var elections = map[string]bool{"switch-over": true, "kill-master": true}
 // electing is how far apart elections are.
 const electing = 8 * time.Second
 
+// rare are the faults of which there may be one in so long a time.
+func rare(w world) (kinds map[string]bool, apart time.Duration) {
+	if q, ok := w.(queueWorld); ok && len(q.mode.losing) > 0 {
+		return q.mode.losing, losing
+	}
+	return elections, electing
+}
+
 // schedule draws the faults of length. Each kind comes once before one comes
 // again. A node has one fault at a time; now and then several nodes have one.
 func schedule(seed uint64, w world, length time.Duration) (faults []fault) {
@@ -45,7 +53,8 @@ func schedule(seed uint64, w world, length time.Duration) (faults []fault) {
 	between := func(low, high time.Duration) time.Duration { return low + time.Duration(dice.Int64N(int64(high-low))) }
 	free := make([]time.Duration, nodes+1) // when each node is whole again; the last is for what is about none
 	var left []string
-	elected := -electing
+	rare, rarely := rare(w)
+	last := -rarely
 	for at := time.Duration(0); ; {
 		if len(left) == 0 {
 			left = slices.Clone(kinds)
@@ -53,7 +62,7 @@ func schedule(seed uint64, w world, length time.Duration) (faults []fault) {
 		}
 		f := fault{kind: left[0], node: dice.IntN(nodes), long: between(120*time.Millisecond, 600*time.Millisecond), dice: dice.Uint64()}
 		left = left[1:]
-		if elections[f.kind] && at-elected < electing {
+		if rare[f.kind] && at-last < rarely {
 			continue
 		}
 		if whole[f.kind] {
@@ -64,8 +73,8 @@ func schedule(seed uint64, w world, length time.Duration) (faults []fault) {
 			return faults
 		}
 		faults = append(faults, f)
-		if elections[f.kind] {
-			elected = f.at
+		if rare[f.kind] {
+			last = f.at
 		}
 		// What it was penalized for takes a while to be over.
 		free[f.node] = f.at + f.long + between(100*time.Millisecond, 500*time.Millisecond)

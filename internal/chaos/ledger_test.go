@@ -1,0 +1,253 @@
+package chaos
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A letter is a message, with all that is known of it.
+type letter struct {
+	number int
+	method string
+	uri    string
+	host   string
+	header http.Header
+	body   []byte
+	poison bool // nobody takes it
+	times  int  // how often it is sent
+
+	ids       map[string]bool // under which it was accepted
+	refused   int             // answers by which it must not be delivered
+	unknown   int             // answers by which it may be delivered or not
+	delivered map[string]int  // how often it was taken, by id
+	tried     int
+}
+
+// ledger is the upstream, and the book of what was sent and what came. It is safe
+// for concurrent use.
+type ledger struct {
+	t    *testing.T
+	addr string
+	down atomic.Bool  // it answers nothing
+	slow atomic.Int64 // for how long an answer takes, now and then
+
+	mu       sync.Mutex // guards all below
+	seed     uint64
+	letters  []*letter
+	faults   int
+	calmed   time.Time
+	statuses map[int]int
+	slowest  time.Duration // answer to a sender
+	wrong    []string
+}
+
+func newLedger(t *testing.T, seed uint64) *ledger {
+	l := &ledger{t: t, seed: seed, statuses: map[int]int{}}
+	server := httptest.NewServer(l)
+	l.addr = strings.TrimPrefix(server.URL, "http://")
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return l
+}
+
+func (l *ledger) fault(string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.faults++
+}
+
+// calm ends all faults of the upstream.
+func (l *ledger) calm() {
+	l.down.Store(false)
+	l.slow.Store(0)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calmed = time.Now()
+}
+
+// newLetter writes another letter. Its number is in its URI; its body is of any
+// bytes, empty, short, or so long that it lies in chunks.
+func (l *ledger) newLetter(dice *rand.Rand) *letter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	x := &letter{number: len(l.letters), times: 1, ids: map[string]bool{}, delivered: map[string]int{}, header: http.Header{}}
+	x.method = []string{"POST", "PUT", "PATCH", "DELETE"}[dice.IntN(4)]
+	x.uri = fmt.Sprintf("/a%%2Fb/%d?q=%%20+&x", x.number)
+	x.host = fmt.Sprintf("h%d.example.test", dice.IntN(3))
+	x.body = make([]byte, []int{0, 1, 100, 1000, 1000, 1000, 70_000, 300_000}[dice.IntN(8)])
+	for i := range x.body {
+		x.body[i] = byte(dice.Uint32())
+	}
+	x.header.Set("Content-Type", "application/octet-stream")
+	x.header["X-Two"] = []string{"a, b", "c\xe9"}
+	x.poison = dice.IntN(20) == 0
+	if dice.IntN(10) == 0 {
+		x.times = 2 + dice.IntN(2)
+		x.header.Set("Idempotency-Key", strconv.Itoa(x.number))
+	}
+	if dice.IntN(3) == 0 {
+		x.header.Set("X-Priority", "high")
+	}
+	l.letters = append(l.letters, x)
+	return x
+}
+
+// answered writes down how a letter was answered.
+func (l *ledger) answered(x *letter, a reply, took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.statuses[a.status]++
+	l.slowest = max(l.slowest, took)
+	var body struct{ ID, Queue string }
+	switch {
+	case a.err != nil || a.status == 0:
+		x.unknown++
+	case a.status == http.StatusAccepted:
+		if err := json.Unmarshal(a.body, &body); err != nil || body.ID == "" || body.Queue != "q" {
+			l.blameLocked("letter %d: 202 with %q", x.number, a.body)
+		}
+		x.ids[body.ID] = true
+	case a.status == http.StatusServiceUnavailable:
+		if a.header.Get("Retry-After") == "" {
+			l.blameLocked("letter %d: 503 without Retry-After", x.number)
+		}
+		x.unknown++ // a node that did not answer may have it
+	default:
+		x.refused++
+		l.blameLocked("letter %d: answered %d %q", x.number, a.status, a.body)
+	}
+}
+
+func (l *ledger) blameLocked(format string, args ...any) {
+	l.wrong = append(l.wrong, fmt.Sprintf(format, args...))
+}
+
+// ServeHTTP is the upstream: it fails now and then, by number and attempt, so
+// that a seed names it.
+func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if l.down.Load() {
+		panic(http.ErrAbortHandler)
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	_, rest, _ := strings.Cut(r.RequestURI, "/a%2Fb/")
+	number, _, _ := strings.Cut(rest, "?")
+	n, err := strconv.Atoi(number)
+	l.mu.Lock()
+	if err != nil || n >= len(l.letters) {
+		l.blameLocked("delivered: %s %s", r.Method, r.RequestURI)
+		l.mu.Unlock()
+		return
+	}
+	x := l.letters[n]
+	x.tried++
+	dice := rand.New(rand.NewPCG(l.seed, uint64(n*1000+x.tried)))
+	l.check(x, r, body)
+	l.mu.Unlock()
+
+	if d := time.Duration(l.slow.Load()); d > 0 && dice.IntN(8) == 0 {
+		timer := time.NewTimer(d)
+		select {
+		case <-timer.C:
+		case <-r.Context().Done():
+			return
+		}
+	}
+	switch dice.IntN(20) {
+	case 0:
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	case 1:
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	case 2:
+		panic(http.ErrAbortHandler)
+	}
+	if x.poison {
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	x.delivered[r.Header.Get("Fluster-Message-Id")]++
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// check compares what came with what was sent. Q3.
+func (l *ledger) check(x *letter, r *http.Request, body []byte) {
+	if r.Method != x.method || r.RequestURI != x.uri || r.Host != x.host || !bytes.Equal(body, x.body) ||
+		!slices.Equal(r.Header["X-Two"], x.header["X-Two"]) || r.Header.Get("Content-Type") != x.header.Get("Content-Type") {
+		l.blameLocked("letter %d came as %s %s %s %q with %d bytes; sent was %s %s %s with %d", x.number,
+			r.Method, r.Host, r.RequestURI, r.Header, len(body), x.method, x.host, x.uri, len(x.body))
+	}
+	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err != nil || r.Header.Get("X-Forwarded-For") != ip || r.Header.Get("Fluster-Attempt") == "" {
+		l.blameLocked("letter %d came with %q", x.number, r.Header)
+	}
+}
+
+// compare compares answers with deliveries.
+func (l *ledger) compare(r *queueRun) {
+	dead := r.deadLetters()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, w := range l.wrong {
+		l.t.Error(w)
+	}
+	for _, x := range l.letters {
+		for id := range x.ids {
+			isDead := dead[id] != ""
+			switch {
+			case x.poison && !isDead:
+				l.t.Errorf("Q1: letter %d, %s, which nobody takes, is no dead letter; tried %d times", x.number, id, x.tried)
+			case !x.poison && x.delivered[id] == 0 && !isDead:
+				l.t.Errorf("Q1: letter %d, %s, is lost; tried %d times", x.number, id, x.tried)
+			case !x.poison && isDead:
+				l.t.Errorf("Q1: letter %d, %s, is a dead letter: %s", x.number, id, dead[id])
+			}
+		}
+		if x.refused > 0 && len(x.ids) == 0 && x.unknown == 0 && x.tried > 0 {
+			l.t.Errorf("Q2: letter %d was refused and delivered", x.number)
+		}
+		for id := range x.delivered {
+			if !x.ids[id] && x.unknown == 0 {
+				l.t.Errorf("Q2: letter %d came as %q, which nobody was told", x.number, id)
+			}
+		}
+	}
+	if l.slowest > 3*time.Second {
+		l.t.Errorf("an answer took %s", l.slowest)
+	}
+}
+
+// summary says how many of what there were.
+func (l *ledger) summary() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	accepted, delivered, twice := 0, 0, 0
+	for _, x := range l.letters {
+		accepted += len(x.ids)
+		for _, n := range x.delivered {
+			delivered++
+			twice += n - 1
+		}
+	}
+	return fmt.Sprintf("%d letters, answers %v, %d accepted, %d delivered, %d of them again; slowest answer %s", len(l.letters), l.statuses, accepted, delivered, twice, l.slowest.Round(time.Millisecond))
+}
