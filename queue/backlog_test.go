@@ -144,6 +144,20 @@ func TestBacklogOfTwoClientsIsNearlyExact(t *testing.T) {
 	}
 }
 
+func TestBacklogOnOneNodeIsExactWithAnyClients(t *testing.T) {
+	const most = 700
+	r := newRig(t, 1, Options{Backlog: Backlog{Messages: most}})
+	var wg sync.WaitGroup
+	var got atomic.Int64
+	for _, c := range []*Client{r.c, r.client(), r.client()} {
+		wg.Go(func() { got.Add(r.fillUp(c, func() *Message { return &Message{} })) })
+	}
+	wg.Wait()
+	if n := got.Load(); n != most || len(r.entries("")) != most {
+		t.Errorf("%d are accepted, %d are in, want %d", n, len(r.entries("")), most)
+	}
+}
+
 func TestBacklogOfABatch(t *testing.T) {
 	r := newRig(t, 3, Options{Backlog: Backlog{Messages: 1000}})
 	accepted := 0

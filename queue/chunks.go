@@ -17,6 +17,8 @@ const (
 	chunkSize = 256 << 10
 	// maxChunked is the longest body that an entry is believed to have.
 	maxChunked = 1 << 34
+	// chunkTries is how often it is tried to read one.
+	chunkTries = 3
 	// chunkTTL is for how long a chunk lies on a node before its message is in.
 	chunkTTL = 10 * time.Minute
 )
@@ -190,11 +192,18 @@ func (r *chunkReader) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// next reads the next chunk.
+// next reads the next chunk. A node that is slow for a moment is asked again: of
+// a long body there are many, and one that is late would make all of them vain.
 func (r *chunkReader) next() error {
 	p := r.partition
-	values, err := p.node.ReadBulk(r.ctx, p.keys.chunk(r.rid, r.n))
-	p.report(r.ctx, err)
+	var values [][]byte
+	var err error
+	for range chunkTries {
+		values, err = p.node.ReadBulk(r.ctx, p.keys.chunk(r.rid, r.n))
+		if p.report(r.ctx, err); err == nil || r.ctx.Err() != nil {
+			break
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,22 @@ func TestDelayed(t *testing.T) {
 	r.expectEmptyButStreams()
 }
 
+// A process that takes the node's clock for another, by ten minutes, makes
+// nothing ready early.
+func TestTheNodeJudgesWhatIsDue(t *testing.T) {
+	r := newRig(t, 1, Options{})
+	p := r.c.partitions[0]
+	p.taken.offset, p.taken.measured = 10*time.Minute, time.Now()
+	d := newDiary()
+	run(t, r.c, WorkerOptions{}, d.done)
+	begin := time.Now()
+	r.enqueue(&Message{Delay: 800 * time.Millisecond, Body: []byte("x")})
+	eventually(t, 5*time.Second, "it is delivered", func() bool { return d.total() == 1 })
+	if took := time.Since(begin); took < 800*time.Millisecond {
+		t.Errorf("delivered after %v, want 800 ms", took)
+	}
+}
+
 func TestRetryAfterIsALowerBound(t *testing.T) {
 	r := newRig(t, 1, Options{})
 	r.enqueue(&Message{Body: []byte("x")})

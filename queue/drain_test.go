@@ -100,6 +100,49 @@ func TestDrainWithoutPatience(t *testing.T) {
 	r.expectEmpty()
 }
 
+// Of two messages that came to two reads at once, one waits for the only slot: it
+// goes to another process that is idle, long before its visibility is over.
+func TestWhatIsInHandIsGivenBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, Options{Visibility: 30 * time.Second})
+	d := newDiary()
+	begun, goOn := make(chan struct{}, 2), make(chan struct{})
+	w, drain := run(t, r.c, WorkerOptions{Concurrency: 1}, func(ctx context.Context, m *Delivery) Result {
+		begun <- struct{}{}
+		<-goOn
+		return d.done(ctx, m)
+	})
+	held := func() (n int) {
+		for _, s := range w.sources {
+			n += len(s.heldFor(0))
+		}
+		return n
+	}
+	time.Sleep(300 * time.Millisecond) // until both wait at their nodes
+	for i, p := range r.c.partitions {
+		if err := p.client().Do(t.Context(), "XADD", p.keys.stream(""), "*", "i", fmt.Sprint(i), dataField, fmt.Sprint(i)).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-begun
+	eventually(t, 5*time.Second, "the other is given back", func() bool { return held() == 1 })
+	_, drainOther := run(t, r.client(), WorkerOptions{}, d.done)
+	eventually(t, 5*time.Second, "another has it", func() bool { return d.total() == 1 })
+	close(goOn)
+	eventually(t, 5*time.Second, "all is done", r.empty)
+	drain()
+	drainOther()
+	for _, m := range d.all {
+		if m.Attempt != 1 {
+			t.Errorf("got attempt %d", m.Attempt)
+		}
+	}
+	if d.total() != 2 {
+		t.Errorf("got %d deliveries, want 2", d.total())
+	}
+	r.expectEmpty()
+}
+
 func TestDrainBeforeRun(t *testing.T) {
 	r := newRig(t, 1, Options{})
 	w, err := NewWorker(r.c, WorkerOptions{}, newDiary().done)

@@ -258,7 +258,7 @@ func (p *parcel) refusal(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("queue: enqueuing: %w", context.Cause(ctx))
-	case p.undurable:
+	case p.undurable, p.second != nil: // one node had it, and no second one
 		return ErrDurability
 	case p.err != nil:
 		return fmt.Errorf("%w: %w", ErrNoNode, p.err)

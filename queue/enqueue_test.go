@@ -208,6 +208,11 @@ func TestEnqueueDedup(t *testing.T) {
 		return &Message{DedupKey: "k", DedupWindow: window, Body: []byte(body)}
 	}
 	first := r.enqueue(m("a", 300*time.Millisecond))[0]
+	for i, server := range r.servers {
+		if ttl := server.Client(t).PTTL(t.Context(), r.c.partitions[i].keys.dedup("k")).Val(); ttl > 0 && ttl < 100*time.Millisecond || ttl > 300*time.Millisecond {
+			t.Errorf("the key stands for %v, want 300ms", ttl)
+		}
+	}
 	if again := r.enqueue(m("a", time.Hour))[0]; !again.Replayed || again.ID != first.ID || again.Node != first.Node {
 		t.Errorf("the same again: got %+v, want %+v replayed", again, first)
 	}

@@ -83,6 +83,8 @@ type Replies struct {
 	expected map[string]chan *Response
 	early    map[string]earlyResponse
 	order    []string // of early, the oldest first
+	untried  map[*shard.Node]bool
+	ready    chan struct{} // closed when nothing is untried
 }
 
 // An earlyResponse came before anybody expected it: the message was fast, or it
@@ -97,11 +99,11 @@ func NewReplies(c *Client) *Replies {
 	r := &Replies{
 		channel:  c.o.Namespace + ":q:" + c.o.Name + ":r:" + newID(),
 		expected: map[string]chan *Response{}, early: map[string]earlyResponse{},
+		untried: map[*shard.Node]bool{}, ready: make(chan struct{}),
 	}
-	seen := map[*shard.Node]bool{}
 	for _, p := range c.partitions {
-		if !seen[p.node] {
-			seen[p.node] = true
+		if !r.untried[p.node] {
+			r.untried[p.node] = true
 			r.nodes = append(r.nodes, p.node)
 		}
 	}
@@ -118,6 +120,7 @@ func (r *Replies) Run(ctx context.Context) {
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				r.receive(ctx, n)
+				r.tried(n)
 				sleep(ctx, pingEvery/4)
 			}
 		})
@@ -146,9 +149,37 @@ func (r *Replies) receive(ctx context.Context, n *shard.Node) {
 			return
 		}
 		pinged = false
-		if m, ok := msg.(*redis.Message); ok {
+		switch m := msg.(type) {
+		case *redis.Subscription:
+			r.tried(n)
+		case *redis.Message:
 			r.take([]byte(m.Payload))
 		}
+	}
+}
+
+// tried says that responses are received from a node, or that it is away.
+func (r *Replies) tried(n *shard.Node) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if delete(r.untried, n); len(r.untried) == 0 {
+		select {
+		case <-r.ready:
+		default:
+			close(r.ready)
+		}
+	}
+}
+
+// Ready waits until responses are received from all nodes that are not away, after
+// Run was called, or until ctx ends, and reports which. What is published before goes
+// past it.
+func (r *Replies) Ready(ctx context.Context) bool {
+	select {
+	case <-r.ready:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

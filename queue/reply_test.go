@@ -50,15 +50,14 @@ func TestReplies(t *testing.T) {
 			t.Errorf("%s: no response", body)
 		}
 	}
-	// Until it is subscribed everywhere, responses go past it.
-	eventually(t, 10*time.Second, "the subscriptions", func() bool {
-		for _, s := range r.servers {
-			if n := s.Client(t).PubSubNumSub(t.Context(), replies.ReplyTo()).Val()[replies.ReplyTo()]; n != 1 {
-				return false
-			}
+	if !replies.Ready(t.Context()) {
+		t.Fatal("not ready")
+	}
+	for _, s := range r.servers {
+		if n := s.Client(t).PubSubNumSub(t.Context(), replies.ReplyTo()).Val()[replies.ReplyTo()]; n != 1 {
+			t.Errorf("it says that it is ready with %d subscriptions", n)
 		}
-		return true
-	})
+	}
 	for i := range 10 {
 		ask(map[string]string{}, "", fmt.Sprint("plain", i))
 	}
@@ -81,6 +80,27 @@ func TestReplies(t *testing.T) {
 			r.servers[1].Client(t).PubSubNumSub(t.Context(), replies.ReplyTo()).Val()[replies.ReplyTo()] == 1
 	})
 	ask(map[string]string{}, "", "after that")
+}
+
+// A node that is away makes nobody wait, and who does not wait for ever is told.
+func TestRepliesWithANodeAway(t *testing.T) {
+	r := newRig(t, 2, Options{})
+	r.servers[1].Kill()
+	replies := NewReplies(r.c)
+	impatient, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if replies.Ready(impatient) {
+		t.Error("ready before it runs")
+	}
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { replies.Run(ctx); close(ended) }()
+	defer func() { end(); <-ended }()
+	patient, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if !replies.Ready(patient) {
+		t.Error("not ready")
+	}
 }
 
 func TestExpectForgets(t *testing.T) {
