@@ -142,7 +142,9 @@ func (x *exchange) freshen(f *found, header304 http.Header, t httpcache.Times) (
 	drop(header, v.Drop, x.tags)
 	resp.Header = fields(header, nil)
 	x.renominate(&resp, v.Nominated)
-	return newEntry(&resp, x.place.learn), v
+	e := newEntry(&resp, x.place.learn)
+	e.node = f.node
+	return e, v
 }
 
 // renominate gives a response whose Vary has changed the key of the variant that
@@ -175,7 +177,7 @@ func (x *exchange) freshenByHead(f *found, head http.Header, t httpcache.Times) 
 		return // nothing that says that the body is still the same
 	}
 	if e, v := x.freshen(f, head, t); v.Store {
-		x.keepWhole(e, e.resp.Body)
+		x.keepAgain(e)
 	}
 }
 
@@ -199,15 +201,47 @@ func (x *exchange) absoluteURL() *url.URL {
 
 // keepWhole stores a response that has come whole, and notes it as a variant.
 func (x *exchange) keepWhole(e *entry, body []byte) {
+	resp, ttl := x.asKept(e, int64(len(body)))
+	resp.Body = body
+	x.pool.keep(x.place, e.whole(resp), ttl)
+}
+
+// keepFilled is keepWhole for a response whose body a fill has; kept says
+// whether body has all of it too.
+func (x *exchange) keepFilled(e *entry, f *fill, size int64, body []byte, kept bool) {
+	resp, _ := x.asKept(e, size)
+	if kept {
+		near := *resp
+		near.Body = fit(body)
+		x.pool.near.Load().Set(near.Key, e.whole(&near))
+	}
+	f.finish(resp)
+}
+
+// keepAgain stores a response that was confirmed.
+func (x *exchange) keepAgain(e *entry) {
+	if e.resp.Chunks == nil {
+		x.keepWhole(e, e.resp.Body)
+		return
+	}
+	if pl := x.place; pl.node != e.node || !pl.ok || !pl.node.inUse() {
+		return
+	}
+	resp, ttl := x.asKept(e, e.resp.BodySize)
+	x.place.node.writes.push(encodeRenewal(x.place.node.journal.bucket, resp, ttl))
+}
+
+// asKept returns the response as it is stored, and how long it is kept.
+func (x *exchange) asKept(e *entry, size int64) (*stored.Response, time.Duration) {
 	resp := *e.resp
-	resp.Body, resp.BodySize = body, int64(len(body))
+	resp.BodySize, resp.Stamp = size, stored.Stamp(x.place.stamp)
 	now := time.Now()
 	ttl := keepFor(&resp.Terms, now)
 	if len(resp.Nominated) > 0 {
 		v := stored.Variant{Nominated: resp.Nominated, Key: resp.Key, Stored: now.UnixMilli(), Language: e.field("Content-Language")}
 		x.pool.keepVariants(x.place, x.list.with(x.key, v), max(ttl, keepList))
 	}
-	x.pool.keep(x.place, e.whole(&resp), ttl)
+	return &resp, ttl
 }
 
 // validateLater validates a stale response after it was served, once for all

@@ -24,12 +24,13 @@ type exchange struct {
 	names
 	directives httpcache.RequestDirectives
 
-	list  *entry // the list of the URL's variants, if its responses are known to vary
-	part  *part  // a stored part of the response that is to be completed
-	node  *node  // that was asked last, if any
-	held  int64  // bytes of body that were read from a node for this request alone
-	place place  // where what is fetched will lie
-	why   string // why it is forwarded: fwd of Cache-Status
+	list   *entry  // the list of the URL's variants, if its responses are known to vary
+	part   *part   // a stored part of the response that is to be completed
+	opened *opened // what is sent first of a body in chunks
+	node   *node   // that was asked last, if any
+	held   int64   // bytes of body that were read from a node for this request alone
+	place  place   // where what is fetched will lie
+	why    string  // why it is forwarded: fwd of Cache-Status
 
 	status httpcache.CacheStatus // told to the client
 
@@ -80,6 +81,9 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 			return err
 		}
 		f, use = nil, httpcache.Reuse{}
+	}
+	if f != nil && use.Use != httpcache.UseValidate && !x.open(f) {
+		f, use = nil, x.judge(nil)
 	}
 	switch use.Use {
 	case httpcache.UseFresh, httpcache.UseStale:
@@ -186,7 +190,9 @@ func (x *exchange) lookup() *found {
 	if e == nil {
 		return f
 	}
-	near.Set(e.resp.Key, e)
+	if e.resp.Chunks == nil {
+		near.Set(e.resp.Key, e)
+	}
 	x.hit = found{entry: e, where: "node", soft: e.soft}
 	return &x.hit
 }

@@ -2,10 +2,13 @@ package fluster
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
 	"github.com/caddy-fluster/caddy-fluster/journal"
@@ -79,8 +82,9 @@ type value struct {
 }
 
 // write is one thing to be done on a node: values to be stored, in this order,
-// or keys to be forgotten.
+// maybe for others that are there already, or keys to be forgotten.
 type write struct {
+	renew  []string // keys that are to live for ttl from now on; if one is gone, nothing is stored
 	values []value
 	ttl    time.Duration
 	forget []string
@@ -92,6 +96,7 @@ func (w write) size() int64 {
 	for _, v := range w.values {
 		n += int64(len(v.data)) + int64(len(v.key))
 	}
+	n += 64 * int64(len(w.renew)+len(w.forget))
 	return n + 256
 }
 
@@ -114,6 +119,16 @@ func encodeWrite(b bucket, key string, r *stored.Response, ttl time.Duration) wr
 	}
 	manifest.Body, manifest.Chunks, manifest.BodySize = nil, c, int64(len(r.Body))
 	w.values = append(w.values, value{b.entry(key), stored.AppendEncode(nil, &manifest)})
+	return w
+}
+
+// encodeRenewal makes the manifest of a response whose chunks lie there, and are
+// to live as long as it.
+func encodeRenewal(b bucket, r *stored.Response, ttl time.Duration) write {
+	w := write{ttl: ttl, values: []value{{b.entry(r.Key), stored.AppendEncode(nil, r)}}}
+	for i := range r.Chunks.Count {
+		w.renew = append(w.renew, b.chunk(r.Chunks.Token, i))
+	}
 	return w
 }
 
@@ -156,6 +171,9 @@ func (n *node) perform(ctx context.Context, w write) error {
 	if len(w.forget) > 0 {
 		return n.Bulk().Unlink(ctx, w.forget...).Err()
 	}
+	if err := n.renew(ctx, w); err != nil {
+		return err
+	}
 	for i, v := range w.values {
 		ttl := w.ttl
 		if i < len(w.values)-1 {
@@ -163,6 +181,30 @@ func (n *node) perform(ctx context.Context, w write) error {
 		}
 		if err := n.Bulk().Set(ctx, v.key, v.data, ttl).Err(); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// errNotKept ends a store that is of no use any more.
+var errNotKept = errors.New("fluster: what was to be stored has no use, or no place")
+
+// renew lets keys live on.
+func (n *node) renew(ctx context.Context, w write) error {
+	for keys := range slices.Chunk(w.renew, forgetBatch) {
+		cmds, err := n.Bulk().Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, key := range keys {
+				p.PExpire(ctx, key, w.ttl+time.Minute)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, cmd := range cmds {
+			if there, ok := cmd.(*redis.BoolCmd); ok && !there.Val() {
+				return errNotKept
+			}
 		}
 	}
 	return nil

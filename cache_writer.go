@@ -36,6 +36,9 @@ type fillWriter struct {
 	head     *entry // what is stored, without its body
 	copying  bool   // a copy of the body is kept
 	muted    bool   // the client gets no body, or is gone
+	fill     *fill  // stores the body in chunks, if it is long
+	unfilled bool   // there was no place for such a one
+	most     int64  // the longest body that is kept whole in memory
 	pump     *pump  // writes to the client in place of Write, from pumpAfter on
 	hijacked bool
 	gotRange httpcache.ContentRange // of the part that came
@@ -95,6 +98,7 @@ func (w *fillWriter) WriteHeader(status int) {
 		w.mode = misconfirmed
 		if got, ok := w.x.part.completes(status, h, w.x.maxBody); ok {
 			w.mode, w.gotRange = completing, got
+			w.fl.length = got.Length // nobody else has this flight
 		}
 	case w.f != nil && status >= 500 && w.use.IfError && w.mayStandIn():
 		w.mode, w.status = replaced, status
@@ -117,7 +121,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 		v.Store = false
 	}
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: status, Stored: v.Store, Detail: v.Detail}
-	if v.Store && !x.canStore() {
+	if v.Store && !x.canStore(w.want) {
 		x.status.Stored, x.status.Detail = false, "no-node"
 	}
 	for _, name := range x.tags {
@@ -140,7 +144,10 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	}
 	metrics.requests.WithLabelValues("stored").Inc()
 	w.head = w.newHead(status, own, v, tags)
-	w.copying = true
+	w.copying, w.most = true, x.mostWhole()
+	if w.want > w.most {
+		w.fl.passBy()
+	}
 	w.fl.share(w.head, x.place.learn, w.want)
 	if status == http.StatusOK && x.answersCondition(own) {
 		w.muted = true
@@ -151,9 +158,16 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// canStore reports whether there is a place for what may be stored.
-func (x *exchange) canStore() bool {
-	return x.place.node != nil && x.place.ok || x.pool.near.Load() != nil
+// canStore reports whether there is a place for what may be stored, of this
+// length if it is known.
+func (x *exchange) canStore(length int64) bool {
+	return x.place.node != nil && x.place.ok || length < int64(x.pool.near.Load().Largest())
+}
+
+// mostWhole returns the longest body that is kept whole in memory while it
+// comes: one that the near cache takes, or that lies in one value on the node.
+func (x *exchange) mostWhole() int64 {
+	return min(x.maxBody, max(inlineBody, int64(x.pool.near.Load().Largest())))
 }
 
 // answersCondition reports whether the client's conditions, which were not sent
@@ -250,7 +264,7 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 	switch w.mode {
 	case completing:
 		w.got += int64(len(p))
-		w.copying = w.fl.add(p, w.x.maxBody)
+		w.copying = w.copying && w.fl.add(p, maxJoined)
 		return len(p), nil
 	case passing:
 	default:
@@ -259,10 +273,10 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 	if w.copying && w.pump == nil && !w.muted && w.fl.key != "" && w.got+int64(len(p)) > pumpAfter {
 		w.pump = w.x.startPump(w.fl, w.got)
 	}
+	w.toNode(p)
 	w.got += int64(len(p))
-	if w.copying && !w.fl.add(p, w.x.maxBody) {
+	if w.copying && !w.fl.add(p, w.most) {
 		w.copying = w.fl.isWanted()
-		w.head = nil // too long to be stored
 	}
 	switch {
 	case w.pump != nil && !w.copying:
@@ -278,6 +292,27 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// toNode stores the next part of the body on the node, if it is a long one.
+func (w *fillWriter) toNode(p []byte) {
+	switch n := w.got + int64(len(p)); {
+	case w.head == nil:
+		return
+	case n > w.x.maxBody:
+		w.head = nil
+		w.fill.giveUp()
+		return
+	case w.unfilled, w.fill == nil && max(n, w.want) <= inlineBody:
+		return
+	case w.fill == nil:
+		w.fill = w.x.startFill(keepFor(&w.head.resp.Terms, time.Now()), w.want)
+		if w.unfilled = w.fill == nil; w.unfilled {
+			return
+		}
+		w.fl.feed(w.fill) // what came before
+	}
+	w.fill.add(p)
+}
+
 // errNobodyWants ends a forward whose clients have all gone.
 var errNobodyWants = errors.New("fluster: all clients have gone")
 
@@ -286,7 +321,7 @@ func (w *fillWriter) ReadFrom(r io.Reader) (int64, error) {
 	if w.mode == waiting {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.mode == passing && !w.copying && !w.muted {
+	if w.mode == passing && !w.copying && !w.muted && !w.fill.isAlive() {
 		n, err := io.Copy(w.ResponseWriter, r)
 		w.got += n
 		return n, err

@@ -30,7 +30,12 @@
 //	cache_pass.go      what is not looked up, and what unsafe methods change
 //	cache_search.go    queries that mean the same (No-Vary-Search)
 //	cache_collapse.go  concurrent misses share one forward
+//	cache_stream.go    the body on its way through memory, and who sets the pace
+//	cache_take.go      how a client takes it
 //	cache_writer.go    streaming the origin's answer while a copy is kept
+//	cache_fill.go      putting a long body on a node while it comes
+//	cache_chunks.go    serving it from there
+//	cache_continue.go  the rest of a body, from the origin
 //
 // A request that is kept for later flows through queue_handler.go:
 //

@@ -40,6 +40,7 @@ type poolState struct {
 	partsOut atomic.Int32 // parts of a Redis Cluster that are out of use
 
 	flights flights        // the forwards under way
+	fills   *fills         // what is being stored in chunks
 	later   sync.WaitGroup // validations in the background
 	ctx     context.Context
 	end     context.CancelFunc // ends them
@@ -65,6 +66,7 @@ func newPoolState(name string) *poolState {
 		book:   journal.NewBook(journal.Options{MaxBlind: defaultMaxBlind}, time.Now()),
 		box:    newPenaltyBox(),
 		notes:  near.New(maxNotes, weighEntry),
+		fills:  newFills(),
 		logger: zap.NewNop(),
 		emit:   func(string, map[string]any) {},
 	}
