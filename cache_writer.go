@@ -264,7 +264,7 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 	switch w.mode {
 	case completing:
 		w.got += int64(len(p))
-		w.copying = w.copying && w.fl.add(p, maxJoined)
+		w.copying = w.fl.add(p, maxJoined)
 		return len(p), nil
 	case passing:
 	default:
