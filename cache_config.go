@@ -73,8 +73,9 @@ type Cache struct {
 	// queries make none to it. Default: false.
 	NoVarySearch bool `json:"no_vary_search,omitempty"`
 
-	// Whether concurrent misses of one key share one forward: process or off.
-	// Default: process.
+	// Whether concurrent misses of one key share one forward: process (those of
+	// this Caddy do), cluster (those of all Caddys on the same nodes, which costs
+	// a miss two round trips to the node) or off. Default: process.
 	Collapse string `json:"collapse,omitempty"`
 
 	// Requests that never look up nor store.
@@ -209,7 +210,7 @@ func (h *Cache) provisionChoices(p *httpcache.Policy) error {
 			"bypass": httpcache.BypassCookie, "strip": httpcache.StripCookie, "store": httpcache.StoreCookie}),
 		choose("heuristic", h.Heuristic, &p.Heuristic, map[string]httpcache.Heuristic{
 			"all": httpcache.HeuristicAll, "success": httpcache.HeuristicSuccess, "off": httpcache.HeuristicOff}),
-		choose("collapse", h.Collapse, new(bool), map[string]bool{"process": true, "off": false}),
+		choose("collapse", h.Collapse, new(bool), map[string]bool{"process": true, "cluster": true, "off": false}),
 		choose("cache_status", h.CacheStatus, new(bool), map[string]bool{"full": true, "hit": true, "off": true}),
 	)
 }

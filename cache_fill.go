@@ -33,6 +33,7 @@ type fill struct {
 	all      *fills
 	n        *node
 	token    uint64
+	lock     *lock         // on the forward, let go of when the body is stored or not
 	size     int           // of a chunk
 	until    time.Time     // when the response is of no use any more
 	patience time.Duration // how long the forward may yet be held up
@@ -95,11 +96,12 @@ func (x *exchange) startFill(ttl time.Duration, length int64) *fill {
 	}
 	f := &fill{
 		all: all, n: n, token: rand.Uint64(), until: time.Now().Add(ttl), patience: n.timeout,
-		queue: make(chan []byte, queued), dead: make(chan struct{}),
+		lock: x.place.lock.hand(), queue: make(chan []byte, queued), dead: make(chan struct{}),
 	}
 	f.size = chunkFor(all.count.Add(1), length)
 	if !x.pool.goLater(f.run) {
 		all.count.Add(-1)
+		f.lock.letGo(isLost)
 		return nil
 	}
 	return f
@@ -331,9 +333,11 @@ func (f *fill) end() {
 	f.changedLocked()
 	f.mu.Unlock()
 	if f.isAlive() && f.manifest != nil {
+		f.lock.letGo(wasStored)
 		return
 	}
 	f.kill()
+	f.lock.letGo(isLost)
 	// What was sent last may lie there although it was not acknowledged.
 	n = min(n+chunkSize/f.size, maxChunks)
 	for i := 0; i < n; i += forgetBatch {

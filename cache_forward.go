@@ -27,7 +27,7 @@ func (x *exchange) forward(f *found, use httpcache.Reuse) error {
 	for range 2 {
 		fl, leads := x.pool.flights.join(x.flightKey())
 		if leads {
-			return x.fetch(fl, f, use)
+			return x.lead(fl, f, use)
 		}
 		if done, err := x.follow(fl); done || err != nil {
 			return err
@@ -43,7 +43,14 @@ func (x *exchange) sharesForwards(use httpcache.Reuse) bool {
 		return false
 	}
 	e, ok := x.pool.notes.Get(aloneKey(x.key))
-	return !ok || e.aloneUntil <= x.now.UnixMilli()
+	x.spared = ok && e.aloneUntil > x.now.UnixMilli()
+	return !x.spared
+}
+
+// noteAlone spares the requests to come the waiting for a response that will
+// not be for them.
+func (x *exchange) noteAlone() {
+	x.pool.notes.Set(aloneKey(x.key), &entry{aloneUntil: time.Now().Add(aloneFor).UnixMilli()})
 }
 
 // aloneKey is the key of the note that a URL's responses cannot be shared.
@@ -73,7 +80,9 @@ func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 	if x.node == nil || !x.node.inUse() {
 		x.node = x.pool.pick(x.key)
 	}
+	lock := x.place.lock
 	x.place = x.pool.placeFor(x.node, time.Now())
+	x.place.lock = lock
 	req, end := x.request(fl, f)
 	defer end()
 	fw := newFillWriter(x, fl, f, use)
@@ -228,7 +237,9 @@ func (x *exchange) keepAgain(e *entry) {
 		return
 	}
 	resp, ttl := x.asKept(e, e.resp.BodySize)
-	x.place.node.writes.push(encodeRenewal(x.place.node.journal.bucket, resp, ttl))
+	w := encodeRenewal(x.place.node.journal.bucket, resp, ttl)
+	w.lock = x.place.lock.hand()
+	x.place.node.writes.push(w)
 }
 
 // asKept returns the response as it is stored, and how long it is kept.

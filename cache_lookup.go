@@ -23,6 +23,7 @@ func (x *exchange) lookupNode(known string) (e, list *entry) {
 	for range 2 {
 		x.node = p.byShard[sn]
 		e, list, err = x.lookupOn(deadline, known)
+		x.nodeFailed = err != nil
 		if err == nil || !time.Now().Before(deadline) {
 			return e, list
 		}

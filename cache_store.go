@@ -31,6 +31,7 @@ type place struct {
 	stamp journal.Stamp
 	ok    bool // the node was proven when the stamp was taken
 	learn uint64
+	lock  *lock // on the forward, with `collapse cluster`
 }
 
 // placeFor returns the place of a fill that begins now.
@@ -62,7 +63,9 @@ func (p *pool) keep(pl place, e *entry, ttl time.Duration) {
 	if pl.node == nil || !pl.ok || !pl.node.inUse() {
 		return
 	}
-	pl.node.writes.push(encodeWrite(pl.node.journal.bucket, resp.Key, resp, ttl))
+	w := encodeWrite(pl.node.journal.bucket, resp.Key, resp, ttl)
+	w.lock = pl.lock.hand()
+	pl.node.writes.push(w)
 }
 
 // keepVariants puts the list of a URL's variants where its responses lie.
@@ -88,7 +91,8 @@ type write struct {
 	values []value
 	ttl    time.Duration
 	forget []string
-	short  bool // it is one value that lies in one piece, and may go in a batch
+	short  bool  // it is one value that lies in one piece, and may go in a batch
+	lock   *lock // let go of when it is done
 }
 
 func (w write) size() int64 {
@@ -143,22 +147,27 @@ func (n *node) write(ctx context.Context) {
 		batch := n.writes.popMore(w)
 		if !n.inUse() {
 			metrics.stores.WithLabelValues("dropped").Add(float64(len(batch)))
+			for _, w := range batch {
+				w.lock.letGo(isLost)
+			}
 			continue
 		}
 		if len(batch) == 1 {
-			n.stored(n.perform(ctx, w))
+			n.stored(w, n.perform(ctx, w))
 			continue
 		}
 		n.performAll(ctx, batch)
 	}
 }
 
-// stored counts how a write has ended.
-func (n *node) stored(err error) {
+// stored notes how a write has ended.
+func (n *node) stored(w write, err error) {
 	if err == nil {
+		w.lock.letGo(wasStored)
 		metrics.stores.WithLabelValues("stored").Inc()
 		return
 	}
+	w.lock.letGo(isLost)
 	metrics.stores.WithLabelValues("failed").Inc()
 	if c := n.state.log().Check(zap.DebugLevel, "storing on a node"); c != nil {
 		c.Write(zap.String("node", n.Name()), zap.Error(err))

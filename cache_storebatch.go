@@ -40,7 +40,7 @@ func (n *node) performAll(ctx context.Context, batch []write) {
 	last := batch[len(batch)-1]
 	if !last.short {
 		batch = batch[:len(batch)-1]
-		defer func() { n.stored(n.perform(ctx, last)) }()
+		defer func() { n.stored(last, n.perform(ctx, last)) }()
 	}
 	ctx = n.With(ctx)
 	cmds, _ := n.Bulk().Pipelined(ctx, func(p redis.Pipeliner) error { // each has its own error
@@ -49,7 +49,7 @@ func (n *node) performAll(ctx context.Context, batch []write) {
 		}
 		return nil
 	})
-	for _, cmd := range cmds {
-		n.stored(cmd.Err())
+	for i, cmd := range cmds {
+		n.stored(batch[i], cmd.Err())
 	}
 }

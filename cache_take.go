@@ -11,9 +11,9 @@ type bodyEnd uint8
 
 const (
 	atEnd  bodyEnd = iota // the client has the whole
-	gone                 // the client has gone
-	cutOff               // the origin broke the body off
-	lost                 // the rest is not to be had from the flight
+	gone                  // the client has gone
+	cutOff                // the origin broke the body off
+	lost                  // the rest is not to be had from the flight
 )
 
 // takeBody writes the flight's body from off on to w as it comes, and returns

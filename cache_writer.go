@@ -143,6 +143,12 @@ func (w *fillWriter) pass(status int, h http.Header) {
 		return
 	}
 	metrics.requests.WithLabelValues("stored").Inc()
+	if x.spared {
+		x.pool.notes.Delete(aloneKey(x.key)) // the next ones can share
+	}
+	if w.want > lockedBody {
+		x.place.lock.letGo(isLost)
+	}
 	w.head = w.newHead(status, own, v, tags)
 	w.copying, w.most = true, x.mostWhole()
 	if w.want > w.most {
@@ -221,10 +227,10 @@ func headerSize(h http.Header) (n int) {
 // settleAlone releases all who wait for this response, and spares those to come
 // the waiting for a while.
 func (w *fillWriter) settleAlone() {
-	if w.fl.settle(alone) {
-		x := w.x
-		x.pool.notes.Set(aloneKey(x.key), &entry{aloneUntil: x.now.Add(aloneFor).UnixMilli()})
+	if w.fl.settle(alone) || w.x.spared {
+		w.x.noteAlone()
 	}
+	w.x.place.lock.letGo(isAlone)
 }
 
 // newHead returns the response as it is stored, without its body: of the
@@ -275,6 +281,9 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 	}
 	w.toNode(p)
 	w.got += int64(len(p))
+	if w.got > lockedBody {
+		w.x.place.lock.letGo(isLost)
+	}
 	if w.copying && !w.fl.add(p, w.most) {
 		w.copying = w.fl.isWanted()
 	}

@@ -308,7 +308,7 @@ func (c *Cache) parseBypass(h httpcaddyfile.Helper) error {
 //	set_cookie        bypass|strip|store
 //	heuristic         all|success|off
 //	no_vary_search
-//	collapse          process|off
+//	collapse          process|cluster|off
 //	bypass            <request matcher>
 //	store             <response matcher>
 //	cache_status      full|hit|off
@@ -343,7 +343,7 @@ func (c *Cache) parseOption(d *caddyfile.Dispenser) error {
 	case "no_vary_search":
 		return parseFlag(d, &c.NoVarySearch)
 	case "collapse":
-		return parseChoice(d, &c.Collapse, "process", "off")
+		return parseChoice(d, &c.Collapse, "process", "cluster", "off")
 	case "cache_status":
 		return parseChoice(d, &c.CacheStatus, "full", "hit", "off")
 	case "profile":

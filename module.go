@@ -30,6 +30,7 @@
 //	cache_pass.go      what is not looked up, and what unsafe methods change
 //	cache_search.go    queries that mean the same (No-Vary-Search)
 //	cache_collapse.go  concurrent misses share one forward
+//	cache_cluster.go   and over several Caddys, by a lock (lock.go)
 //	cache_stream.go    the body on its way through memory, and who sets the pace
 //	cache_take.go      how a client takes it
 //	cache_writer.go    streaming the origin's answer while a copy is kept

@@ -27,17 +27,18 @@ import (
 // configurations that name it.
 type node struct {
 	*shard.Node
-	state   *poolState
-	seat    *seat
-	view    *journal.View
-	journal journalOn
-	headKey string // of the journal's head
-	channel string // where users publish
-	timeout time.Duration
-	writes  *writeQueue
-	away    away        // while it is out of use
-	joins   bool        // it is new to a pool that was in use before
-	gone    atomic.Bool // it was taken out of the configuration
+	state    *poolState
+	seat     *seat
+	view     *journal.View
+	journal  journalOn
+	headKey  string // of the journal's head
+	channel  string // where users publish
+	forwards string // where processes tell of forwards that others wait for
+	timeout  time.Duration
+	writes   *writeQueue
+	away     away        // while it is out of use
+	joins    bool        // it is new to a pool that was in use before
+	gone     atomic.Bool // it was taken out of the configuration
 
 	label    string                  // what users call it: its name, or that of its cluster
 	siblings atomic.Pointer[[]*node] // of a cluster: all its parts, by bucket
@@ -63,7 +64,7 @@ func newNode(sn *shard.Node, n int, key string, state *poolState, c *PoolConfig)
 		Node: sn, label: label, key: key, state: state, seat: state.box.admit(sn),
 		journal: journalOn{node: sn, bucket: b, number: n, channel: c.Namespace + ":journal", length: length},
 		headKey: b.head(),
-		channel: c.Channel, timeout: time.Duration(c.Timeout),
+		channel: c.Channel, forwards: c.Namespace + ":forwards", timeout: time.Duration(c.Timeout),
 		writes: newWriteQueue(),
 		wake:   make(chan struct{}, 1), tried: make(chan struct{}),
 		reading: make(chan struct{}, 1),
