@@ -38,7 +38,7 @@ func (x *exchange) open(f *found) bool {
 	if x.isConditional() && httpcache.EvaluatePreconditions(x.r.Method, x.r.Header, f.resp.Status, header, x.now) {
 		return true
 	}
-	if f.resp.Status != http.StatusOK || x.r.Header["Range"] == nil {
+	if f.resp.Status != http.StatusOK || x.r.Header["Range"] == nil || !mayDivide(&f.resp.Terms) {
 		return x.openAt(f, httpcache.Range{Length: f.resp.BodySize})
 	}
 	switch answer, ranges := httpcache.SelectRanges(x.r.Method, x.r.Header, header, f.resp.BodySize); answer {

@@ -23,7 +23,7 @@ func (x *exchange) continueFrom(e *entry, rest httpcache.Range) {
 	}
 	req := x.r.WithContext(x.r.Context())
 	req.Header = x.r.Header.Clone()
-	if !httpcache.AddRange(req.Header, header, rest) {
+	if !mayDivide(&e.resp.Terms) || !httpcache.AddRange(req.Header, header, rest) {
 		panic(http.ErrAbortHandler)
 	}
 	w := &restWriter{w: x.w, header: http.Header{}, stored: header, rest: rest}
@@ -58,7 +58,7 @@ func (w *restWriter) WriteHeader(status int) {
 	}
 	w.status = status
 	switch got, ok := httpcache.ContentRangeOf(w.header); {
-	case !httpcache.Combinable(w.stored, w.header):
+	case !httpcache.Combinable(w.stored, w.header), w.stored.Get("Content-Encoding") != w.header.Get("Content-Encoding"):
 	case status == http.StatusPartialContent:
 		w.fits = ok && got.Range == w.rest
 	case status == http.StatusOK:

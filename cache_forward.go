@@ -87,7 +87,7 @@ func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 	defer end()
 	fw := newFillWriter(x, fl, f, use)
 	defer fw.abort() // when a handler behind panics
-	err := x.next.ServeHTTP(fw, req)
+	err := x.serveNext(fw, req)
 	again, err := fw.finish(err)
 	if again {
 		// The origin confirmed, or completed, a response that is not the stored one.
@@ -145,6 +145,7 @@ func (x *exchange) freshen(f *found, header304 http.Header, t httpcache.Times) (
 	v := x.policy.MayStore(req, f.resp.Status, header, t)
 	resp := *f.resp
 	resp.Terms = v.Terms
+	resp.Terms.Flags |= f.resp.Terms.Flags & httpcache.Recoded
 	if tags := httpcache.Tags(header304, x.tags); len(tags) > 0 {
 		resp.Tags = tags
 	}

@@ -32,7 +32,7 @@ func (x *exchange) write(f *found) error {
 		x.w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	if f.resp.Status == http.StatusOK && x.r.Header["Range"] != nil {
+	if f.resp.Status == http.StatusOK && x.r.Header["Range"] != nil && mayDivide(&f.resp.Terms) {
 		if done, err := x.writeRanges(f); done {
 			return err
 		}

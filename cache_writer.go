@@ -242,6 +242,9 @@ func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tag
 		Key: x.key, URL: x.url, Status: status, Header: w.fields(h, v.Drop), Terms: v.Terms,
 		Tags: tags, Groups: httpcache.CacheGroups(h),
 	}
+	if x.isRecoded(h) {
+		resp.Terms.Flags |= httpcache.Recoded
+	}
 	if len(v.Nominated) > 0 {
 		resp.Nominated = nominate(v.Nominated, x.r.Header)
 		resp.Key = variantKey(x.key, resp.Nominated)

@@ -28,6 +28,7 @@
 //	cache_partial.go   stored parts of a response
 //	cache_forward.go   asking the origin, validating
 //	cache_pass.go      what is not looked up, and what unsafe methods change
+//	cache_encode.go    compressing what is stored
 //	cache_search.go    queries that mean the same (No-Vary-Search)
 //	cache_collapse.go  concurrent misses share one forward
 //	cache_cluster.go   and over several Caddys, by a lock (lock.go)
