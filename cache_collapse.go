@@ -3,7 +3,6 @@ package fluster
 import (
 	"context"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,16 +22,13 @@ type flights struct {
 	recorded atomic.Int64 // bytes of body that all flights hold
 }
 
-// maxRecorded bounds the bytes of body that all forwards under way hold
-// together. What is beyond it is not stored.
-const maxRecorded = 64 << 20
-
 // A flight is one forward and the copy of its response that is being made. Its
 // leader is the exchange that asked the origin; its followers wait for the head,
 // and then take the body as it comes.
 //
 // Who follows is given a response that was asked for before it came itself; it
-// looks whether it was invalidated since.
+// looks whether it was invalidated since. How the body reaches the followers is
+// in cache_stream.go.
 type flight struct {
 	all *flights
 	key string // "" for a flight that nobody can follow
@@ -40,15 +36,21 @@ type flight struct {
 	mu        sync.Mutex    // guards all below
 	changed   chan struct{} // closed at the next change; nil while nobody waits
 	state     flightState
-	head      *entry // the response without its body, from shared on
-	learn     uint64 // of the leader's place
-	length    int64  // Content-Length, −1 if it is not known
-	body      []byte // the body from base on
-	base      int64
+	head      *entry   // the response without its body, from shared on
+	learn     uint64   // of the leader's place
+	length    int64    // Content-Length, −1 if it is not known
+	blocks    []*block // the body from base on, in blocks of unit bytes
+	unit      int64
+	base      int64               // a multiple of unit
+	have      int64               // how much of the body has come
+	passing   bool                // the body is not kept whole
+	fill      *fill               // stores it in chunks; nil if nothing does
+	divisible bool                // the origin can be asked for a part of it
 	followers map[*exchange]int64 // how much of the body each has taken; its leader too, from a while on
-	evicted   map[*exchange]bool  // those that took nothing for too long
+	evicted   map[*exchange]bool  // those that nobody waits for any more
 	waiting   int                 // exchanges that wait for the head
-	held      bool                // the forward waits for the slowest follower
+	held      bool                // the forward waits for its pace-maker
+	heldUp    time.Duration       // for how long others waited with it
 	ended     bool                // the forward is over
 	cancel    context.CancelFunc  // ends the forward
 	orphan    bool                // the leader's client has gone
@@ -129,108 +131,9 @@ func (f *flight) settle(s flightState) (waited bool) {
 func (f *flight) share(head *entry, learn uint64, length int64) {
 	f.mu.Lock()
 	f.head, f.learn, f.length = head, learn, length
+	f.divisible = mayDivide(&head.resp.Terms) && httpcache.IsDivisible(head.header())
 	f.mu.Unlock()
 	f.settle(shared)
-}
-
-// add appends to the copy of the body, and reports whether all of it is still
-// there. A body that grows beyond most bytes, or beyond what all flights may
-// hold, is not kept; those who follow still get it, as fast as the slowest
-// takes it.
-func (f *flight) add(p []byte, most int64) bool {
-	f.all.recorded.Add(int64(len(p)))
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.body == nil {
-		f.body = make([]byte, 0, max(int64(len(p)), min(f.length, firstBody)))
-	}
-	f.body = append(f.body, p...)
-	f.changedLocked()
-	if f.base == 0 && !f.overflowsLocked(most) {
-		return true
-	}
-	f.trimLocked()
-	f.holdLocked(most)
-	return false
-}
-
-// overflowsLocked reports whether the copy is longer than it may be.
-func (f *flight) overflowsLocked(most int64) bool {
-	n := int64(len(f.body))
-	return n > most || n > window && f.all.recorded.Load() > maxRecorded
-}
-
-// window is how far followers may always be behind.
-const window = 256 << 10
-
-// holdLocked waits until the slowest follower has taken enough. One that takes
-// nothing for too long is cut off, unless nobody else is held up by it.
-func (f *flight) holdLocked(most int64) {
-	defer func() { f.held = false }()
-	timeout := time.NewTimer(slowest)
-	defer timeout.Stop()
-	for len(f.followers) > 0 && f.overflowsLocked(most) {
-		f.held = true
-		least, changed := f.leastLocked(), f.changeLocked()
-		f.mu.Unlock()
-		late := false
-		select {
-		case <-changed:
-		case <-timeout.C:
-			late = true
-		}
-		f.mu.Lock()
-		if late && len(f.followers) > 1 && f.leastLocked() == least {
-			f.evictLocked(least)
-		}
-		if late || f.leastLocked() != least {
-			timeout.Reset(slowest)
-		}
-		f.trimLocked()
-	}
-}
-
-// leastLocked returns how much of the body the slowest follower has taken; all
-// there is if there are none.
-func (f *flight) leastLocked() int64 {
-	least := f.base + int64(len(f.body))
-	for _, off := range f.followers {
-		least = min(least, off)
-	}
-	return least
-}
-
-// evictLocked cuts off the followers that have taken no more than off.
-func (f *flight) evictLocked(least int64) {
-	for x, off := range f.followers {
-		if off <= least {
-			if f.evicted == nil {
-				f.evicted = map[*exchange]bool{}
-			}
-			f.evicted[x] = true
-			delete(f.followers, x)
-		}
-	}
-	f.changedLocked()
-}
-
-// firstBody is the most that is set aside for a body by its Content-Length,
-// before it has come.
-const firstBody = 256 << 10
-
-// slowest is how long all wait for a follower that takes nothing.
-const slowest = 10 * time.Second
-
-// trimLocked drops what all followers have taken. From then on nobody can
-// begin to follow.
-func (f *flight) trimLocked() {
-	n, length := f.leastLocked()-f.base, int64(len(f.body))
-	// Copying what is left costs as much as it is long: not for every little step.
-	if n == length || n >= length/4 {
-		f.all.recorded.Add(-n)
-		f.body = slices.Clone(f.body[n:])
-		f.base += n
-	}
 }
 
 // end notes that the forward is over.
@@ -244,10 +147,13 @@ func (f *flight) end() {
 // releaseLocked gives back what the copy took of the bound, when nobody takes
 // from it any more.
 func (f *flight) releaseLocked() {
-	if f.ended && len(f.followers) == 0 && f.waiting == 0 {
-		f.all.recorded.Add(-int64(len(f.body)))
-		f.body = nil
+	if !f.ended || len(f.followers) > 0 || f.waiting > 0 {
+		return
 	}
+	for _, b := range f.blocks {
+		f.dropLocked(b)
+	}
+	f.base, f.blocks = f.have, nil
 }
 
 // leave notes that an exchange goes on without the response. The forward ends
@@ -294,24 +200,44 @@ func (x *exchange) follow(f *flight) (done bool, err error) {
 		return false, nil
 	}
 	defer f.leave(x)
-	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: head.resp.Status, Collapsed: true}
-	metrics.requests.WithLabelValues("collapsed").Inc()
 	fd := &found{entry: head}
+	if head.resp.Chunks != nil { // it was confirmed, and lies on a node
+		if !x.open(fd) {
+			return false, nil
+		}
+		x.collapsed(head)
+		return true, x.write(fd)
+	}
 	if x.isConditional() && httpcache.EvaluatePreconditions(x.r.Method, x.r.Header, head.resp.Status, head.header(), x.now) {
+		x.collapsed(head)
 		x.writeHead(fd, httpcache.NotModifiedHeader(head.header()))
 		x.w.WriteHeader(http.StatusNotModified)
 		return true, nil
 	}
+	first, ok := x.takeFirst(f)
+	if !ok {
+		return false, nil
+	}
+	x.collapsed(head)
 	x.writeHead(fd, head.header())
 	if f.length >= 0 {
 		x.w.Header().Set("Content-Length", itoa(f.length))
 	}
 	x.w.WriteHeader(head.resp.Status)
-	if !x.takeBody(f, x.w, 0) {
-		// The client must not take what it has for the whole.
-		panic(http.ErrAbortHandler)
+	if len(first) > 0 {
+		if _, err := x.w.Write(first); err != nil {
+			return true, nil
+		}
 	}
+	off, end := x.takeBody(f, x.w, int64(len(first)))
+	x.complete(f, off, end)
 	return true, nil
+}
+
+// collapsed tells that the response is that of another request's forward.
+func (x *exchange) collapsed(head *entry) {
+	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: head.resp.Status, Collapsed: true}
+	metrics.requests.WithLabelValues("collapsed").Inc()
 }
 
 // statusClientClosed is what Caddy logs for a request whose client has gone.
@@ -341,12 +267,16 @@ func (x *exchange) board(f *flight) (head *entry, ok bool) {
 			return nil, false
 		}
 	}
-	if f.state != shared && f.state != whole || f.base > 0 || !x.mayTake(f.head, f.learn) {
+	if f.state != shared && f.state != whole || f.base > 0 && !f.servesLateLocked() || !x.mayTake(f.head, f.learn) {
 		return nil, false
 	}
 	f.followLocked(x, 0)
 	return f.head, true
 }
+
+// servesLateLocked reports whether who comes when memory does not hold the
+// beginning any more can read it from a node, or else from the origin.
+func (f *flight) servesLateLocked() bool { return f.divisible && f.fill.isAlive() }
 
 // followLocked makes the exchange a follower that has the body up to off.
 func (f *flight) followLocked(x *exchange, off int64) {
@@ -369,70 +299,4 @@ func (x *exchange) mayTake(head *entry, learn uint64) bool {
 	}
 	v, _ := x.pool.book.ValidNear(learn, x.selectors(head))
 	return v == journal.Valid
-}
-
-// takeBody writes the body from off on to w as it comes. It returns false where
-// the body broke off; a client that goes away is nobody's fault.
-func (x *exchange) takeBody(f *flight, w http.ResponseWriter, off int64) bool {
-	rc := http.NewResponseController(w)
-	for {
-		part, state, changed := f.take(x, off)
-		switch {
-		case state == broken:
-			return false
-		case len(part) > 0:
-			if _, err := w.Write(part); err != nil {
-				return true
-			}
-			off += int64(len(part))
-			continue
-		case state == whole:
-			return true
-		}
-		rc.Flush() //nolint:errcheck // it only hurries
-		select {
-		case <-changed:
-		case <-x.r.Context().Done():
-			return true
-		}
-	}
-}
-
-// take returns what there is of the body from off on, which the follower has
-// taken so far, and what is closed when there may be more.
-func (f *flight) take(x *exchange, off int64) (part []byte, state flightState, changed <-chan struct{}) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.evicted[x] {
-		return nil, broken, nil
-	}
-	f.followers[x] = off
-	if f.held {
-		f.changedLocked()
-	}
-	if f.state != broken {
-		part = f.body[off-f.base:]
-	}
-	return part, f.state, f.changeLocked()
-}
-
-// A pump writes a flight's body to its own leader's client, beside the forward,
-// so that a client that reads slowly holds up nobody but itself.
-type pump struct {
-	done chan struct{}
-	ok   bool // the client has got what there was
-}
-
-// startPump lets the leader's client take the rest of the body from off on.
-func (x *exchange) startPump(f *flight, off int64) *pump {
-	p := &pump{done: make(chan struct{})}
-	f.mu.Lock()
-	f.followLocked(x, off)
-	f.mu.Unlock()
-	go func() { // it ends with the flight, and the leader waits for it
-		defer close(p.done)
-		defer f.leave(x)
-		p.ok = x.takeBody(f, x.w, off)
-	}()
-	return p
 }

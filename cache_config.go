@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
 	"go.uber.org/zap"
 	"golang.org/x/net/http/httpguts"
 
@@ -73,8 +74,9 @@ type Cache struct {
 	// queries make none to it. Default: false.
 	NoVarySearch bool `json:"no_vary_search,omitempty"`
 
-	// Whether concurrent misses of one key share one forward: process or off.
-	// Default: process.
+	// Whether concurrent misses of one key share one forward: process (those of
+	// this Caddy do), cluster (those of all Caddys on the same nodes, which costs
+	// a miss two round trips to the node) or off. Default: process.
 	Collapse string `json:"collapse,omitempty"`
 
 	// Requests that never look up nor store.
@@ -82,6 +84,12 @@ type Cache struct {
 
 	// Responses that alone are stored. Default: all that may be.
 	Store *caddyhttp.ResponseMatcher `json:"store,omitempty"`
+
+	// How responses are compressed before they are stored: the configuration of
+	// Caddy's encode handler. A hit is sent as it was stored, to clients that take
+	// it; others have a variant of their own. It costs the forward the time to
+	// compress. Default: responses are stored as they come.
+	Encode *encode.Encode `json:"encode,omitempty"`
 
 	// What the Cache-Status field tells clients: full, hit (no more than whether
 	// it was a hit) or off. Default: full.
@@ -148,12 +156,31 @@ func (h *Cache) Provision(ctx caddy.Context) error {
 			return err
 		}
 	}
+	if err := h.provisionEncode(ctx); err != nil {
+		return err
+	}
 	app, err := ctx.App("fluster")
 	if err != nil {
 		return err
 	}
 	h.pool, err = app.(*App).pool(h.Pool)
 	return err
+}
+
+func (h *Cache) provisionEncode(ctx caddy.Context) error {
+	if h.Encode == nil {
+		return nil
+	}
+	if err := h.Encode.Provision(ctx); err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	if err := h.Encode.Validate(); err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	if len(h.Encode.Prefer) == 0 {
+		return errors.New("encode names no coding")
+	}
+	return nil
 }
 
 func (h *Cache) provisionMatchers(ctx caddy.Context) error {
@@ -209,7 +236,7 @@ func (h *Cache) provisionChoices(p *httpcache.Policy) error {
 			"bypass": httpcache.BypassCookie, "strip": httpcache.StripCookie, "store": httpcache.StoreCookie}),
 		choose("heuristic", h.Heuristic, &p.Heuristic, map[string]httpcache.Heuristic{
 			"all": httpcache.HeuristicAll, "success": httpcache.HeuristicSuccess, "off": httpcache.HeuristicOff}),
-		choose("collapse", h.Collapse, new(bool), map[string]bool{"process": true, "off": false}),
+		choose("collapse", h.Collapse, new(bool), map[string]bool{"process": true, "cluster": true, "off": false}),
 		choose("cache_status", h.CacheStatus, new(bool), map[string]bool{"full": true, "hit": true, "off": true}),
 	)
 }

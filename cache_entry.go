@@ -29,6 +29,7 @@ type entry struct {
 	// doubted: its node was away since it was stored. It is validated before it
 	// is used; only where the origin fails may it be served without.
 	doubted bool
+	node    *node         // where the chunks of resp lie, if its body is in chunks
 	learn   atomic.Uint64 // up to this learn number nothing selects it
 
 	told atomic.Pointer[told] // what the last hit was told

@@ -37,7 +37,13 @@ func (w *fillWriter) finish(err error) (again bool, _ error) {
 		w.restore()
 		return true, nil
 	case w.mode == completing:
-		return false, w.finishPart(w.fl.body)
+		body, _ := w.fl.whole()
+		return false, w.finishPart(body)
+	case w.mode == confirmed && !w.x.open(w.f):
+		// The origin has confirmed what is not there any more.
+		w.fl.settle(alone)
+		w.restore()
+		return true, nil
 	case w.mode == replaced && !w.mayStandIn():
 		w.fl.settle(alone)
 		w.restore()
@@ -48,16 +54,13 @@ func (w *fillWriter) finish(err error) (again bool, _ error) {
 	return false, w.serveConfirmed()
 }
 
-// awaitPump waits until the client has its response. One that was cut off must
-// not take what it has for the whole.
+// awaitPump waits until the client has its response.
 func (w *fillWriter) awaitPump() {
 	if w.pump == nil {
 		return
 	}
 	<-w.pump.done
-	if !w.pump.ok {
-		panic(http.ErrAbortHandler)
-	}
+	w.x.complete(w.fl, w.pump.off, w.pump.end)
 }
 
 // abort ends the exchange when a handler behind panics, which is how a response
@@ -72,6 +75,7 @@ func (w *fillWriter) abort() {
 
 // end lets go of the flight, when the client has what it is to have.
 func (w *fillWriter) end() {
+	w.fill.giveUp() // unless the body has come whole
 	if w.pump != nil {
 		<-w.pump.done
 	}
@@ -100,11 +104,14 @@ func (w *fillWriter) store() {
 		w.fl.settle(broken)
 		return
 	}
-	w.fl.mu.Lock()
-	body, base := w.fl.body, w.fl.base
-	w.fl.mu.Unlock()
-	if w.head != nil && base == 0 && w.stillTrue() {
-		w.x.keepWhole(w.head, fit(body))
+	if w.head != nil && w.stillTrue() {
+		body, kept := w.fl.whole()
+		switch {
+		case w.fill.isAlive():
+			w.x.keepFilled(w.head, w.fill, w.got, body, kept)
+		case kept:
+			w.x.keepWhole(w.head, fit(body))
+		}
 	}
 	w.fl.settle(whole)
 }
@@ -134,9 +141,9 @@ func (w *fillWriter) restore() {
 }
 
 // mayStandIn reports whether the stored response is still what nobody has
-// invalidated since it was found.
+// invalidated since it was found, and is there.
 func (w *fillWriter) mayStandIn() bool {
-	return w.x.validity(w.f.entry) != journal.Dead && w.x.pool.book.Leased(time.Now())
+	return w.x.open(w.f) && w.x.validity(w.f.entry) != journal.Dead && w.x.pool.book.Leased(time.Now())
 }
 
 // serveStale answers with the stored response in place of a failure.
@@ -159,13 +166,10 @@ func (w *fillWriter) serveConfirmed() error {
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: http.StatusNotModified, Stored: v.Store, Detail: v.Detail}
 	metrics.requests.WithLabelValues("validated").Inc()
 	if v.Store {
-		w.fl.mu.Lock()
-		w.fl.body = e.resp.Body
-		w.fl.mu.Unlock()
-		w.fl.all.recorded.Add(int64(len(e.resp.Body)))
+		w.fl.offer(e.resp.Body)
 		w.fl.share(e, x.place.learn, e.resp.BodySize)
 		w.fl.settle(whole)
-		x.keepWhole(e, e.resp.Body)
+		x.keepAgain(e)
 	} else {
 		w.fl.settle(alone)
 		x.pool.near.Load().Delete(e.resp.Key)

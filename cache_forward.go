@@ -27,7 +27,7 @@ func (x *exchange) forward(f *found, use httpcache.Reuse) error {
 	for range 2 {
 		fl, leads := x.pool.flights.join(x.flightKey())
 		if leads {
-			return x.fetch(fl, f, use)
+			return x.lead(fl, f, use)
 		}
 		if done, err := x.follow(fl); done || err != nil {
 			return err
@@ -43,7 +43,14 @@ func (x *exchange) sharesForwards(use httpcache.Reuse) bool {
 		return false
 	}
 	e, ok := x.pool.notes.Get(aloneKey(x.key))
-	return !ok || e.aloneUntil <= x.now.UnixMilli()
+	x.spared = ok && e.aloneUntil > x.now.UnixMilli()
+	return !x.spared
+}
+
+// noteAlone spares the requests to come the waiting for a response that will
+// not be for them.
+func (x *exchange) noteAlone() {
+	x.pool.notes.Set(aloneKey(x.key), &entry{aloneUntil: time.Now().Add(aloneFor).UnixMilli()})
 }
 
 // aloneKey is the key of the note that a URL's responses cannot be shared.
@@ -70,12 +77,17 @@ func (x *exchange) flightKey() string {
 func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 	// Before the request to the origin: what is invalidated from now on is held
 	// against the response.
-	x.place = x.pool.placeFor(x.pool.pick(x.key), time.Now())
+	if x.node == nil || !x.node.inUse() {
+		x.node = x.pool.pick(x.key)
+	}
+	lock := x.place.lock
+	x.place = x.pool.placeFor(x.node, time.Now())
+	x.place.lock = lock
 	req, end := x.request(fl, f)
 	defer end()
 	fw := newFillWriter(x, fl, f, use)
 	defer fw.abort() // when a handler behind panics
-	err := x.next.ServeHTTP(fw, req)
+	err := x.serveNext(fw, req)
 	again, err := fw.finish(err)
 	if again {
 		// The origin confirmed, or completed, a response that is not the stored one.
@@ -133,13 +145,16 @@ func (x *exchange) freshen(f *found, header304 http.Header, t httpcache.Times) (
 	v := x.policy.MayStore(req, f.resp.Status, header, t)
 	resp := *f.resp
 	resp.Terms = v.Terms
+	resp.Terms.Flags |= f.resp.Terms.Flags & httpcache.Recoded
 	if tags := httpcache.Tags(header304, x.tags); len(tags) > 0 {
 		resp.Tags = tags
 	}
 	drop(header, v.Drop, x.tags)
 	resp.Header = fields(header, nil)
 	x.renominate(&resp, v.Nominated)
-	return newEntry(&resp, x.place.learn), v
+	e := newEntry(&resp, x.place.learn)
+	e.node = f.node
+	return e, v
 }
 
 // renominate gives a response whose Vary has changed the key of the variant that
@@ -172,7 +187,7 @@ func (x *exchange) freshenByHead(f *found, head http.Header, t httpcache.Times) 
 		return // nothing that says that the body is still the same
 	}
 	if e, v := x.freshen(f, head, t); v.Store {
-		x.keepWhole(e, e.resp.Body)
+		x.keepAgain(e)
 	}
 }
 
@@ -196,15 +211,49 @@ func (x *exchange) absoluteURL() *url.URL {
 
 // keepWhole stores a response that has come whole, and notes it as a variant.
 func (x *exchange) keepWhole(e *entry, body []byte) {
+	resp, ttl := x.asKept(e, int64(len(body)))
+	resp.Body = body
+	x.pool.keep(x.place, e.whole(resp), ttl)
+}
+
+// keepFilled is keepWhole for a response whose body a fill has; kept says
+// whether body has all of it too.
+func (x *exchange) keepFilled(e *entry, f *fill, size int64, body []byte, kept bool) {
+	resp, _ := x.asKept(e, size)
+	if kept {
+		near := *resp
+		near.Body = fit(body)
+		x.pool.near.Load().Set(near.Key, e.whole(&near))
+	}
+	f.finish(resp)
+}
+
+// keepAgain stores a response that was confirmed.
+func (x *exchange) keepAgain(e *entry) {
+	if e.resp.Chunks == nil {
+		x.keepWhole(e, e.resp.Body)
+		return
+	}
+	if pl := x.place; pl.node != e.node || !pl.ok || !pl.node.inUse() {
+		return
+	}
+	resp, ttl := x.asKept(e, e.resp.BodySize)
+	w := encodeRenewal(x.place.node.journal.bucket, resp, ttl)
+	w.lock = x.place.lock.hand()
+	x.place.node.writes.push(w)
+}
+
+// asKept returns the response as it is stored, and how long it is kept.
+func (x *exchange) asKept(e *entry, size int64) (*stored.Response, time.Duration) {
 	resp := *e.resp
-	resp.Body, resp.BodySize = body, int64(len(body))
+	resp.BodySize, resp.Stamp = size, stored.Stamp(x.place.stamp)
 	now := time.Now()
 	ttl := keepFor(&resp.Terms, now)
 	if len(resp.Nominated) > 0 {
 		v := stored.Variant{Nominated: resp.Nominated, Key: resp.Key, Stored: now.UnixMilli(), Language: e.field("Content-Language")}
 		x.pool.keepVariants(x.place, x.list.with(x.key, v), max(ttl, keepList))
 	}
-	x.pool.keep(x.place, e.whole(&resp), ttl)
+	return &resp, ttl
 }
 
 // validateLater validates a stale response after it was served, once for all

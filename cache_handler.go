@@ -24,13 +24,17 @@ type exchange struct {
 	names
 	directives httpcache.RequestDirectives
 
-	list  *entry // the list of the URL's variants, if its responses are known to vary
-	part  *part  // a stored part of the response that is to be completed
-	node  *node  // that was asked last, if any
-	seen  bool   // what lies there is known
-	held  int64  // bytes of body that were read from a node for this request alone
-	place place  // where what is fetched will lie
-	why   string // why it is forwarded: fwd of Cache-Status
+	list       *entry        // the list of the URL's variants, if its responses are known to vary
+	part       *part         // a stored part of the response that is to be completed
+	opened     *opened       // what is sent first of a body in chunks
+	source     *sourceWriter // what the handlers behind write to, with the option encode
+	node       *node         // that was asked last, if any
+	seen       bool          // what lies there is known
+	held       int64         // bytes of body that were read from a node for this request alone
+	place      place         // where what is fetched will lie
+	spared     bool          // others need not wait for it: the last ones could not be shared
+	nodeFailed bool          // the node did not answer the lookup
+	why        string        // why it is forwarded: fwd of Cache-Status
 
 	status httpcache.CacheStatus // told to the client
 
@@ -57,6 +61,7 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	x.lines = x.room[:0]
 	var filtered *http.Request
 	x.names, filtered = h.Key.name(r)
+	x.r, filtered = h.negotiate(r), h.negotiate(filtered)
 	x.expose()
 	defer x.giveBack()
 	bypass, err := h.bypasses(r)
@@ -81,6 +86,9 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 			return err
 		}
 		f, use = nil, httpcache.Reuse{}
+	}
+	if f != nil && use.Use != httpcache.UseValidate && !x.open(f) {
+		f, use = nil, x.judge(nil)
 	}
 	switch use.Use {
 	case httpcache.UseFresh, httpcache.UseStale:
@@ -187,7 +195,9 @@ func (x *exchange) lookup() *found {
 	if e == nil {
 		return f
 	}
-	near.Set(e.resp.Key, e)
+	if e.resp.Chunks == nil {
+		near.Set(e.resp.Key, e)
+	}
 	x.hit = found{entry: e, where: "node", soft: e.soft}
 	return &x.hit
 }

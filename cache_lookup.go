@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
-
 	"github.com/caddy-fluster/caddy-fluster/journal"
 	"github.com/caddy-fluster/caddy-fluster/stored"
 )
@@ -27,6 +25,7 @@ func (x *exchange) lookupNode(known string) (e, list *entry) {
 	// The first read has its node's time-out, which is the same, and thus a node
 	// that does not answer is to blame for that.
 	e, list, err = x.lookupOn(x.r.Context(), deadline, known)
+	x.nodeFailed = err != nil
 	if err == nil || !time.Now().Before(deadline) {
 		return e, list
 	}
@@ -37,7 +36,8 @@ func (x *exchange) lookupNode(known string) (e, list *entry) {
 	x.node = p.byShard[sn]
 	ctx, cancel := context.WithDeadline(x.r.Context(), deadline)
 	defer cancel()
-	e, list, _ = x.lookupOn(ctx, deadline, known)
+	e, list, err = x.lookupOn(ctx, deadline, known)
+	x.nodeFailed = err != nil
 	x.seen = x.seen && !first.inUse()
 	return e, list
 }
@@ -112,7 +112,7 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 		n.writes.push(write{forget: []string{b.entry(key)}})
 		return nil, nil
 	}
-	return x.admit(deadline, newEntry(resp, learn))
+	return x.admit(newEntry(resp, learn)), nil
 }
 
 // readJournal reads what the journal has and this process lacks.
@@ -122,13 +122,12 @@ func (x *exchange) readJournal(deadline time.Time) error {
 	return x.node.readToHead(ctx, 2)
 }
 
-// admit asks the journal about a response that was read, and fetches the rest
-// of its body.
-func (x *exchange) admit(deadline time.Time, e *entry) (*entry, error) {
+// admit asks the journal about a response that was read; nil if it is dead.
+func (x *exchange) admit(e *entry) *entry {
 	stamp := journal.Stamp(e.resp.Stamp)
 	switch x.node.view.ValidNode(stamp, x.selectors(e)) {
 	case journal.Dead:
-		return nil, nil
+		return nil
 	case journal.Stale:
 		e.soft = true
 	case journal.Doubted:
@@ -137,24 +136,9 @@ func (x *exchange) admit(deadline time.Time, e *entry) (*entry, error) {
 	e.doubted = e.doubted || x.node.seat.isDoubtful() || x.pool.doubts(x.key, x.node, stamp) ||
 		x.pool.newest.isOlder(x.key, e.resp.Terms.Received)
 	if e.resp.Chunks != nil {
-		x.seen = false
-		if !x.hold(e.resp.BodySize) {
-			return nil, nil
-		}
-		ctx, cancel := context.WithDeadline(x.r.Context(), deadline)
-		defer cancel()
-		body, err := readChunks(ctx, x.node, e.resp, x.maxBody)
-		if err != nil {
-			return nil, err
-		}
-		x.seen = true
-		if body == nil {
-			metrics.garbage.WithLabelValues("chunk").Inc()
-			return nil, nil
-		}
-		e.resp.Body, e.resp.Chunks = body, nil
+		e.node = x.node
 	}
-	return e, nil
+	return e
 }
 
 // hold takes n bytes of what all bodies under way may take, until the request
@@ -162,35 +146,4 @@ func (x *exchange) admit(deadline time.Time, e *entry) (*entry, error) {
 func (x *exchange) hold(n int64) bool {
 	x.held += n
 	return x.pool.flights.recorded.Add(n) <= maxRecorded
-}
-
-// readChunks reads a body of at most most bytes that lies in chunks; nil without
-// an error means that it is not all there, or not what was stored.
-func readChunks(ctx context.Context, n *node, r *stored.Response, most int64) ([]byte, error) {
-	c := r.Chunks
-	if r.BodySize > most || c.Size > 1<<20 {
-		return nil, nil
-	}
-	body := make([]byte, 0, min(r.BodySize, int64(2*c.Size)))
-	const atOnce = 4
-	for i := 0; i < c.Count; i += atOnce {
-		var keys []string
-		for j := i; j < min(i+atOnce, c.Count); j++ {
-			keys = append(keys, n.journal.bucket.chunk(c.Token, j))
-		}
-		values, err := n.ReadBulk(ctx, keys...)
-		if err != nil {
-			return nil, err
-		}
-		for j, v := range values {
-			if v == nil || xxhash.Sum64(v) != c.Sums[i+j] {
-				return nil, nil
-			}
-			body = append(body, v...)
-		}
-	}
-	if int64(len(body)) != r.BodySize {
-		return nil, nil
-	}
-	return body, nil
 }

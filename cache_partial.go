@@ -23,14 +23,17 @@ type part struct {
 func (x *exchange) serveFromPart(f *found, use httpcache.Reuse) (done bool, err error) {
 	header := f.header()
 	have, ok := httpcache.ContentRangeOf(header)
-	if !ok || use.Use == httpcache.UseValidate || int64(len(f.resp.Body)) != have.Length {
+	if !ok || use.Use == httpcache.UseValidate || f.resp.BodySize != have.Length {
 		return false, nil
 	}
 	p := &part{f: f, have: have}
 	p.want, p.ranged = httpcache.WantedRange(x.r.Method, x.r.Header, header, have.Complete)
 	if p.ranged && have.Contains(p.want) {
+		if !x.openAt(f, p.in()) {
+			return false, nil
+		}
 		x.status = x.hitStatus(f)
-		x.writePart(f, header, p.want, have)
+		x.writePart(p, header)
 		return true, nil
 	}
 	if !p.ranged {
@@ -43,17 +46,30 @@ func (x *exchange) serveFromPart(f *found, use httpcache.Reuse) (done bool, err 
 	if len(missing) != 1 || missing[0].Start > have.End() || have.Start > missing[0].End() {
 		return false, nil // parts with a gap between them are no part
 	}
+	e, ok := x.load(f.entry, maxJoined)
+	if !ok {
+		return false, nil
+	}
+	p.f = &found{entry: e, where: f.where, soft: f.soft, blind: f.blind}
 	p.missing = missing[0]
 	x.part = p
 	return false, nil
 }
 
-// writePart sends a slice of what is stored.
-func (x *exchange) writePart(f *found, header http.Header, want httpcache.Range, have httpcache.ContentRange) {
-	x.writeHead(f, httpcache.PartialHeader(header, want, have.Complete))
-	x.w.Header().Set("Content-Length", itoa(want.Length))
+// maxJoined is the longest part that is joined with another one, in memory.
+const maxJoined = 8 << 20
+
+// in returns where what the client wants stands in the part.
+func (p *part) in() httpcache.Range {
+	return httpcache.Range{Start: p.want.Start - p.have.Start, Length: p.want.Length}
+}
+
+// writePart sends what the client wants of a part that has it.
+func (x *exchange) writePart(p *part, header http.Header) {
+	x.writeHead(p.f, httpcache.PartialHeader(header, p.want, p.have.Complete))
+	x.w.Header().Set("Content-Length", itoa(p.want.Length))
 	x.w.WriteHeader(http.StatusPartialContent)
-	x.w.Write(f.resp.Body[want.Start-have.Start : want.End()-have.Start]) //nolint:errcheck // a client that went away is nobody's fault
+	x.send(p.f, p.in())
 }
 
 // completes reports whether the response with this status and header has what
@@ -64,7 +80,7 @@ func (p *part) completes(status int, h http.Header, most int64) (httpcache.Conte
 		return got, false
 	}
 	whole, ok := httpcache.Join(p.have, got)
-	return got, ok && whole.Length <= most && whole.Contains(p.want)
+	return got, ok && whole.Length <= min(most, maxJoined) && whole.Contains(p.want)
 }
 
 // join combines the stored part with the one that came, and returns what is
@@ -101,7 +117,7 @@ func (w *fillWriter) finishPart(body []byte) error {
 	}
 	f := &found{entry: e}
 	if p.ranged {
-		x.writePart(f, e.header(), p.want, c)
+		x.writePart(&part{f: f, have: c, want: p.want}, e.header())
 		return nil
 	}
 	return x.write(f)

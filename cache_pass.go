@@ -18,7 +18,7 @@ import (
 // response through as it is.
 func (x *exchange) pass(why string) error {
 	x.why = why
-	return x.next.ServeHTTP(&passWriter{ResponseWriter: x.w, x: x}, x.r)
+	return x.serveNext(&passWriter{ResponseWriter: x.w, x: x}, x.r)
 }
 
 // change forwards a request whose method may change something. The response to

@@ -22,7 +22,7 @@ func (x *exchange) writeRanges(f *found) (done bool, err error) {
 			x.writeHead(f, httpcache.PartialHeader(header, r, f.resp.BodySize))
 			x.w.Header().Set("Content-Length", itoa(r.Length))
 			x.w.WriteHeader(http.StatusPartialContent)
-			x.w.Write(f.resp.Body[r.Start:r.End()]) //nolint:errcheck // a client that went away is nobody's fault
+			x.send(f, r)
 			return true, nil
 		}
 		return true, x.writeMultipart(f, header, ranges)
@@ -39,8 +39,8 @@ func (x *exchange) writeMultipart(f *found, header http.Header, ranges []httpcac
 	var buf []byte
 	for i, r := range ranges {
 		buf = m.AppendPart(buf[:0], i)
-		x.w.Write(buf)                          //nolint:errcheck // a client that went away is nobody's fault
-		x.w.Write(f.resp.Body[r.Start:r.End()]) //nolint:errcheck // likewise
+		x.w.Write(buf) //nolint:errcheck // a client that went away is nobody's fault
+		x.send(f, r)
 	}
 	x.w.Write(m.AppendEnd(nil)) //nolint:errcheck // likewise
 	return nil

@@ -32,7 +32,7 @@ func (x *exchange) write(f *found) error {
 		x.w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	if f.resp.Status == http.StatusOK && x.r.Header["Range"] != nil {
+	if f.resp.Status == http.StatusOK && x.r.Header["Range"] != nil && mayDivide(&f.resp.Terms) {
 		if done, err := x.writeRanges(f); done {
 			return err
 		}
@@ -45,7 +45,7 @@ func (x *exchange) write(f *found) error {
 	if x.r.Method == http.MethodHead || !mayHaveBody(f.resp.Status) {
 		return nil
 	}
-	x.w.Write(f.resp.Body) //nolint:errcheck // a client that went away is nobody's fault
+	x.send(f, httpcache.Range{Length: f.resp.BodySize})
 	return nil
 }
 

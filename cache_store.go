@@ -2,10 +2,13 @@ package fluster
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
 	"github.com/caddy-fluster/caddy-fluster/journal"
@@ -28,6 +31,7 @@ type place struct {
 	stamp journal.Stamp
 	ok    bool // the node was proven when the stamp was taken
 	learn uint64
+	lock  *lock // on the forward, with `collapse cluster`
 }
 
 // placeFor returns the place of a fill that begins now.
@@ -61,6 +65,7 @@ func (p *pool) keep(pl place, e *entry, ttl time.Duration) {
 	}
 	w := encodeWrite(pl.node.journal.bucket, resp.Key, resp, ttl)
 	w.key, w.received = resp.Key, resp.Terms.Received
+	w.lock = pl.lock.hand()
 	pl.node.writes.push(w)
 }
 
@@ -81,12 +86,14 @@ type value struct {
 }
 
 // write is one thing to be done on a node: values to be stored, in this order,
-// or keys to be forgotten.
+// maybe for others that are there already, or keys to be forgotten.
 type write struct {
+	renew  []string // keys that are to live for ttl from now on; if one is gone, nothing is stored
 	values []value
 	ttl    time.Duration
 	forget []string
-	short  bool // it is one value that lies in one piece, and may go in a batch
+	short  bool  // it is one value that lies in one piece, and may go in a batch
+	lock   *lock // let go of when it is done
 
 	key      string // the cache key of a response
 	received int64  // when it was
@@ -97,6 +104,7 @@ func (w write) size() int64 {
 	for _, v := range w.values {
 		n += int64(len(v.data)) + int64(len(v.key))
 	}
+	n += 64 * int64(len(w.renew)+len(w.forget))
 	return n + 256
 }
 
@@ -122,6 +130,16 @@ func encodeWrite(b bucket, key string, r *stored.Response, ttl time.Duration) wr
 	return w
 }
 
+// encodeRenewal makes the manifest of a response whose chunks lie there, and are
+// to live as long as it.
+func encodeRenewal(b bucket, r *stored.Response, ttl time.Duration) write {
+	w := write{ttl: ttl, values: []value{{b.entry(r.Key), stored.AppendEncode(nil, r)}}}
+	for i := range r.Chunks.Count {
+		w.renew = append(w.renew, b.chunk(r.Chunks.Token, i))
+	}
+	return w
+}
+
 // write is the writer: it stores on the node what the requests have put in its
 // queue, so that no request waits for that.
 func (n *node) write(ctx context.Context) {
@@ -133,6 +151,9 @@ func (n *node) write(ctx context.Context) {
 		batch := n.writes.popMore(w)
 		if !n.inUse() {
 			metrics.stores.WithLabelValues("dropped").Add(float64(len(batch)))
+			for _, w := range batch {
+				w.lock.letGo(isLost)
+			}
 			continue
 		}
 		if len(batch) == 1 {
@@ -146,12 +167,14 @@ func (n *node) write(ctx context.Context) {
 // stored takes note of how a write has ended.
 func (n *node) stored(w write, err error) {
 	if err == nil {
+		w.lock.letGo(wasStored)
 		metrics.stores.WithLabelValues("stored").Inc()
 		if w.key != "" {
 			n.state.newest.stored(w.key, w.received, time.Now())
 		}
 		return
 	}
+	w.lock.letGo(isLost)
 	metrics.stores.WithLabelValues("failed").Inc()
 	if c := n.state.log().Check(zap.DebugLevel, "storing on a node"); c != nil {
 		c.Write(zap.String("node", n.Name()), zap.Error(err))
@@ -164,6 +187,9 @@ func (n *node) perform(ctx context.Context, w write) error {
 	if len(w.forget) > 0 {
 		return n.Bulk().Unlink(ctx, w.forget...).Err()
 	}
+	if err := n.renew(ctx, w); err != nil {
+		return err
+	}
 	for i, v := range w.values {
 		ttl := w.ttl
 		if i < len(w.values)-1 {
@@ -171,6 +197,30 @@ func (n *node) perform(ctx context.Context, w write) error {
 		}
 		if err := n.Bulk().Set(ctx, v.key, v.data, ttl).Err(); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// errNotKept ends a store that is of no use any more.
+var errNotKept = errors.New("fluster: what was to be stored has no use, or no place")
+
+// renew lets keys live on.
+func (n *node) renew(ctx context.Context, w write) error {
+	for keys := range slices.Chunk(w.renew, forgetBatch) {
+		cmds, err := n.Bulk().Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, key := range keys {
+				p.PExpire(ctx, key, w.ttl+time.Minute)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, cmd := range cmds {
+			if there, ok := cmd.(*redis.BoolCmd); ok && !there.Val() {
+				return errNotKept
+			}
 		}
 	}
 	return nil

@@ -35,6 +35,9 @@ type fillWriter struct {
 	head     *entry // what is stored, without its body
 	copying  bool   // a copy of the body is kept
 	muted    bool   // the client gets no body, or is gone
+	fill     *fill  // stores the body in chunks, if it is long
+	unfilled bool   // there was no place for such a one
+	most     int64  // the longest body that is kept whole in memory
 	pump     *pump  // writes to the client in place of Write, from pumpAfter on
 	hijacked bool
 	gotRange httpcache.ContentRange // of the part that came
@@ -94,6 +97,7 @@ func (w *fillWriter) WriteHeader(status int) {
 		w.mode = misconfirmed
 		if got, ok := w.x.part.completes(status, h, w.x.maxBody); ok {
 			w.mode, w.gotRange = completing, got
+			w.fl.length = got.Length // nobody else has this flight
 		}
 	case w.f != nil && status >= 500 && w.use.IfError && w.mayStandIn():
 		w.mode = replaced
@@ -120,7 +124,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 		v.Store = false
 	}
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: status, Stored: v.Store, Detail: v.Detail}
-	if v.Store && !x.canStore() {
+	if v.Store && !x.canStore(w.want) {
 		x.status.Stored, x.status.Detail = false, "no-node"
 	}
 	for _, name := range x.tags {
@@ -142,8 +146,17 @@ func (w *fillWriter) pass(status int, h http.Header) {
 		return
 	}
 	metrics.requests.WithLabelValues("stored").Inc()
+	if x.spared {
+		x.pool.notes.Delete(aloneKey(x.key)) // the next ones can share
+	}
+	if w.want > lockedBody {
+		x.place.lock.letGo(isLost)
+	}
 	w.head = w.newHead(status, own, v, tags)
-	w.copying = true
+	w.copying, w.most = true, x.mostWhole()
+	if w.want > w.most {
+		w.fl.passBy()
+	}
 	w.fl.share(w.head, x.place.learn, w.want)
 	if status == http.StatusOK && x.answersCondition(own) {
 		w.muted = true
@@ -154,9 +167,16 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// canStore reports whether there is a place for what may be stored.
-func (x *exchange) canStore() bool {
-	return x.place.node != nil && x.place.ok || x.pool.near.Load() != nil
+// canStore reports whether there is a place for what may be stored, of this
+// length if it is known.
+func (x *exchange) canStore(length int64) bool {
+	return x.place.node != nil && x.place.ok || length < int64(x.pool.near.Load().Largest())
+}
+
+// mostWhole returns the longest body that is kept whole in memory while it
+// comes: one that the near cache takes, or that lies in one value on the node.
+func (x *exchange) mostWhole() int64 {
+	return min(x.maxBody, max(inlineBody, int64(x.pool.near.Load().Largest())))
 }
 
 // answersCondition reports whether the client's conditions, which were not sent
@@ -210,10 +230,10 @@ func headerSize(h http.Header) (n int) {
 // settleAlone releases all who wait for this response, and spares those to come
 // the waiting for a while.
 func (w *fillWriter) settleAlone() {
-	if w.fl.settle(alone) {
-		x := w.x
-		x.pool.notes.Set(aloneKey(x.key), &entry{aloneUntil: x.now.Add(aloneFor).UnixMilli()})
+	if w.fl.settle(alone) || w.x.spared {
+		w.x.noteAlone()
 	}
+	w.x.place.lock.letGo(isAlone)
 }
 
 // newHead returns the response as it is stored, without its body: of the
@@ -224,6 +244,9 @@ func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tag
 	resp := &stored.Response{
 		Key: x.key, URL: x.url, Status: status, Header: w.fields(h, v.Drop), Terms: v.Terms,
 		Tags: tags, Groups: httpcache.CacheGroups(h),
+	}
+	if x.isRecoded(h) {
+		resp.Terms.Flags |= httpcache.Recoded
 	}
 	if len(v.Nominated) > 0 {
 		resp.Nominated = nominate(v.Nominated, x.r.Header)
@@ -253,7 +276,7 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 	switch w.mode {
 	case completing:
 		w.got += int64(len(p))
-		w.copying = w.fl.add(p, w.x.maxBody)
+		w.copying = w.fl.add(p, maxJoined)
 		return len(p), nil
 	case passing:
 	default:
@@ -262,10 +285,13 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 	if w.copying && w.pump == nil && !w.muted && w.fl.key != "" && w.got+int64(len(p)) > pumpAfter {
 		w.pump = w.x.startPump(w.fl, w.got)
 	}
+	w.toNode(p)
 	w.got += int64(len(p))
-	if w.copying && !w.fl.add(p, w.x.maxBody) {
+	if w.got > lockedBody {
+		w.x.place.lock.letGo(isLost)
+	}
+	if w.copying && !w.fl.add(p, w.most) {
 		w.copying = w.fl.isWanted()
-		w.head = nil // too long to be stored
 	}
 	switch {
 	case w.pump != nil && !w.copying:
@@ -281,6 +307,27 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// toNode stores the next part of the body on the node, if it is a long one.
+func (w *fillWriter) toNode(p []byte) {
+	switch n := w.got + int64(len(p)); {
+	case w.head == nil:
+		return
+	case n > w.x.maxBody:
+		w.head = nil
+		w.fill.giveUp()
+		return
+	case w.unfilled, w.fill == nil && max(n, w.want) <= inlineBody:
+		return
+	case w.fill == nil:
+		w.fill = w.x.startFill(keepFor(&w.head.resp.Terms, time.Now()), w.want)
+		if w.unfilled = w.fill == nil; w.unfilled {
+			return
+		}
+		w.fl.feed(w.fill) // what came before
+	}
+	w.fill.add(p)
+}
+
 // errNobodyWants ends a forward whose clients have all gone.
 var errNobodyWants = errors.New("fluster: all clients have gone")
 
@@ -289,7 +336,7 @@ func (w *fillWriter) ReadFrom(r io.Reader) (int64, error) {
 	if w.mode == waiting {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.mode == passing && !w.copying && !w.muted {
+	if w.mode == passing && !w.copying && !w.muted && !w.fill.isAlive() {
 		n, err := io.Copy(w.ResponseWriter, r)
 		w.got += n
 		return n, err

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
 )
 
 // parseGlobalOption reads the global option:
@@ -308,9 +309,10 @@ func (c *Cache) parseBypass(h httpcaddyfile.Helper) error {
 //	set_cookie        bypass|strip|store
 //	heuristic         all|success|off
 //	no_vary_search
-//	collapse          process|off
+//	collapse          process|cluster|off
 //	bypass            <request matcher>
 //	store             <response matcher>
+//	encode            [<coding...>] { … }   (as Caddy's encode)
 //	cache_status      full|hit|off
 //	profile           safe|rfc
 //	pool              <name>
@@ -343,7 +345,9 @@ func (c *Cache) parseOption(d *caddyfile.Dispenser) error {
 	case "no_vary_search":
 		return parseFlag(d, &c.NoVarySearch)
 	case "collapse":
-		return parseChoice(d, &c.Collapse, "process", "off")
+		return parseChoice(d, &c.Collapse, "process", "cluster", "off")
+	case "encode":
+		return c.parseEncode(d)
 	case "cache_status":
 		return parseChoice(d, &c.CacheStatus, "full", "hit", "off")
 	case "profile":
@@ -474,4 +478,14 @@ func parseInvalidateDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandl
 		return nil, h.Errf("fluster_invalidate needs at least one of bearer, client_certificate and allow")
 	}
 	return c, nil
+}
+
+// parseEncode reads how responses are compressed; what follows the word is that
+// of Caddy's encode directive.
+func (c *Cache) parseEncode(d *caddyfile.Dispenser) error {
+	if c.Encode != nil {
+		return d.Errf("encode stands twice")
+	}
+	c.Encode = new(encode.Encode)
+	return c.Encode.UnmarshalCaddyfile(d.NewFromNextSegment())
 }

@@ -55,7 +55,7 @@ func (n *node) sibling(number int) *node {
 
 // hear serves one subscription until it fails.
 func (n *node) hear(ctx context.Context) {
-	sub := n.Subscribe(ctx, n.channel, n.journal.channel)
+	sub := n.Subscribe(ctx, n.channel, n.journal.channel, n.forwards)
 	defer sub.Close()
 	stop := context.AfterFunc(ctx, func() { sub.Close() })
 	defer stop()
@@ -96,6 +96,10 @@ func (n *node) heard(ear *journal.Ear, channel, text string) {
 		if about := n.sibling(news.Bucket); about != nil && !(ok && about.view.Heard(news.Inc, news.Entry)) {
 			about.ask()
 		}
+		return
+	}
+	if channel == n.forwards {
+		n.state.waits.heard(text)
 		return
 	}
 	name := ear.Message()

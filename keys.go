@@ -41,6 +41,11 @@ func (b bucket) chunk(token uint64, i int) string {
 	return string(b) + ":c:" + strconv.FormatUint(token, 16) + ":" + strconv.Itoa(i)
 }
 
+// lock is the key of the lock on the forward for a cache key.
+func (b bucket) lock(key string) string {
+	return string(appendHash128([]byte(b+":l:"), key))
+}
+
 // appendHash128 appends 128 bits of hash in hexadecimal. Chosen collisions are
 // possible; the whole cache key is in the value and compared.
 func appendHash128(dst []byte, key string) []byte {

@@ -21,6 +21,7 @@ type metricSet struct {
 	penalties     *prometheus.CounterVec
 	away          *prometheus.CounterVec
 	forks         *prometheus.CounterVec
+	continued     *prometheus.CounterVec
 
 	hitNear, hitNode, hitStale prometheus.Counter
 }
@@ -40,6 +41,7 @@ func newMetrics() *metricSet {
 			Name: "node_up", Help: "Whether the node is in use."}, []string{"pool", "node"}),
 		penalties: vec("penalties_total", "How often the node was taken out of use.", "pool", "node"),
 		away:      vec("node_away_seconds_total", "For how long the node was out of use, counted when it is back.", "pool", "node"),
+		continued: vec("continued_total", "Responses whose rest could not be had from where it was stored when the client had the beginning: fetched from the origin, or broken-off.", "result"),
 		forks:     vec("journal_forks_total", "How often the journal of the node turned out not to be the one that was known.", "pool", "node"),
 	}
 	m.hitNear, m.hitNode, m.hitStale = m.requests.WithLabelValues("near"), m.requests.WithLabelValues("node"), m.requests.WithLabelValues("stale")
@@ -61,7 +63,7 @@ func (m *metricSet) hit(where string, ttl time.Duration) {
 // registerMetrics puts the metrics into a registry, once.
 func registerMetrics(r *prometheus.Registry) {
 	m := metrics
-	all := []prometheus.Collector{m.requests, m.stores, m.garbage, m.messages, m.invalidations, m.nodeUp, m.penalties, m.away, m.forks}
+	all := []prometheus.Collector{m.requests, m.stores, m.garbage, m.messages, m.invalidations, m.nodeUp, m.penalties, m.away, m.forks, m.continued}
 	for _, c := range append(all, queueMetrics.collectors()...) {
 		var already prometheus.AlreadyRegisteredError
 		if err := r.Register(c); err != nil && !errors.As(err, &already) {

@@ -28,9 +28,16 @@
 //	cache_partial.go   stored parts of a response
 //	cache_forward.go   asking the origin, validating
 //	cache_pass.go      what is not looked up, and what unsafe methods change
+//	cache_encode.go    compressing what is stored
 //	cache_search.go    queries that mean the same (No-Vary-Search)
 //	cache_collapse.go  concurrent misses share one forward
+//	cache_cluster.go   and over several Caddys, by a lock (lock.go)
+//	cache_stream.go    the body on its way through memory, and who sets the pace
+//	cache_take.go      how a client takes it
 //	cache_writer.go    streaming the origin's answer while a copy is kept
+//	cache_fill.go      putting a long body on a node while it comes
+//	cache_chunks.go    serving it from there
+//	cache_continue.go  the rest of a body, from the origin
 //
 // A request that is kept for later flows through queue_handler.go:
 //

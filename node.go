@@ -27,17 +27,18 @@ import (
 // configurations that name it.
 type node struct {
 	*shard.Node
-	state   *poolState
-	seat    *seat
-	view    *journal.View
-	journal journalOn
-	headKey string // of the journal's head
-	channel string // where users publish
-	timeout time.Duration
-	writes  *writeQueue
-	away    away        // while it is out of use
-	own     history     // of an independent node
-	gone    atomic.Bool // it was taken out of the configuration
+	state    *poolState
+	seat     *seat
+	view     *journal.View
+	journal  journalOn
+	headKey  string // of the journal's head
+	channel  string // where users publish
+	forwards string // where processes tell of forwards that others wait for
+	timeout  time.Duration
+	writes   *writeQueue
+	away     away        // while it is out of use
+	own      history     // of an independent node
+	gone     atomic.Bool // it was taken out of the configuration
 
 	label  string                 // what users call it: its name, or that of its cluster
 	family atomic.Pointer[family] // of a part of a cluster: all its parts
@@ -64,7 +65,7 @@ func newNode(sn *shard.Node, n int, key string, state *poolState, c *PoolConfig)
 	}
 	return &node{
 		Node: sn, label: label, key: key, state: state, seat: state.box.admit(sn), journal: j, headKey: j.bucket.head(),
-		channel: c.Channel, timeout: time.Duration(c.Timeout),
+		channel: c.Channel, forwards: c.Namespace + ":forwards", timeout: time.Duration(c.Timeout),
 		writes: newWriteQueue(),
 		wake:   make(chan struct{}, 1), tried: make(chan struct{}),
 		reading: make(chan struct{}, 1),

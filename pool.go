@@ -42,6 +42,8 @@ type poolState struct {
 	name string
 
 	flights flights        // the forwards under way
+	fills   *fills         // what is being stored in chunks
+	waits   waits          // for forwards of other processes
 	later   sync.WaitGroup // validations in the background
 	ctx     context.Context
 	end     context.CancelFunc // ends them
@@ -65,6 +67,7 @@ func newPoolState(name string) *poolState {
 		book:  journal.NewBook(journal.Options{MaxBlind: defaultMaxBlind}, time.Now()),
 		box:   newPenaltyBox(),
 		notes: near.New(maxNotes, weighEntry),
+		fills: newFills(),
 	}
 	s.flights.open = map[string]*flight{}
 	s.newest.seed = maphash.MakeSeed()

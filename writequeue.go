@@ -28,12 +28,14 @@ func (q *writeQueue) push(w write) {
 	defer q.mu.Unlock()
 	if q.bytes+size > maxWriteBytes && q.bytes > 0 {
 		metrics.stores.WithLabelValues("dropped").Inc()
+		w.lock.letGo(isLost)
 		return
 	}
 	select {
 	case q.queue <- w:
 		q.bytes += size
 	default:
+		w.lock.letGo(isLost)
 		metrics.stores.WithLabelValues("dropped").Inc()
 	}
 }

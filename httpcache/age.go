@@ -44,6 +44,9 @@ const (
 	BoundedError
 	// Partial: it is a 206 (Partial Content).
 	Partial
+	// Recoded: it was compressed on its way into the cache. Compressing it again may give other bytes, so that parts of it
+	// are of no use.
+	Recoded
 )
 
 // Has reports whether all bits of g are set in f.

@@ -105,18 +105,31 @@ func Missing(have, want Range) []Range {
 // one of the stored response. ok is false, and dst unchanged, if that has no strong validator to say so by.
 // RFC 9110, Section 13.1.5.
 func AddRange(dst, stored http.Header, r Range) (ok bool) {
-	var validator string
-	if etagOf(stored).isStrong() {
-		validator = strings.Trim(stored["Etag"][0], " \t")
-	} else if _, ok := strongDate(stored); ok && !etagOf(stored).is() {
-		validator = stored["Last-Modified"][0]
-	} else {
+	validator, ok := rangeValidator(stored)
+	if !ok {
 		return false
 	}
 	RemoveConditionals(dst)
 	dst["If-Range"] = []string{validator}
 	dst["Range"] = []string{"bytes=" + strconv.FormatInt(r.Start, 10) + "-" + strconv.FormatInt(r.End()-1, 10)}
 	return true
+}
+
+// IsDivisible reports whether the response has a strong validator, by which a part of it can be asked for.
+func IsDivisible(stored http.Header) bool {
+	_, ok := rangeValidator(stored)
+	return ok
+}
+
+// rangeValidator returns what a request for a part of the stored response says in If-Range.
+func rangeValidator(stored http.Header) (string, bool) {
+	if etagOf(stored).isStrong() {
+		return strings.Trim(stored["Etag"][0], " \t"), true
+	}
+	if _, ok := strongDate(stored); ok && !etagOf(stored).is() {
+		return stored["Last-Modified"][0], true
+	}
+	return "", false
 }
 
 // Combinable reports whether two partial responses, or a partial and an incomplete one, are of the same representation:

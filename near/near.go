@@ -44,6 +44,14 @@ func New[V any](maxBytes uint64, weigh func(key string, v V) uint32) *Cache[V] {
 	return c
 }
 
+// Largest returns the most that one entry may weigh.
+func (c *Cache[V]) Largest() uint64 {
+	if c == nil {
+		return 0
+	}
+	return c.largest.Load()
+}
+
 // Get returns the value of key.
 func (c *Cache[V]) Get(key string) (V, bool) {
 	if c == nil {

@@ -1,0 +1,440 @@
+package fluster
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/caddy-fluster/caddy-fluster/stored"
+)
+
+// A fill puts a long body on a node in chunks while it comes from the origin,
+// and behind them the manifest that tells of them.
+//
+//   - The manifest is written last, when every chunk was acknowledged. Whatever
+//     breaks off before that leaves nothing that anybody would read.
+//   - The names of the chunks hold a token that is random for each fill, so that
+//     two fills of one key never mix.
+//   - No chunk expires before its manifest.
+//   - The bytes that all fills hold are at most maxFilling.
+//   - The client waits for the node for at most the node's time-out in all. When
+//     that is used up, the fill is given up and its chunks are deleted.
+//
+// add, finish and giveUp belong to the goroutine of the forward; run has one of
+// its own; those who follow the forward read.
+type fill struct {
+	all      *fills
+	n        *node
+	token    uint64
+	lock     *lock         // on the forward, let go of when the body is stored or not
+	size     int           // of a chunk
+	until    time.Time     // when the response is of no use any more
+	patience time.Duration // how long the forward may yet be held up
+	buf      []byte        // the chunk that is being filled
+	queue    chan []byte   // chunks for run; closed behind the last
+	closed   bool
+	manifest *stored.Response // set before queue is closed, if the body is whole
+	last     []byte           // likewise: the chunk that ends it
+
+	dead chan struct{} // closed when nothing will come of it
+	die  sync.Once
+
+	mu      sync.Mutex    // guards all below
+	sums    []uint64      // of the chunks that lie on the node, in order
+	over    bool          // no more will
+	changed chan struct{} // closed at the next change; nil while nobody waits
+}
+
+// fills are what all fills of a pool share.
+type fills struct {
+	room  *semaphore.Weighted
+	count atomic.Int64 // fills under way
+	pools [4]sync.Pool // buffers of minChunk, 2·minChunk, … chunkSize
+}
+
+const (
+	// maxFilling is how many bytes all fills of a pool hold together.
+	maxFilling = 8 << 20
+	// minChunk is the length of a chunk where many bodies come at one time.
+	minChunk = 32 << 10
+	// maxChunk is the longest chunk that is written, or believed.
+	maxChunk = 1 << 20
+	// maxChunks bounds the manifest, which has a sum for each chunk.
+	maxChunks = 1 << 16
+	// queued is how many chunks of one fill may wait for the node.
+	queued = 4
+)
+
+func newFills() *fills { return &fills{room: semaphore.NewWeighted(maxFilling)} }
+
+// chunkFor returns the length of the chunks of the n-th fill under way, so that
+// each can hold some, for a body of this length, −1 if it is not known.
+func chunkFor(n, length int64) int {
+	size := int64(chunkSize)
+	for size > minChunk && n*size > maxFilling/6 {
+		size /= 2
+	}
+	for size < maxChunk && length/size >= maxChunks {
+		size *= 2
+	}
+	return int(size)
+}
+
+// startFill begins to put a body on the node of the exchange's place; nil if it
+// cannot be put there. length is −1 if it is not known.
+func (x *exchange) startFill(ttl time.Duration, length int64) *fill {
+	n, all := x.place.node, x.pool.fills
+	if n == nil || !x.place.ok || !n.inUse() {
+		return nil
+	}
+	f := &fill{
+		all: all, n: n, token: rand.Uint64(), until: time.Now().Add(ttl), patience: n.timeout,
+		lock: x.place.lock.hand(), queue: make(chan []byte, queued), dead: make(chan struct{}),
+	}
+	f.size = chunkFor(all.count.Add(1), length)
+	if !x.pool.goLater(f.run) {
+		all.count.Add(-1)
+		f.lock.letGo(isLost)
+		return nil
+	}
+	return f
+}
+
+// add takes the next part of the body. It returns false when nothing comes of
+// the fill.
+func (f *fill) add(p []byte) bool {
+	for len(p) > 0 && f.isAlive() {
+		if f.buf == nil && !f.begin() {
+			return false
+		}
+		n := min(len(p), f.size-len(f.buf))
+		f.buf = append(f.buf, p[:n]...)
+		p = p[n:]
+		if len(f.buf) == f.size && !f.handOver() {
+			return false
+		}
+	}
+	return f.isAlive()
+}
+
+// begin begins a chunk, when there is room for it.
+func (f *fill) begin() bool {
+	if !f.all.room.TryAcquire(int64(f.size)) {
+		ctx, cancel := context.WithTimeout(context.Background(), f.patience)
+		defer cancel()
+		start := time.Now()
+		err := f.all.room.Acquire(ctx, int64(f.size))
+		f.patience -= time.Since(start)
+		if err != nil {
+			f.drop()
+			return false
+		}
+	}
+	f.buf = f.all.buffer(f.size)
+	return true
+}
+
+// handOver gives a chunk to run.
+func (f *fill) handOver() bool {
+	select {
+	case f.queue <- f.buf:
+		f.buf = nil
+		return true
+	default:
+	}
+	start, timeout := time.Now(), time.NewTimer(f.patience)
+	defer timeout.Stop()
+	select {
+	case f.queue <- f.buf:
+		f.buf = nil
+		f.patience -= time.Since(start)
+		return true
+	case <-f.dead:
+	case <-timeout.C:
+		f.drop()
+	}
+	return false
+}
+
+// drop gives the fill up as the node is too slow for it.
+func (f *fill) drop() {
+	metrics.stores.WithLabelValues("dropped").Inc()
+	f.giveUp()
+}
+
+// finish ends a body that is whole. The response is what the manifest says,
+// but for the chunks.
+func (f *fill) finish(r *stored.Response) {
+	if f.closed {
+		return
+	}
+	f.manifest, f.last, f.buf = r, f.buf, nil
+	f.close()
+}
+
+// giveUp ends a body that is not stored. It may be called again, and after finish.
+func (f *fill) giveUp() {
+	if f == nil || f.closed {
+		return
+	}
+	f.kill()
+	f.close()
+}
+
+// close lets run come to its end.
+func (f *fill) close() {
+	f.closed = true
+	if f.buf != nil {
+		f.release(f.buf)
+		f.buf = nil
+	}
+	close(f.queue)
+}
+
+func (f *fill) kill() { f.die.Do(func() { close(f.dead) }) }
+
+// isAlive reports whether the body may yet be stored, or is.
+func (f *fill) isAlive() bool {
+	if f == nil {
+		return false
+	}
+	select {
+	case <-f.dead:
+		return false
+	default:
+		return true
+	}
+}
+
+// run puts the chunks on the node, and the manifest behind them.
+func (f *fill) run(ctx context.Context) {
+	defer f.all.count.Add(-1)
+	ctx = f.n.With(ctx)
+	for {
+		batch, ok := f.next(ctx)
+		if !ok {
+			break
+		}
+		if f.isAlive() {
+			f.failIf(f.put(ctx, batch))
+		}
+		for _, chunk := range batch {
+			f.release(chunk)
+		}
+	}
+	if ctx.Err() != nil {
+		f.kill() // nor is the rest, which may yet change, of any interest
+	} else if f.last != nil {
+		if f.isAlive() {
+			f.failIf(f.put(ctx, [][]byte{f.last}))
+		}
+		f.release(f.last)
+	}
+	if f.isAlive() && f.manifest != nil {
+		f.failIf(f.seal(ctx))
+	}
+	f.end()
+}
+
+// next returns the chunks that go to the node in one round trip: what waits, up
+// to chunkSize bytes. It returns false when there are no more.
+func (f *fill) next(ctx context.Context) (batch [][]byte, ok bool) {
+	select {
+	case <-ctx.Done():
+		return nil, false
+	case chunk, ok := <-f.queue:
+		if !ok {
+			return nil, false
+		}
+		batch = append(batch, chunk)
+	}
+	for (len(batch)+1)*f.size <= chunkSize {
+		select {
+		case chunk, ok := <-f.queue:
+			if !ok {
+				return batch, true
+			}
+			batch = append(batch, chunk)
+		default:
+			return batch, true
+		}
+	}
+	return batch, true
+}
+
+// put puts chunks on the node.
+func (f *fill) put(ctx context.Context, batch [][]byte) error {
+	sums := f.written()
+	if len(sums)+len(batch) > maxChunks || !f.n.inUse() {
+		return errNotKept
+	}
+	// No manifest may outlive its chunks.
+	ttl := time.Until(f.until) + time.Minute
+	_, err := f.n.Bulk().Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, chunk := range batch {
+			p.Set(ctx, f.key(len(sums)+i), chunk, ttl)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, chunk := range batch {
+		f.sums = append(f.sums, xxhash.Sum64(chunk))
+	}
+	f.changedLocked()
+	return nil
+}
+
+// seal writes the manifest.
+func (f *fill) seal(ctx context.Context) error {
+	r := f.manifest
+	now := time.Now()
+	ttl := min(keepFor(&r.Terms, now), f.until.Sub(now))
+	if ttl <= 0 || !f.n.inUse() {
+		return errNotKept
+	}
+	sums := f.written()
+	r.Chunks = &stored.Chunks{Token: f.token, Size: f.size, Count: len(sums), Sums: sums}
+	if err := f.n.Bulk().Set(ctx, f.n.journal.bucket.entry(r.Key), stored.AppendEncode(nil, r), ttl).Err(); err != nil {
+		return err
+	}
+	f.n.state.newest.stored(r.Key, r.Terms.Received, now)
+	metrics.stores.WithLabelValues("stored").Inc()
+	return nil
+}
+
+// failIf ends a fill that the node has refused.
+func (f *fill) failIf(err error) {
+	if err == nil {
+		return
+	}
+	f.kill()
+	metrics.stores.WithLabelValues("failed").Inc()
+	if c := f.n.state.log().Check(zap.DebugLevel, "storing on a node"); c != nil {
+		c.Write(zap.String("node", f.n.Name()), zap.Error(err))
+	}
+}
+
+// end deletes the chunks of a fill that was given up. What the node does not
+// delete now expires.
+func (f *fill) end() {
+	f.mu.Lock()
+	f.over = true
+	n := len(f.sums)
+	f.changedLocked()
+	f.mu.Unlock()
+	if f.isAlive() && f.manifest != nil {
+		f.lock.letGo(wasStored)
+		return
+	}
+	f.kill()
+	f.lock.letGo(isLost)
+	// What was sent last may lie there although it was not acknowledged.
+	n = min(n+chunkSize/f.size, maxChunks)
+	for i := 0; i < n; i += forgetBatch {
+		var keys []string
+		for j := i; j < min(i+forgetBatch, n); j++ {
+			keys = append(keys, f.key(j))
+		}
+		f.n.writes.push(write{forget: keys})
+	}
+}
+
+// forgetBatch is how many keys are deleted by one command.
+const forgetBatch = 512
+
+// written returns the sums of the chunks that lie on the node.
+func (f *fill) written() []uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sums
+}
+
+// read returns what the node has of the body from off on, to the end of a chunk.
+// It waits for the chunk while it is on its way. It returns false when it is not
+// to be had.
+func (f *fill) read(ctx context.Context, off int64) ([]byte, bool) {
+	if f == nil {
+		return nil, false
+	}
+	i, at := int(off/int64(f.size)), int(off%int64(f.size))
+	sum, ok := f.await(ctx, i)
+	if !ok {
+		return nil, false
+	}
+	values, err := f.n.ReadBulk(ctx, f.key(i))
+	if err != nil || values[0] == nil || len(values[0]) <= at || xxhash.Sum64(values[0]) != sum {
+		return nil, false
+	}
+	return values[0][at:], true
+}
+
+// await waits until the node has chunk i, and returns its sum.
+func (f *fill) await(ctx context.Context, i int) (sum uint64, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i >= len(f.sums) {
+		if f.over || ctx.Err() != nil || !f.isAlive() {
+			return 0, false
+		}
+		if f.changed == nil {
+			f.changed = make(chan struct{})
+		}
+		changed := f.changed
+		f.mu.Unlock()
+		select {
+		case <-changed:
+		case <-f.dead:
+		case <-ctx.Done():
+		}
+		f.mu.Lock()
+	}
+	return f.sums[i], true
+}
+
+func (f *fill) changedLocked() {
+	if f.changed != nil {
+		close(f.changed)
+		f.changed = nil
+	}
+}
+
+func (f *fill) key(i int) string { return f.n.journal.bucket.chunk(f.token, i) }
+
+// buffer returns an empty buffer for a chunk of this size.
+func (a *fills) buffer(size int) []byte {
+	if p := a.poolOf(size); p != nil {
+		if b, ok := p.Get().(*[]byte); ok {
+			return (*b)[:0]
+		}
+	}
+	return make([]byte, 0, size)
+}
+
+// release gives back the room of a chunk that nobody needs any more.
+func (f *fill) release(chunk []byte) {
+	if p := f.all.poolOf(f.size); p != nil && cap(chunk) == f.size {
+		p.Put(&chunk)
+	}
+	f.all.room.Release(int64(f.size))
+}
+
+// poolOf returns where buffers of this size are kept for the next chunk.
+func (a *fills) poolOf(size int) *sync.Pool {
+	for i := range a.pools {
+		if size == minChunk<<i {
+			return &a.pools[i]
+		}
+	}
+	return nil
+}

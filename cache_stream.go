@@ -1,0 +1,322 @@
+package fluster
+
+import (
+	"sync"
+	"time"
+)
+
+// The body of a flight streams through memory in blocks, from the forward to
+// those who take it. As long as it is short enough to be kept whole, all of it
+// stays, and nobody waits for anybody. From then on it passes by:
+//
+//  1. While it is being stored on a node in chunks, and the origin can be asked
+//     for a part of it, the fastest client sets the pace. Memory holds a little
+//     behind it; who falls back further reads the chunks, and so does who comes
+//     later. Should the node fail, the origin has the rest.
+//  2. Else the slowest sets the pace, until others have waited for `slowest` in
+//     all. Then it is rule 1 if there are chunks; else the slowest is sent away if
+//     the origin can be asked for the rest, or if it has taken nothing for so long.
+//
+// Who is sent away, or finds a chunk gone, asks the origin for the rest alone
+// (cache_continue.go); where that is not possible its response is broken off.
+// What a flight that passes by holds is bounded by `behind`.
+
+const (
+	// blockSize is the length of a block of a body whose length is not known, or
+	// is too long for one block.
+	blockSize = 32 << 10
+	// firstBody is the longest body that is one block, made for it by its
+	// Content-Length before it has come.
+	firstBody = 256 << 10
+	// ahead is how far the forward may be before a lone client.
+	ahead = 32 << 10
+	// behind is how much memory holds for those who are behind the fastest.
+	behind = 256 << 10
+	// slowest is how long all wait for a follower that takes nothing.
+	slowest = 10 * time.Second
+
+	// maxRecorded bounds the bytes of body that all forwards under way, and all
+	// who read from nodes, hold together. What is beyond it is not kept whole.
+	maxRecorded = 64 << 20
+	// maxUnknown bounds them for bodies that do not say how long they will be.
+	maxUnknown = 4 << 20
+)
+
+// block is a part of a body. Its bytes up to len(data) do not change.
+type block struct {
+	data    []byte
+	readers int  // those who write it to their clients just now
+	dropped bool // the flight holds it no more
+	shared  bool // somebody else has the bytes too
+}
+
+var blocks = sync.Pool{New: func() any { b := make([]byte, 0, blockSize); return &b }}
+
+// add appends to the body. It returns false when the body is not kept whole;
+// then it waits as the rules above say. most is how long a body may be that is.
+func (f *flight) add(p []byte, most int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.appendLocked(p)
+	f.changedLocked()
+	if !f.passing && f.overflowsLocked(most) {
+		f.passing = true
+	}
+	if !f.passing {
+		return true
+	}
+	f.trimLocked()
+	f.holdLocked()
+	return false
+}
+
+// appendLocked copies p to the end of the body.
+func (f *flight) appendLocked(p []byte) {
+	if f.unit == 0 {
+		f.unit = blockSize
+		if 0 < f.length && f.length <= firstBody {
+			f.unit = f.length
+		}
+	}
+	for len(p) > 0 {
+		n := len(f.blocks)
+		if n == 0 || int64(len(f.blocks[n-1].data)) == f.unit {
+			f.blocks = append(f.blocks, f.newBlock())
+			f.all.recorded.Add(f.unit)
+			n++
+		}
+		last := f.blocks[n-1]
+		k := min(int64(len(p)), f.unit-int64(len(last.data)))
+		last.data = append(last.data, p[:k]...)
+		f.have += k
+		p = p[k:]
+	}
+}
+
+func (f *flight) newBlock() *block {
+	if f.unit == blockSize {
+		return &block{data: (*blocks.Get().(*[]byte))[:0]}
+	}
+	return &block{data: make([]byte, 0, f.unit)}
+}
+
+// overflowsLocked reports whether the body is longer than may be kept whole.
+func (f *flight) overflowsLocked(most int64) bool {
+	n, all := f.have, f.all.recorded.Load()
+	return n > most || n > inlineBody && (all > maxRecorded || f.length < 0 && all > maxUnknown)
+}
+
+// passBy says that the body will not be kept whole.
+func (f *flight) passBy() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.passing = true
+}
+
+// feed lets the body be stored in chunks, from its first byte on, all of which
+// must still be there.
+func (f *flight) feed(fl *fill) {
+	f.mu.Lock()
+	f.fill = fl
+	blocks := f.blocks
+	f.mu.Unlock()
+	for _, b := range blocks {
+		fl.add(b.data) // the only one who appends is the caller
+	}
+}
+
+// whole returns the body, if all of it is there.
+func (f *flight) whole() (body []byte, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.passing || f.base > 0 {
+		return nil, false
+	}
+	if len(f.blocks) == 1 {
+		f.blocks[0].shared = true
+		return f.blocks[0].data, true
+	}
+	body = make([]byte, 0, f.have)
+	for _, b := range f.blocks {
+		body = append(body, b.data...)
+	}
+	return body, true
+}
+
+// offer makes body, which nobody will change, the flight's.
+func (f *flight) offer(body []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unit = int64(len(body))
+	f.have = f.unit
+	if f.unit > 0 {
+		f.blocks = []*block{{data: body, shared: true}}
+		f.all.recorded.Add(f.unit)
+	}
+}
+
+// paceLocked returns how far the forward's pace-maker has come.
+func (f *flight) paceLocked() int64 {
+	least, most := f.have, f.base
+	for _, off := range f.followers {
+		least, most = min(least, off), max(most, off)
+	}
+	switch {
+	case len(f.followers) == 0:
+		return f.have
+	case f.fastestLeadsLocked():
+		return most
+	}
+	return least
+}
+
+// fastestLeadsLocked reports whether rule 1 holds.
+func (f *flight) fastestLeadsLocked() bool {
+	return (f.divisible || f.heldUp > slowest) && f.fill.isAlive()
+}
+
+// holdLocked holds the forward up until its pace-maker has come near.
+func (f *flight) holdLocked() {
+	defer func() { f.held = false }()
+	timeout := time.NewTimer(slowest)
+	defer timeout.Stop()
+	for f.isAheadLocked() {
+		f.held = true
+		pace, starving, start := f.paceLocked(), f.isStarvingLocked(), time.Now()
+		changed := f.changeLocked()
+		f.mu.Unlock()
+		late := false
+		select {
+		case <-changed:
+		case <-timeout.C:
+			late = true
+		}
+		f.mu.Lock()
+		moved := f.paceLocked() != pace
+		if starving {
+			f.heldUp += time.Since(start)
+		}
+		if len(f.followers) > 1 && !f.fill.isAlive() && (late && !moved || f.divisible && f.heldUp > slowest) {
+			f.evictLocked(f.paceLocked())
+			f.heldUp = 0
+		}
+		if late || moved {
+			timeout.Reset(slowest)
+		}
+		f.trimLocked()
+	}
+}
+
+// isStarvingLocked reports whether a client has taken all there is.
+func (f *flight) isStarvingLocked() bool {
+	for _, off := range f.followers {
+		if off == f.have {
+			return true
+		}
+	}
+	return false
+}
+
+// isAheadLocked reports whether the forward has to wait.
+func (f *flight) isAheadLocked() bool {
+	most := int64(ahead)
+	if len(f.followers) > 1 && !f.fastestLeadsLocked() {
+		most = behind
+	}
+	return len(f.followers) > 0 && f.have-f.paceLocked() > most
+}
+
+// evictLocked sends those away who have taken no more than least.
+func (f *flight) evictLocked(least int64) {
+	for x, off := range f.followers {
+		if off <= least {
+			if f.evicted == nil {
+				f.evicted = map[*exchange]bool{}
+			}
+			f.evicted[x] = true
+			delete(f.followers, x)
+		}
+	}
+	f.changedLocked()
+}
+
+// trimLocked drops the blocks of a body that passes by which need not be held.
+func (f *flight) trimLocked() {
+	pace := f.paceLocked()
+	keep := int64(0)
+	if len(f.followers) > 1 && f.fastestLeadsLocked() {
+		keep = behind
+	}
+	for len(f.blocks) > 0 {
+		first := f.blocks[0]
+		end := f.base + f.unit
+		if int64(len(first.data)) < f.unit || end > pace || f.have-end < keep {
+			return
+		}
+		f.base = end
+		f.blocks[0] = nil
+		f.blocks = f.blocks[1:]
+		f.dropLocked(first)
+	}
+}
+
+// dropLocked lets go of a block, whose memory is used again when nobody reads it.
+func (f *flight) dropLocked(b *block) {
+	b.dropped = true
+	f.all.recorded.Add(-f.unit)
+	f.recycleLocked(b)
+}
+
+func (f *flight) recycleLocked(b *block) {
+	if b.dropped && b.readers == 0 && !b.shared && f.unit == blockSize {
+		data := b.data[:0]
+		b.data, b.shared = nil, true
+		blocks.Put(&data)
+	}
+}
+
+// taken is what a follower gets at one time.
+type taken struct {
+	part    []byte // the next part of the body; to be given back by done
+	block   *block
+	state   flightState
+	sentOff bool            // nobody waits for this follower any more
+	fallen  bool            // memory has the next part no more
+	changed <-chan struct{} // closed when there may be more
+}
+
+// take returns what there is of the body from off on, which the follower has
+// taken so far.
+func (f *flight) take(x *exchange, off int64) taken {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := taken{state: f.state}
+	if f.evicted[x] {
+		t.sentOff = true
+		return t
+	}
+	f.followers[x] = off
+	if f.held {
+		f.changedLocked()
+	}
+	switch {
+	case f.state == broken:
+	case off < f.base:
+		t.fallen = true
+	case off < f.have:
+		t.block = f.blocks[(off-f.base)/f.unit]
+		t.block.readers++
+		t.part = t.block.data[(off-f.base)%f.unit:]
+	default:
+		t.changed = f.changeLocked()
+	}
+	return t
+}
+
+// done gives back what a follower took.
+func (f *flight) done(b *block) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b.readers--
+	f.recycleLocked(b)
+}

@@ -1,0 +1,138 @@
+package fluster
+
+import (
+	"net/http"
+
+	"github.com/caddy-fluster/caddy-fluster/httpcache"
+)
+
+// bodyEnd is how the taking of a body ended.
+type bodyEnd uint8
+
+const (
+	atEnd  bodyEnd = iota // the client has the whole
+	gone                  // the client has gone
+	cutOff                // the origin broke the body off
+	lost                  // the rest is not to be had from the flight
+)
+
+// takeBody writes the flight's body from off on to w as it comes, and returns
+// how far it got, and how that ended. A client that goes away is nobody's fault.
+func (x *exchange) takeBody(f *flight, w http.ResponseWriter, off int64) (int64, bodyEnd) {
+	rc := http.NewResponseController(w)
+	for {
+		t := f.take(x, off)
+		part := t.part
+		switch {
+		case t.state == broken:
+			return off, cutOff
+		case t.sentOff:
+			return off, lost
+		case t.fallen:
+			var ok bool
+			if part, ok = f.fill.read(x.r.Context(), off); !ok {
+				return off, x.whyLost()
+			}
+		case len(part) == 0 && t.state == whole:
+			return off, atEnd
+		}
+		if len(part) > 0 {
+			_, err := w.Write(part)
+			if t.block != nil {
+				f.done(t.block)
+			}
+			if err != nil {
+				return off, gone
+			}
+			off += int64(len(part))
+			continue
+		}
+		rc.Flush() //nolint:errcheck // it only hurries
+		select {
+		case <-t.changed:
+		case <-x.r.Context().Done():
+			return off, gone
+		}
+	}
+}
+
+func (x *exchange) whyLost() bodyEnd {
+	if x.r.Context().Err() != nil {
+		return gone
+	}
+	return lost
+}
+
+// takeFirst returns the beginning of the flight's body for one who comes when
+// memory has it no more; nothing if it has. It returns false if the beginning is
+// not to be had: nothing was sent yet, and the request can be forwarded.
+func (x *exchange) takeFirst(f *flight) (first []byte, ok bool) {
+	f.mu.Lock()
+	late := f.base > 0
+	f.mu.Unlock()
+	if !late {
+		return nil, true
+	}
+	return f.fill.read(x.r.Context(), 0)
+}
+
+// complete ends a response of which the client has what stands before off.
+// Nobody must take a part for the whole.
+func (x *exchange) complete(f *flight, off int64, end bodyEnd) {
+	switch end {
+	case cutOff:
+		panic(http.ErrAbortHandler)
+	case lost:
+		length, ok := f.finalLength(x)
+		if !ok {
+			panic(http.ErrAbortHandler)
+		}
+		x.continueFrom(f.head, httpcache.Range{Start: off, Length: length - off})
+	}
+}
+
+// finalLength returns the length of the body, for which it waits if it must; the
+// caller takes no more of it.
+func (f *flight) finalLength(x *exchange) (n int64, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.followers, x) // nobody is to wait for it
+	f.changedLocked()
+	if f.length >= 0 {
+		return f.length, true
+	}
+	f.waiting++
+	defer func() { f.waiting-- }()
+	for f.state == shared && x.r.Context().Err() == nil {
+		changed := f.changeLocked()
+		f.mu.Unlock()
+		select {
+		case <-changed:
+		case <-x.r.Context().Done():
+		}
+		f.mu.Lock()
+	}
+	return f.have, f.state == whole
+}
+
+// A pump writes a flight's body to its own leader's client, beside the forward,
+// so that a client that reads slowly holds up nobody but itself.
+type pump struct {
+	done chan struct{}
+	off  int64 // how much of the body the client has
+	end  bodyEnd
+}
+
+// startPump lets the leader's client take the rest of the body from off on.
+func (x *exchange) startPump(f *flight, off int64) *pump {
+	p := &pump{done: make(chan struct{})}
+	f.mu.Lock()
+	f.followLocked(x, off)
+	f.mu.Unlock()
+	go func() { // it ends with the flight, and the leader waits for it
+		defer close(p.done)
+		defer f.leave(x)
+		p.off, p.end = x.takeBody(f, x.w, off)
+	}()
+	return p
+}

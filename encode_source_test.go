@@ -1,0 +1,59 @@
+package fluster
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
+	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/encode/gzip"
+)
+
+// TestEncodeShort: C1. A handler that ends before the length that it has said
+// has broken its response off; compressed, nobody else could tell.
+func TestEncodeShort(t *testing.T) {
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	defer cancel()
+	h := &Cache{Encode: &encode.Encode{EncodingsRaw: caddy.ModuleMap{"gzip": []byte("{}")}}}
+	if err := h.provisionEncode(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		method string
+		said   string
+		sent   int
+		broken bool
+	}{
+		{"GET", "2000", 2000, false},
+		{"GET", "2000", 1999, true},
+		{"GET", "", 1000, false},
+		{"HEAD", "2000", 0, false},
+	} {
+		x := &exchange{Cache: h, next: caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+			w.Header().Set("Content-Type", "text/plain")
+			if tt.said != "" {
+				w.Header().Set("Content-Length", tt.said)
+			}
+			w.WriteHeader(200)
+			io.WriteString(w, strings.Repeat("x", tt.sent))
+			return nil
+		})}
+		r := httptest.NewRequest(tt.method, "/", nil)
+		r.Header.Set("Accept-Encoding", "gzip")
+		broken := func() (broken bool) {
+			defer func() { broken = recover() == http.ErrAbortHandler }()
+			if err := x.serveNext(httptest.NewRecorder(), r); err != nil {
+				t.Error(err)
+			}
+			return false
+		}()
+		if broken != tt.broken {
+			t.Errorf("%s with Content-Length %q and %d bytes: broken off is %t, want %t", tt.method, tt.said, tt.sent, broken, tt.broken)
+		}
+	}
+}
