@@ -57,6 +57,19 @@ func wantAccepted(t *testing.T, r caddytest.Response) accepted {
 	return a
 }
 
+// send sends a request that is to be accepted. On a machine under load a node may
+// miss its time-out; then it is sent again, as a client does.
+func send(t *testing.T, c *caddytest.Caddy, method, path, body string, header ...string) (r caddytest.Response) {
+	t.Helper()
+	for range 20 {
+		if r = c.Do(method, path, body, header...); r.Status != 503 {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return r
+}
+
 // wantProblem checks that r refuses with a status and says so.
 func wantProblem(t *testing.T, r caddytest.Response, status int) {
 	t.Helper()
@@ -280,7 +293,7 @@ func TestQueueDropsHalfARequest(t *testing.T) {
 		io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\n"+framing+strings.Repeat("x", sent))
 		conn.Close()
 	}
-	wantAccepted(t, c.Do("POST", "/", "whole"))
+	wantAccepted(t, send(t, c, "POST", "/", "whole"))
 	time.Sleep(200 * time.Millisecond)
 	if n := ready(t, s); n != 1 {
 		t.Errorf("%d messages are in the queue, want that one which was whole", n)
@@ -321,5 +334,5 @@ func TestQueueHeaders(t *testing.T) {
 		t.Errorf("delivered %v", got)
 	}
 	wantProblem(t, c.Do("POST", "/", "", "X-A", strings.Repeat("a", 61<<10)), 431)
-	wantAccepted(t, c.Do("POST", "/", "", "X-Secret-A", strings.Repeat("a", 61<<10)))
+	wantAccepted(t, send(t, c, "POST", "/", "", "X-Secret-A", strings.Repeat("a", 61<<10)))
 }

@@ -42,7 +42,7 @@ func TestQueueStatus(t *testing.T) {
 	box := newLetterbox(t, 500)
 	c := caddytest.Load(t, queueOn(redistest.Start(t), redistest.Start(t)),
 		queueSite(deliverTo(box.Origin), "status /hooks/status/", "backoff 1s", "id header Webhook-Id", "allow_client delay"))
-	r := c.Do("POST", "/", "body", "Webhook-Id", "a/b?c")
+	r := send(t, c, "POST", "/", "body", "Webhook-Id", "a/b?c")
 	path := r.Header.Get("Location")
 	if wantAccepted(t, r); path != "/hooks/status/a%2Fb%3Fc" {
 		t.Fatalf("got Location: %s", path)
@@ -56,7 +56,7 @@ func TestQueueStatus(t *testing.T) {
 	if r := c.Do("HEAD", path, ""); r.Status != 200 || len(r.Body) != 0 {
 		t.Errorf("HEAD: got %v", r)
 	}
-	path = c.Do("POST", "/", "later", "Fluster-Delay", "1h").Header.Get("Location")
+	path = send(t, c, "POST", "/", "later", "Fluster-Delay", "1h").Header.Get("Location")
 	if s := stateOf(t, c, path); s.State != "delayed" || time.Until(s.DueAt) < 50*time.Minute {
 		t.Errorf("of a delayed one: got %+v", s)
 	}
@@ -76,7 +76,7 @@ func TestQueueStatus(t *testing.T) {
 func TestQueueStatusOfADeadLetter(t *testing.T) {
 	box := newLetterbox(t, 400)
 	c := caddytest.Load(t, queueOn(redistest.Start(t)), queueSite(deliverTo(box.Origin), "status /s"))
-	path := c.Do("POST", "/", "x").Header.Get("Location")
+	path := send(t, c, "POST", "/", "x").Header.Get("Location")
 	caddytest.Eventually(t, "the message is dead", func() bool { return stateOf(t, c, path).State == "dead" })
 	if s := stateOf(t, c, path); s.LastStatus != 400 || s.Attempts != 1 {
 		t.Errorf("got %+v", s)
@@ -87,7 +87,7 @@ func TestQueueStatusWithSeveralDestinations(t *testing.T) {
 	good, bad := newLetterbox(t), newLetterbox(t, 400)
 	c := caddytest.Load(t, queueOn(redistest.Start(t)), queueSite(
 		"deliver bad {\n"+bad.Behind()+"\n}", "deliver good {\n"+good.Behind()+"\n}", "status /s"))
-	path := c.Do("POST", "/", "x").Header.Get("Location")
+	path := send(t, c, "POST", "/", "x").Header.Get("Location")
 	good.wait(t, 1)
 	bad.wait(t, 1)
 	caddytest.Eventually(t, "both are done with", func() bool { return stateOf(t, c, path).State == "dead" })
@@ -112,7 +112,7 @@ func TestQueueStatusWhileNodesAreAway(t *testing.T) {
 func TestQueueStatusBehindARewrite(t *testing.T) {
 	box := newLetterbox(t)
 	c := caddytest.Load(t, queueOn(redistest.Start(t)), "handle_path /hooks/* {\n"+queueSite(deliverTo(box.Origin), "status /hooks/status")+"\n}")
-	path := c.Do("POST", "/hooks/a", "x").Header.Get("Location")
+	path := send(t, c, "POST", "/hooks/a", "x").Header.Get("Location")
 	if stateOf(t, c, path).ID == "" {
 		t.Error("no id")
 	}
@@ -153,11 +153,11 @@ func TestQueueWait(t *testing.T) {
 	if r := c.Do("POST", "/wrong", "x", "Prefer", "wait=10"); r.Status != 422 || string(r.Body) != "the answer" {
 		t.Errorf("of a refusal: got %v", r)
 	}
-	r := c.Do("POST", "/slow", "x", "Prefer", "respond-async, wait=1")
+	r := send(t, c, "POST", "/slow", "x", "Prefer", "respond-async, wait=1")
 	if wantAccepted(t, r); r.Took < 900*time.Millisecond || r.Header.Get("Preference-Applied") != "respond-async, wait=1" {
 		t.Errorf("of a slow one: got %v %v after %s", r, r.Header, r.Took)
 	}
-	wantAccepted(t, c.Do("POST", "/huge", "x", "Prefer", "wait=1"))
+	wantAccepted(t, send(t, c, "POST", "/huge", "x", "Prefer", "wait=1"))
 	if r := c.Do("POST", "/slow", "x"); r.Took > 900*time.Millisecond {
 		t.Errorf("without Prefer: it took %s", r.Took)
 	} else {
@@ -209,9 +209,9 @@ func TestQueueBatch(t *testing.T) {
 	}
 	long := `["` + strings.Repeat("1", 5000) + `","` + strings.Repeat("2", 5000) + `"]`
 	wantProblem(t, post(t, c, long, true, "Content-Type", "application/json"), 413)
-	wantAccepted(t, c.Do("POST", "/", `{"customer":"x"}`, "Content-Type", "application/json")) // one message, like any other
-	wantAccepted(t, c.Do("POST", "/", "[1,2]", "Content-Type", "text/plain"))
-	wantAccepted(t, c.Do("POST", "/", "[1,2]", "Content-Type", "application/json", "Content-Encoding", "x"))
+	wantAccepted(t, send(t, c, "POST", "/", `{"customer":"x"}`, "Content-Type", "application/json")) // one message, like any other
+	wantAccepted(t, send(t, c, "POST", "/", "[1,2]", "Content-Type", "text/plain"))
+	wantAccepted(t, send(t, c, "POST", "/", "[1,2]", "Content-Type", "application/json", "Content-Encoding", "x"))
 	box.wait(t, 8)
 }
 
@@ -219,7 +219,7 @@ func TestQueueBatch(t *testing.T) {
 func TestQueueSplitsNothingUnasked(t *testing.T) {
 	box := newLetterbox(t)
 	c := caddytest.Load(t, queueOn(redistest.Start(t)), queueSite(deliverTo(box.Origin)))
-	wantAccepted(t, c.Do("POST", "/", "[1,2]", "Content-Type", "application/json"))
+	wantAccepted(t, send(t, c, "POST", "/", "[1,2]", "Content-Type", "application/json"))
 	if got := box.wait(t, 1)[0].body; got != "[1,2]" {
 		t.Errorf("delivered %q", got)
 	}

@@ -27,7 +27,7 @@ func TestQueueOnGroups(t *testing.T) {
 			var path string
 			const n = 40
 			for i := range n {
-				r := c.Do("POST", "/", fmt.Sprintf("%03000d", i), "X-Order", strconv.Itoa(i%5), "Idempotency-Key", strconv.Itoa(i))
+				r := send(t, c, "POST", "/", fmt.Sprintf("%03000d", i), "X-Order", strconv.Itoa(i%5), "Idempotency-Key", strconv.Itoa(i))
 				wantAccepted(t, r)
 				path = r.Header.Get("Location")
 				if r := c.Do("POST", "/", fmt.Sprintf("%03000d", i), "Idempotency-Key", strconv.Itoa(i)); r.Header.Get("Idempotency-Replayed") == "" {

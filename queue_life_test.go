@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
 	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
 )
@@ -308,5 +310,34 @@ func TestQueueTellsNobodyInCircles(t *testing.T) {
 	}
 	if err := c.TryReload(global, queues("a", "callback b\ndead_letter_to c", "b", "dead_letter_to c", "c", "")); err != nil {
 		t.Errorf("no circle: %v", err)
+	}
+}
+
+// TestQueueStopLeavesNothing: when Caddy stops, no goroutine and no connection of
+// a queue is left, whatever the state of its nodes, also after reloads.
+func TestQueueStopLeavesNothing(t *testing.T) {
+	servers, global := nodes(t, 2)
+	l := newLedger(t, quickly)
+	const once = " {\ntransport http {\nkeepalive off\n}\n}" // idle connections of a proxy outlive it
+	deliver := "deliver {\n" + l.Behind() + once + "\n}"
+	plain := caddytest.Load(t, "", "respond hello") // so that what Caddy itself leaves is known
+	plain.Get("/")
+	plain.Stop()
+	known := goleak.IgnoreCurrent()
+
+	c := caddytest.Load(t, global, queueSite(deliver, "wait"))
+	ids := map[string]bool{}
+	for range 10 {
+		ids[wantAccepted(t, c.Do("POST", "/", "x")).ID] = true
+	}
+	c.Reload(global, queueSite(deliver, "visibility 10s"))
+	ids[wantAccepted(t, c.Do("POST", "/", "x")).ID] = true
+	l.check(t, ids, 0)
+	servers[0].Kill()
+	wantAccepted(t, c.Do("POST", "/", "x"))
+	c.Stop()
+	wantNoGoroutine(t, known)
+	if got := connectionsTo(t, servers[1].Client(t)); got != "" {
+		t.Errorf("connections are left: %s", got)
 	}
 }

@@ -15,7 +15,7 @@ import (
 func TestQueueDedup(t *testing.T) {
 	box := newLetterbox(t)
 	c := caddytest.Load(t, queueOn(redistest.Start(t), redistest.Start(t)), queueSite(deliverTo(box.Origin), "dedup {header.Idempotency-Key} 1m"))
-	first := wantAccepted(t, c.Do("POST", "/", "a", "Idempotency-Key", "k"))
+	first := wantAccepted(t, send(t, c, "POST", "/", "a", "Idempotency-Key", "k"))
 	again := c.Do("POST", "/", "a", "Idempotency-Key", "k")
 	if a := wantAccepted(t, again); a.ID != first.ID || a.State != "accepted" || again.Header.Get("Idempotency-Replayed") != "true" {
 		t.Errorf("got %+v %v, want the id %s again", a, again.Header, first.ID)
@@ -75,7 +75,7 @@ func TestQueueWithoutNodes(t *testing.T) {
 	a, b := redistest.Start(t), redistest.Start(t)
 	c := caddytest.Load(t, queueOn(a, b), queueSite(deliverTo(box.Origin)))
 	a.Stop()
-	wantAccepted(t, c.Do("POST", "/", "one is left"))
+	wantAccepted(t, send(t, c, "POST", "/", "one is left"))
 	b.Pause()
 	for range 3 {
 		r := c.Do("POST", "/", "refused")
@@ -94,7 +94,7 @@ func TestQueueWithoutNodes(t *testing.T) {
 func TestQueueIDs(t *testing.T) {
 	box := newLetterbox(t)
 	c := caddytest.Load(t, queueOn(redistest.Start(t), redistest.Start(t)), queueSite(deliverTo(box.Origin), "id header Webhook-Id"))
-	if a := wantAccepted(t, c.Do("POST", "/", "a", "Webhook-Id", `msg/1?"\`)); a.ID != `msg/1?"\` {
+	if a := wantAccepted(t, send(t, c, "POST", "/", "a", "Webhook-Id", `msg/1?"\`)); a.ID != `msg/1?"\` {
 		t.Errorf("got %+v", a)
 	}
 	if got := box.wait(t, 1)[0].header.Get("Fluster-Message-Id"); got != `msg/1?"\` {
@@ -103,7 +103,7 @@ func TestQueueIDs(t *testing.T) {
 	for _, id := range []string{"a:b", "a~b", "{a}", "a b", strings.Repeat("a", 129), "caf\xe9"} {
 		wantProblem(t, c.Do("POST", "/", "a", "Webhook-Id", id), 400)
 	}
-	if a := wantAccepted(t, c.Do("POST", "/", "a")); len(a.ID) != 26 {
+	if a := wantAccepted(t, send(t, c, "POST", "/", "a")); len(a.ID) != 26 {
 		t.Errorf("without the field: got %+v", a)
 	}
 	box.wait(t, 2)
@@ -113,7 +113,7 @@ func TestQueueIDs(t *testing.T) {
 func TestQueueSameIDWhileItWaits(t *testing.T) {
 	s := redistest.Start(t)
 	c := caddytest.Load(t, queueOn(s), queueSite("id header Webhook-Id"))
-	wantAccepted(t, c.Do("POST", "/", "a", "Webhook-Id", "1"))
+	wantAccepted(t, send(t, c, "POST", "/", "a", "Webhook-Id", "1"))
 	if r := c.Do("POST", "/", "a", "Webhook-Id", "1"); wantAccepted(t, r).ID != "1" || r.Header.Get("Idempotency-Replayed") != "true" {
 		t.Errorf("got %v %v", r, r.Header)
 	}
@@ -126,15 +126,15 @@ func TestQueueSameIDWhileItWaits(t *testing.T) {
 func TestQueueDelayAndExpire(t *testing.T) {
 	box := newLetterbox(t)
 	c := caddytest.Load(t, queueOn(redistest.Start(t)), queueSite(deliverTo(box.Origin), "delay 1h", "expire {header.X-Expire}", "allow_client delay expire"))
-	if a := wantAccepted(t, c.Do("POST", "/", "an hour")); a.State != "delayed" {
+	if a := wantAccepted(t, send(t, c, "POST", "/", "an hour")); a.State != "delayed" {
 		t.Errorf("got %+v", a)
 	}
-	if a := wantAccepted(t, c.Do("POST", "/", "at once", "Fluster-Delay", "0")); a.State != "ready" {
+	if a := wantAccepted(t, send(t, c, "POST", "/", "at once", "Fluster-Delay", "0")); a.State != "ready" {
 		t.Errorf("got %+v", a)
 	}
 	box.wait(t, 1)
 	start := time.Now()
-	if a := wantAccepted(t, c.Do("POST", "/", "soon", "Fluster-Delay", "700ms", "Fluster-Expire", "1m")); a.State != "delayed" {
+	if a := wantAccepted(t, send(t, c, "POST", "/", "soon", "Fluster-Delay", "700ms", "Fluster-Expire", "1m")); a.State != "delayed" {
 		t.Errorf("got %+v", a)
 	}
 	if got := box.wait(t, 2)[1]; got.body != "soon" || time.Since(start) < 600*time.Millisecond || got.header.Get("Fluster-Delay") != "" {
@@ -150,7 +150,7 @@ func TestQueueDelayAndExpire(t *testing.T) {
 func TestQueueClientsMayNotDelayUnlessTheyMay(t *testing.T) {
 	box := newLetterbox(t)
 	c := caddytest.Load(t, queueOn(redistest.Start(t)), queueSite(deliverTo(box.Origin)))
-	if a := wantAccepted(t, c.Do("POST", "/", "x", "Fluster-Delay", "1h", "Fluster-Expire", "nonsense")); a.State != "ready" {
+	if a := wantAccepted(t, send(t, c, "POST", "/", "x", "Fluster-Delay", "1h", "Fluster-Expire", "nonsense")); a.State != "ready" {
 		t.Errorf("got %+v", a)
 	}
 	box.wait(t, 1)
@@ -164,7 +164,7 @@ func TestQueueOrder(t *testing.T) {
 	const keys, each = 5, 12
 	for i := range each {
 		for k := range keys {
-			wantAccepted(t, c.Do("POST", fmt.Sprintf("/%d/key%d/x", i, k), strconv.Itoa(i)))
+			wantAccepted(t, send(t, c, "POST", fmt.Sprintf("/%d/key%d/x", i, k), strconv.Itoa(i)))
 		}
 	}
 	next := map[string]int{}
@@ -181,7 +181,7 @@ func TestQueuePriority(t *testing.T) {
 	s := redistest.Start(t)
 	c := caddytest.Load(t, queueOn(s), queueSite("priority {header.X-Priority} high=3 low=1"))
 	for _, class := range []string{"high", "low", "other", ""} {
-		wantAccepted(t, c.Do("POST", "/", "x", "X-Priority", class))
+		wantAccepted(t, send(t, c, "POST", "/", "x", "X-Priority", class))
 	}
 	// Lanes are streams: one for each class, and one for all else.
 	keys, err := s.Client(t).Keys(t.Context(), "*:s").Result()
@@ -198,7 +198,7 @@ func TestQueueAck(t *testing.T) {
 	box := newLetterbox(t)
 	s := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	c := caddytest.Load(t, queueOn(s), queueSite(deliverTo(box.Origin), "ack aof"))
-	wantAccepted(t, c.Do("POST", "/", "on disk"))
+	wantAccepted(t, send(t, c, "POST", "/", "on disk"))
 	box.wait(t, 1)
 	c.Reload(queueOn(s), queueSite(deliverTo(box.Origin), "ack replicas 1"))
 	r := c.Do("POST", "/", "nowhere")
@@ -214,7 +214,7 @@ func TestQueueCopies(t *testing.T) {
 	box := newLetterbox(t)
 	a, b := redistest.Start(t), redistest.Start(t)
 	c := caddytest.Load(t, queueOn(a, b), queueSite(deliverTo(box.Origin), "copies 2"))
-	wantAccepted(t, c.Do("POST", "/", "twice there"))
+	wantAccepted(t, send(t, c, "POST", "/", "twice there"))
 	box.wait(t, 1)
 	b.Stop()
 	wantProblem(t, c.Do("POST", "/", "no second node"), 503)

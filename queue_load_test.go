@@ -60,7 +60,7 @@ func TestQueueOfSeveralHandlers(t *testing.T) {
 			fluster_queue q
 		}`)
 	for _, path := range []string{"/before", "/here", "/same", "/after"} {
-		wantAccepted(t, c.Do("POST", path, "12345"))
+		wantAccepted(t, send(t, c, "POST", path, "12345"))
 		wantProblem(t, c.Do("POST", path, "123456"), 413)
 	}
 	box.wait(t, 4)
@@ -83,8 +83,8 @@ func TestQueueInAPool(t *testing.T) {
 				pool mail
 			}
 		}`)
-	wantAccepted(t, c.Do("POST", "/bare", "x"))
-	wantAccepted(t, c.Do("POST", "/", "x"))
+	wantAccepted(t, send(t, c, "POST", "/bare", "x"))
+	wantAccepted(t, send(t, c, "POST", "/", "x"))
 	box.wait(t, 2)
 	if n, err := s.Client(t).Exists(t.Context(), "{other:q:q:0}:s").Result(); n != 1 || err != nil {
 		t.Errorf("the stream is not where it is to be: %d %v", n, err)
@@ -114,13 +114,13 @@ func TestQueueOverReloads(t *testing.T) {
 	n := 0
 	for range 3 {
 		for range 20 {
-			wantAccepted(t, c.Do("POST", "/", "x"))
+			wantAccepted(t, send(t, c, "POST", "/", "x"))
 			n++
 		}
 		c.Reload(queueOn(s), site+"\n# "+strings.Repeat("x", n))
 	}
 	c.Reload(queueOn(s), queueSite(deliverTo(box.Origin), "attempts 4", "visibility 1m"))
-	wantAccepted(t, c.Do("POST", "/", "x"))
+	wantAccepted(t, send(t, c, "POST", "/", "x"))
 	box.wait(t, n+1)
 	caddytest.Eventually(t, "nothing is left", func() bool { return ready(t, s) == 0 })
 	box.wait(t, n+1)
