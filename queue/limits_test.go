@@ -213,6 +213,37 @@ func TestBreakerCostsNoAttempt(t *testing.T) {
 	r.expectEmpty()
 }
 
+// Workers of one client share what they may do at once; the last to run decides,
+// and when it is gone, the one before.
+func TestLimitsOfSeveralWorkers(t *testing.T) {
+	r := newRig(t, 1, Options{})
+	g := r.c.out.gate("")
+	limit := func() int {
+		g.slots.mu.Lock()
+		defer g.slots.mu.Unlock()
+		return g.slots.limit
+	}
+	d := newDiary()
+	if _, err := NewWorker(r.c, WorkerOptions{Concurrency: 99}, d.done); err != nil || limit() != 0 {
+		t.Errorf("a worker that does not run: got limit %d, %v", limit(), err)
+	}
+	_, drainOne := run(t, r.c, WorkerOptions{Concurrency: 3}, d.done)
+	eventually(t, 5*time.Second, "the first's limit", func() bool { return limit() == 3 })
+	_, drainTwo := run(t, r.c, WorkerOptions{Concurrency: 7}, d.done)
+	eventually(t, 5*time.Second, "the second's limit", func() bool { return limit() == 7 })
+	drainTwo()
+	if got := limit(); got != 3 {
+		t.Errorf("got limit %d after the second, want the first's", got)
+	}
+	_, drainThree := run(t, r.c, WorkerOptions{Concurrency: 5}, d.done)
+	eventually(t, 5*time.Second, "the third's limit", func() bool { return limit() == 5 })
+	drainOne()
+	if got := limit(); got != 5 {
+		t.Errorf("got limit %d after the first, want the third's", got)
+	}
+	drainThree()
+}
+
 func TestSlotsAreFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s slots
@@ -241,8 +272,10 @@ func TestSlotsAreFair(t *testing.T) {
 		if got := s.tryAcquire(1); got != 0 {
 			t.Error("taken before those who wait")
 		}
-		synctest.Wait()
-		s.setLimit(4)
+		for limit := 2; limit <= 4; limit++ {
+			synctest.Wait()
+			s.setLimit(limit)
+		}
 		synctest.Wait()
 		for i := range 3 {
 			if got := <-order; got != i {

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,11 +17,41 @@ type outgoing struct {
 	order []doneKey            // of done, the oldest first
 }
 
-// A gate is what deliveries to one destination pass in this process.
+// A gate is what deliveries to one destination pass in this process. Its limits
+// are those of the worker that began to run last, of those that run.
 type gate struct {
 	slots   slots
 	breaker breaker
 	rate    rate
+
+	mu      sync.Mutex // guards workers, and that limits are set in one order
+	workers []*Worker
+}
+
+// enter says that a worker runs.
+func (g *gate) enter(w *Worker) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.workers = append(g.workers, w)
+	g.limitLocked()
+}
+
+// leave says that a worker does not run any more.
+func (g *gate) leave(w *Worker) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.workers = slices.DeleteFunc(g.workers, func(other *Worker) bool { return other == w })
+	g.limitLocked()
+}
+
+func (g *gate) limitLocked() {
+	if len(g.workers) == 0 {
+		return
+	}
+	o := g.workers[len(g.workers)-1].o
+	g.slots.setLimit(o.Concurrency)
+	g.breaker.set(o.BreakerFailures, o.BreakerRest)
+	g.rate.set(o.Rate)
 }
 
 // gate returns the destination's.

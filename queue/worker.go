@@ -30,7 +30,8 @@ type WorkerOptions struct {
 	// and first·2^(n−1), at most longest. Defaults: 1 s, 1 h.
 	BackoffFirst, BackoffLongest time.Duration
 	// Concurrency is how many deliveries may be under way in this process: of all
-	// workers of one client with the same destination. Default: 16.
+	// workers of one client with the same destination, where the one that began to run
+	// last has its say in this, and in rate and breaker. Default: 16.
 	Concurrency int
 	// Rate bounds the deliveries a second of all workers everywhere. 0: unbounded.
 	Rate float64
@@ -92,9 +93,6 @@ func NewWorker(c *Client, o WorkerOptions, deliver func(ctx context.Context, d *
 	w := &Worker{client: c, o: o, deliver: deliver, name: newID(), gate: c.out.gate(o.Destination), done: make(chan struct{})}
 	w.taking, w.stop = context.WithCancel(context.Background())
 	w.working, w.cut = context.WithCancelCause(context.Background())
-	w.gate.slots.setLimit(o.Concurrency)
-	w.gate.breaker.set(o.BreakerFailures, o.BreakerRest)
-	w.gate.rate.set(o.Rate)
 	for _, p := range c.partitions {
 		w.sources = append(w.sources, newSource(w, p))
 	}
@@ -152,6 +150,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	defer close(w.done)
 	defer context.AfterFunc(ctx, w.stop)()
+	w.gate.enter(w)
+	defer w.gate.leave(w)
 
 	keeping, end := context.WithCancel(context.Background())
 	defer end()

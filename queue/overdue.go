@@ -1,0 +1,238 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// An overdueCopy is a second copy of whose first nothing was heard.
+type overdueCopy struct {
+	recordID string
+	from     string // ref of where the first is
+	order    string
+	size     int64 // of its body, if that lies in chunks
+	first    fate
+}
+
+// A fate is what has become of the first copy.
+type fate uint8
+
+const (
+	fateLost  fate = iota // its node has lost it, or is away for long
+	fateThere             // it is there
+	fateDead              // it is there as a dead letter
+	fateDone              // it is done
+	fateAway              // its node is away, but not for long
+)
+
+// overdueCopies sees to second copies that are overdue on this partition, for
+// as long as there is something to do.
+func (s *source) overdueCopies(ctx context.Context) error {
+	for ctx.Err() == nil {
+		limit := strconv.FormatInt(s.p.taken.nodeTime().UnixMilli(), 10)
+		ids, err := s.p.client().ZRangeArgs(s.p.with(ctx), redis.ZRangeArgs{
+			Key: s.p.keys.seconds(), ByScore: true, Start: "-inf", Stop: limit, Count: noteMost,
+		}).Result()
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		copies, err := s.overdueOnes(ctx, ids)
+		if err != nil {
+			return err
+		}
+		waiting, err := s.seeToCopies(ctx, copies)
+		if err != nil || waiting || len(ids) < noteMost {
+			return err
+		}
+	}
+	return nil
+}
+
+// overdueOnes reads what is to be known of copies, and asks for their firsts.
+func (s *source) overdueOnes(ctx context.Context, ids []string) ([]*overdueCopy, error) {
+	pipe := s.p.client().Pipeline()
+	cmds := make([]*redis.SliceCmd, len(ids))
+	for i, id := range ids {
+		cmds[i] = pipe.HMGet(s.p.with(ctx), s.p.keys.second(id), "c", "o", "n")
+	}
+	if _, err := pipe.Exec(s.p.with(ctx)); err != nil {
+		return nil, err
+	}
+	copies := make([]*overdueCopy, len(ids))
+	by := map[string][]*overdueCopy{}
+	for i, id := range ids {
+		c := &overdueCopy{recordID: id}
+		c.from, _ = cmds[i].Val()[0].(string)
+		c.order, _ = cmds[i].Val()[1].(string)
+		size, _ := cmds[i].Val()[2].(string)
+		c.size, _ = strconv.ParseInt(size, 10, 64)
+		c.size = max(0, min(c.size, maxChunked))
+		copies[i] = c
+		by[c.from] = append(by[c.from], c)
+	}
+	for ref, cs := range by {
+		s.askFirsts(ctx, s.w.client.byRef(ref), cs)
+	}
+	return copies, nil
+}
+
+// askFirsts asks a partition what has become of messages.
+func (s *source) askFirsts(ctx context.Context, first *partition, cs []*overdueCopy) {
+	if first == nil {
+		return // configured away
+	}
+	away := first.taken.silentFor() < s.w.client.o.Visibility
+	pipe := first.client().Pipeline()
+	tombstones, states := make([]*redis.IntCmd, len(cs)), make([]*redis.StringCmd, len(cs))
+	for i, c := range cs {
+		tombstones[i] = pipe.Exists(first.with(ctx), first.keys.tombstone(c.recordID))
+		states[i] = pipe.HGet(first.with(ctx), first.keys.record(c.recordID), "s")
+	}
+	var err error
+	if !first.resting() {
+		_, err = pipe.Exec(first.with(ctx))
+		first.report(ctx, err)
+	}
+	asked := !first.resting() && (err == nil || errors.Is(err, redis.Nil))
+	for i, c := range cs {
+		switch state := states[i].Val(); {
+		case !asked && away:
+			c.first = fateAway
+		case !asked:
+			c.first = fateLost
+		case tombstones[i].Val() > 0 || state == stateDone:
+			c.first = fateDone
+		case state == stateDead:
+			c.first = fateDead
+		case state != "":
+			c.first = fateThere
+		}
+	}
+}
+
+// seeToCopies does to copies what the fate of their firsts asks for, and
+// reports whether some of them still wait for it.
+func (s *source) seeToCopies(ctx context.Context, copies []*overdueCopy) (waiting bool, err error) {
+	pipe := s.p.client().Pipeline()
+	var push []any
+	var calls []*call
+	done := map[*partition][]string{}
+	for _, c := range copies {
+		switch c.first {
+		case fateAway:
+			waiting = true
+		case fateThere:
+			push = append(push, c.recordID, s.w.client.o.overdueAfter(0).Milliseconds())
+		case fateDead:
+			push = append(push, c.recordID, copyOfDead.Milliseconds())
+		case fateDone:
+			s.p.deleteCopy(ctx, pipe, c.recordID, c.size)
+			first := s.w.client.byRef(c.from)
+			done[first] = append(done[first], first.keys.tombstone(c.recordID))
+		case fateLost:
+			calls = append(calls, s.promoteCopyCall(c))
+		}
+	}
+	if len(push) > 0 {
+		calls = append(calls, &call{script: pushScript, keys: []string{s.p.keys.seconds()}, args: push})
+	}
+	if err := runAll(ctx, s.p, calls); err != nil {
+		return waiting, err
+	}
+	for _, c := range calls {
+		if c.Err() != nil {
+			return waiting, c.Err()
+		}
+	}
+	if pipe.Len() == 0 {
+		return waiting, nil
+	}
+	if _, err := pipe.Exec(s.p.with(ctx)); err != nil {
+		return waiting, err
+	}
+	for first, tombstones := range done {
+		if err := first.client().Unlink(first.with(ctx), tombstones...).Err(); err != nil {
+			return waiting, err
+		}
+	}
+	return waiting, nil
+}
+
+// promoteCopyScript makes a second copy that is overdue a message of its own.
+//
+//	KEYS[1]  T:y
+//	KEYS[2]  the copy
+//	KEYS[3]  record
+//	KEYS[4]  counts
+//	KEYS[5]  orders
+//	KEYS[6]  list of what waits for its order key
+//	KEYS[7]… streams of all lanes
+//	ARGV[1]  record id
+//	ARGV[2]  how many of an order key may be in flight
+//	ARGV[3]… names of the lanes
+//
+// It returns 1 if it is a message now.
+var promoteCopyScript = newScript(luaNow + luaReady + luaPut + `
+local due = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not due or tonumber(due) > now() then return 0 end
+local copy = redis.call('HGETALL', KEYS[2])
+if #copy > 0 and redis.call('EXISTS', KEYS[3]) == 0 then
+  local lanes = {}
+  for i = 3, #ARGV do lanes[ARGV[i]] = KEYS[4+i] end
+  local clean, u = {}, ''
+  for i = 1, #copy, 2 do
+    if copy[i] == 'u' then u = copy[i+1] end
+    if copy[i] ~= 'c' and copy[i] ~= 'd' then
+      clean[#clean+1] = copy[i]
+      clean[#clean+1] = copy[i+1]
+    end
+  end
+  put(clean, KEYS[3], KEYS[4], KEYS[5], KEYS[6], tonumber(ARGV[2]), lanes, KEYS[7], u)
+end
+redis.call('UNLINK', KEYS[2])
+redis.call('ZREM', KEYS[1], ARGV[1])
+return 1
+`)
+
+// luaPut defines put(), which makes the message in a record ready, or has it
+// wait for its order key, as if it were new.
+const luaPut = `
+local function put(record, key, counts, orders, waiting, perKey, lanes, fallback, digest)
+  local e, lane, recorded = readiness(record)
+  local order, tracked, id, at, counted = '', '0', '', '0', nil
+  for i = 1, #e, 2 do
+    if e[i] == 'o' then order = e[i+1]
+    elseif e[i] == 'k' then tracked = e[i+1]
+    elseif e[i] == 'i' then id = e[i+1]
+    elseif e[i] == 't' then at = e[i+1]
+    elseif e[i] == 'z' then counted = e[i+1] end
+  end
+  if counted then redis.call('HINCRBY', counts, 'b', counted) end
+  local q = ''
+  if order ~= '' and (tonumber(redis.call('HGET', orders, order) or 0) >= perKey or redis.call('EXISTS', waiting) == 1) then
+    redis.call('RPUSH', waiting, cmsgpack.pack({lane, unpack(e)}))
+    redis.call('HINCRBY', counts, 'w', 1)
+  else
+    if order ~= '' then redis.call('HINCRBY', orders, order, 1) end
+    q = redis.call('XADD', lanes[lane] or fallback, '*', unpack(e))
+  end
+  if recorded then
+    redis.call('DEL', key)
+    redis.call('HSET', key, 's', 'ready', 'g', lane, 'q', q, 'u', digest, 'i', id, 't', at, 'k', tracked)
+  else
+    redis.call('UNLINK', key)
+  end
+end
+`
+
+// promoteCopyCall makes a second copy that is overdue a message of its own.
+func (s *source) promoteCopyCall(c *overdueCopy) *call {
+	k := s.p.keys
+	keys, names := s.w.client.allLanes(s.p)
+	keys = append([]string{k.seconds(), k.second(c.recordID), k.record(c.recordID), k.counters(), k.orders(), k.order(c.order)}, keys...)
+	args := append([]any{c.recordID, s.w.client.o.PerKey}, names...)
+	return &call{script: promoteCopyScript, keys: keys, args: args}
+}
