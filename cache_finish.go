@@ -105,6 +105,7 @@ func (w *fillWriter) store() {
 	w.fl.mu.Unlock()
 	if w.head != nil && base == 0 && w.stillTrue() {
 		w.x.keepWhole(w.head, fit(body))
+		w.x.unmarkAlone()
 	}
 	w.fl.settle(whole)
 }

@@ -42,15 +42,8 @@ func (x *exchange) sharesForwards(use httpcache.Reuse) bool {
 		x.directives.NoCache() || x.directives.NoStore() {
 		return false
 	}
-	e, ok := x.pool.notes.Get(aloneKey(x.key))
-	return !ok || e.aloneUntil <= x.now.UnixMilli()
+	return !x.alone
 }
-
-// aloneKey is the key of the note that a URL's responses cannot be shared.
-func aloneKey(key string) string { return key + "\nalone" }
-
-// aloneFor is how long such a note counts.
-const aloneFor = 10 * time.Second
 
 // flightKey is what a forward is for: the cache key, and as far as it is known
 // what selects the variant.

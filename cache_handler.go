@@ -25,6 +25,7 @@ type exchange struct {
 	directives httpcache.RequestDirectives
 
 	list  *entry // the list of the URL's variants, if its responses are known to vary
+	alone bool   // its key is marked: responses cannot be shared
 	part  *part  // a stored part of the response that is to be completed
 	node  *node  // that was asked last, if any
 	seen  bool   // what lies there is known
@@ -176,6 +177,9 @@ func (x *exchange) lookup() *found {
 	f, known := x.lookupNear()
 	if f != nil && (!f.blind || x.pool.pick(x.key) == nil) {
 		return f
+	}
+	if x.alone = x.isAlone(); x.alone && known == "" {
+		return nil
 	}
 	near := x.pool.near.Load()
 	e, list := x.lookupNode(known)

@@ -131,7 +131,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	}
 	if !v.Store {
 		metrics.requests.WithLabelValues("miss").Inc()
-		w.settleAlone()
+		w.settleAlone(status)
 		if status == http.StatusOK && x.answersCondition(own) {
 			w.muted = true
 			delete(h, "Content-Length")
@@ -205,15 +205,6 @@ func headerSize(h http.Header) (n int) {
 		}
 	}
 	return n
-}
-
-// settleAlone releases all who wait for this response, and spares those to come
-// the waiting for a while.
-func (w *fillWriter) settleAlone() {
-	if w.fl.settle(alone) {
-		x := w.x
-		x.pool.notes.Set(aloneKey(x.key), &entry{aloneUntil: x.now.Add(aloneFor).UnixMilli()})
-	}
 }
 
 // newHead returns the response as it is stored, without its body: of the
