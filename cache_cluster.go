@@ -107,7 +107,7 @@ func (x *exchange) awaitOthers() (*found, error) {
 		}
 		switch o {
 		case isAlone:
-			x.noteAlone()
+			x.markAlone()
 			return nil, nil
 		case wasStored:
 			return x.lookAgain(), nil

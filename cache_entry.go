@@ -12,16 +12,13 @@ import (
 
 // entry is what the near cache holds under one key, and what a lookup on a node
 // gives: a stored response made ready to be served, the list of a URL's
-// variants, a note of how queries are compared, or one that a URL's responses
-// cannot be shared. It is
-// immutable but for learn, used and told.
+// variants, or a note of how queries are compared. It is immutable but for
+// learn, used and told.
 type entry struct {
 	resp     *stored.Response
 	variants *stored.Variants
 	used     []atomic.Int64 // of variants: when each was last used, Unix ms
 	search   *httpcache.SearchVariance
-	// aloneUntil, Unix ms: until then misses are forwarded each for itself.
-	aloneUntil int64
 
 	lines []line            // resp.Header, one for each name
 	sel   journal.Selectors // what selects resp

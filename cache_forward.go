@@ -42,22 +42,8 @@ func (x *exchange) sharesForwards(use httpcache.Reuse) bool {
 		x.directives.NoCache() || x.directives.NoStore() {
 		return false
 	}
-	e, ok := x.pool.notes.Get(aloneKey(x.key))
-	x.spared = ok && e.aloneUntil > x.now.UnixMilli()
-	return !x.spared
+	return !x.alone
 }
-
-// noteAlone spares the requests to come the waiting for a response that will
-// not be for them.
-func (x *exchange) noteAlone() {
-	x.pool.notes.Set(aloneKey(x.key), &entry{aloneUntil: time.Now().Add(aloneFor).UnixMilli()})
-}
-
-// aloneKey is the key of the note that a URL's responses cannot be shared.
-func aloneKey(key string) string { return key + "\nalone" }
-
-// aloneFor is how long such a note counts.
-const aloneFor = 10 * time.Second
 
 // flightKey is what a forward is for: the cache key, and as far as it is known
 // what selects the variant.

@@ -25,6 +25,7 @@ type exchange struct {
 	directives httpcache.RequestDirectives
 
 	list       *entry        // the list of the URL's variants, if its responses are known to vary
+	alone      bool          // its key is marked: responses cannot be shared
 	part       *part         // a stored part of the response that is to be completed
 	opened     *opened       // what is sent first of a body in chunks
 	source     *sourceWriter // what the handlers behind write to, with the option encode
@@ -32,7 +33,6 @@ type exchange struct {
 	seen       bool          // what lies there is known
 	held       int64         // bytes of body that were read from a node for this request alone
 	place      place         // where what is fetched will lie
-	spared     bool          // others need not wait for it: the last ones could not be shared
 	nodeFailed bool          // the node did not answer the lookup
 	why        string        // why it is forwarded: fwd of Cache-Status
 
@@ -184,6 +184,10 @@ func (x *exchange) lookup() *found {
 	f, known := x.lookupNear()
 	if f != nil && (!f.blind || x.pool.pick(x.key) == nil) {
 		return f
+	}
+	if x.alone = x.isAlone(); x.alone && known == "" {
+		x.seen = true // there was nothing, when it was marked
+		return nil
 	}
 	near := x.pool.near.Load()
 	e, list := x.lookupNode(known)

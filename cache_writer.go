@@ -135,7 +135,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	}
 	if !v.Store {
 		metrics.requests.WithLabelValues("miss").Inc()
-		w.settleAlone()
+		w.settleAlone(status)
 		if status == http.StatusOK && x.answersCondition(own) {
 			w.muted = true
 			delete(h, "Content-Length")
@@ -146,9 +146,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 		return
 	}
 	metrics.requests.WithLabelValues("stored").Inc()
-	if x.spared {
-		x.pool.notes.Delete(aloneKey(x.key)) // the next ones can share
-	}
+	x.unmarkAlone() // the next ones can share
 	if w.want > lockedBody {
 		x.place.lock.letGo(isLost)
 	}
@@ -225,15 +223,6 @@ func headerSize(h http.Header) (n int) {
 		}
 	}
 	return n
-}
-
-// settleAlone releases all who wait for this response, and spares those to come
-// the waiting for a while.
-func (w *fillWriter) settleAlone() {
-	if w.fl.settle(alone) || w.x.spared {
-		w.x.noteAlone()
-	}
-	w.x.place.lock.letGo(isAlone)
 }
 
 // newHead returns the response as it is stored, without its body: of the

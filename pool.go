@@ -33,9 +33,10 @@ type poolState struct {
 	box  *penaltyBox
 	near atomic.Pointer[near.Cache[*entry]] // points to nil while the near cache is off
 
-	// notes are what is known of URLs beside their responses: that they cannot be
-	// shared, how their queries are compared. They are never off.
+	// notes are what is known of URLs beside their responses: how their queries
+	// are compared, when their variants were used. They are never off.
 	notes *near.Cache[*entry]
+	alone *near.Cache[int64] // of keys whose responses cannot be shared: until when that is believed, Unix ms
 
 	newest newest // URLs whose nodes may hold what is older than what was served
 
@@ -58,7 +59,7 @@ type poolState struct {
 // emitFunc tells Caddy's events app of something.
 type emitFunc func(name string, data map[string]any)
 
-// maxNotes is the memory of the notes.
+// maxNotes is the memory of the notes, and of the marks of those alone.
 const maxNotes = 1 << 20
 
 func newPoolState(name string) *poolState {
@@ -68,6 +69,7 @@ func newPoolState(name string) *poolState {
 		box:   newPenaltyBox(),
 		notes: near.New(maxNotes, weighEntry),
 		fills: newFills(),
+		alone: near.New(maxNotes, weighAlone),
 	}
 	s.flights.open = map[string]*flight{}
 	s.newest.seed = maphash.MakeSeed()
@@ -84,6 +86,7 @@ func (s *poolState) Destruct() error {
 	s.later.Wait()
 	s.near.Load().Close()
 	s.notes.Close()
+	s.alone.Close()
 	return nil
 }
 

@@ -1,0 +1,59 @@
+package fluster
+
+import (
+	"net/http"
+	"time"
+)
+
+// Where a response turned out not to be for others, its key is marked for a
+// while: the requests that come then neither wait for one another nor look on a
+// node, where there is nothing. A response that may be stored takes the mark away. What
+// another process stores meanwhile is found here when the mark has had its time,
+// or has cost one forward.
+
+// aloneFor is how long a mark counts.
+const aloneFor = 10 * time.Second
+
+// weighAlone returns about how many bytes of memory a mark takes.
+func weighAlone(key string, _ int64) uint32 { return uint32(min(len(key)+128, 1<<31)) }
+
+// isAlone reports whether the key is marked.
+func (x *exchange) isAlone() bool {
+	until, ok := x.pool.alone.Get(x.key)
+	return ok && x.now.UnixMilli() < until
+}
+
+// markAlone spares the requests to come the waiting for a response that will not
+// be for them.
+func (x *exchange) markAlone() { x.pool.alone.Set(x.key, time.Now().Add(aloneFor).UnixMilli()) }
+
+// unmarkAlone takes the mark away, as a response may be stored.
+func (x *exchange) unmarkAlone() {
+	if x.alone {
+		x.pool.alone.Delete(x.key)
+	}
+}
+
+// settleAlone releases all who wait for this response, here and in other
+// processes. It marks the key if there
+// were any, or if a node was looked on in vain and so it would be again.
+func (w *fillWriter) settleAlone(status int) {
+	x := w.x
+	if w.fl.settle(alone) || x.node != nil && !x.alone && x.list == nil && w.f == nil && x.isNeverShared(status) {
+		x.markAlone()
+	}
+	x.place.lock.letGo(isAlone)
+}
+
+// isNeverShared reports whether the response was not stored for what it says
+// itself, which the next one will say too, and not for what the request says.
+func (x *exchange) isNeverShared(status int) bool {
+	if x.r.Method != http.MethodGet || status >= 500 || x.directives.NoStore() || x.r.Header["Authorization"] != nil {
+		return false
+	}
+	switch x.status.Detail {
+	case "no-store", "private", "set-cookie", "vary", "no-freshness", "event-stream":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,80 @@
+package fluster_test
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
+	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
+)
+
+// lookups returns how often a node was looked on.
+func lookups(t *testing.T, server *redistest.Server) string {
+	t.Helper()
+	m := regexp.MustCompile(`cmdstat_mget:calls=(\d+),`).FindStringSubmatch(server.Client(t).Info(t.Context(), "commandstats").Val())
+	if m == nil {
+		return "0"
+	}
+	return m[1]
+}
+
+// TestPrivateIsNotLookedUp: a URL whose responses are for nobody else costs no
+// round trip to a node, until one may be stored.
+func TestPrivateIsNotLookedUp(t *testing.T) {
+	for detail, header := range map[string][]string{
+		"no-store":     {"Cache-Control", "no-store"},
+		"private":      {"Cache-Control", "private, max-age=60"},
+		"set-cookie":   {"Cache-Control", "max-age=60", "Set-Cookie", "a=b"},
+		"no-freshness": nil,
+	} {
+		t.Run(detail, func(t *testing.T) {
+			o := caddytest.NewOrigin(t, caddytest.Answer(200, "mine", header...))
+			servers, global := nodes(t, 1, "near off")
+			c := caddytest.Load(t, global, cached(o))
+			c.WaitUp(1)
+			for range 5 {
+				if r := c.Get("/"); !strings.Contains(r.CacheStatus(), "detail="+detail) {
+					t.Fatalf("Cache-Status: got %q, want the detail %s", r.CacheStatus(), detail)
+				}
+			}
+			if got := lookups(t, servers[0]); got != "1" {
+				t.Errorf("the node was looked on %s times by 5 requests, want once", got)
+			}
+			o.Handle(caddytest.Answer(200, "for all", fresh...))
+			wantMiss(t, c, "/")
+			since := time.Now()
+			wantBody(t, wantHit(t, c, "node", "/"), 200, "for all")
+			if took := time.Since(since); took > 8*time.Second {
+				t.Errorf("what was stored was found after %v, want before the mark has had its 10 s", took)
+			}
+		})
+	}
+}
+
+// TestFailuresAreLookedUp: what says nothing of the responses to come leaves the
+// node to be looked on.
+func TestFailuresAreLookedUp(t *testing.T) {
+	for name, tt := range map[string]struct {
+		handle  http.HandlerFunc
+		request []string
+	}{
+		"failure":       {caddytest.Answer(500, "oops", "Cache-Control", "no-store"), nil},
+		"authorization": {caddytest.Answer(200, "mine", "Cache-Control", "private"), []string{"Authorization", "Basic x"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := caddytest.NewOrigin(t, tt.handle)
+			servers, global := nodes(t, 1, "near off")
+			c := caddytest.Load(t, global, cached(o))
+			c.WaitUp(1)
+			for range 3 {
+				c.Get("/", tt.request...)
+			}
+			if got := lookups(t, servers[0]); got != "3" {
+				t.Errorf("the node was looked on %s times by 3 requests, want 3 times", got)
+			}
+		})
+	}
+}
