@@ -328,6 +328,9 @@ func TestEnqueueBatch(t *testing.T) {
 		switch i % 5 {
 		case 1:
 			m.OrderKey = fmt.Sprint(i % 7)
+			if i%3 == 0 { // in chunks, and in its turn all the same
+				m.Body = append(m.Body, bytes.Repeat([]byte(" "), 200)...)
+			}
 		case 2:
 			m.DedupKey, m.DedupWindow, m.Body = fmt.Sprint("d", i%20), time.Hour, []byte("same")
 		case 3:

@@ -1,0 +1,228 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// A message that must be on disk, or on replicas, before it counts as accepted is
+// put in hidden: it is delayed by hideTime, which is longer than Enqueue takes. Then
+// the node is asked to wait for its disk or replicas, on the same connection.
+//
+//	reached      it is shown: made ready, or delayed as it was to be
+//	not reached  it is taken out again, before anyone could be given it
+//	no answer    it is taken out if it can be; else it shows itself when hideTime is
+//	             over, if it is there, and nobody can know
+//
+// What is durable is the hidden message: should the node fall right after, it
+// comes back with it, and shows it in time.
+//
+// A node with appendfsync always has all on its disk before it answers, so that
+// nothing has to be hidden; that it still has is asked with each pipeline.
+const hideTime = 5 * time.Second
+
+// A hidden is one delivery that was put in hidden.
+type hidden struct {
+	parcel *parcel
+	rid    string
+	delay  time.Duration // that it has anyway
+	order  string
+}
+
+// hideFor returns how long a message is hidden where p is put now.
+func (c *Client) hideFor(p *parcel) time.Duration {
+	if !p.partition.durability.hides() {
+		return 0
+	}
+	return hideTime
+}
+
+// hiddenOf returns what is hidden of a parcel.
+func (c *Client) hiddenOf(p *parcel) []hidden {
+	out := make([]hidden, len(c.o.Destinations))
+	for i, destination := range c.o.Destinations {
+		out[i] = hidden{p, recordID(p.id, destination), p.m.Delay, orderHash(destination, p.m.OrderKey)}
+	}
+	return out
+}
+
+// showScript shows what is hidden.
+//
+//	KEYS[1]  what is delayed
+//	KEYS[2]… streams of all lanes; the records
+//	ARGV[1]  number of lanes
+//	ARGV[2]… names of the lanes; for each record: record id, for how many ms it is delayed in truth
+//
+// It returns how many it has shown. What waits for its turn is not hidden longer
+// than that says, and is left alone.
+const showSource = `
+local lanes, n, shown = {}, tonumber(ARGV[1]), 0
+for i = 1, n do lanes[ARGV[1+i]] = KEYS[1+i] end
+for i = 2 + n, #ARGV, 2 do
+  local rid, delay, record = ARGV[i], tonumber(ARGV[i+1]), KEYS[2 + n + (i - 2 - n) / 2]
+  if redis.call('ZSCORE', KEYS[1], rid) then
+    shown = shown + 1
+    local e, state = {}, {}
+    local all = redis.call('HGETALL', record)
+    for j = 1, #all, 2 do
+      state[all[j]] = all[j+1]
+      if #all[j] > 1 or not string.find('sgqruv', all[j], 1, true) then
+        e[#e+1] = all[j]
+        e[#e+1] = all[j+1]
+      end
+    end
+    if delay > 0 then
+      redis.call('ZADD', KEYS[1], 'XX', string.format('%.0f', state.t + delay), rid)
+    else
+      local q = redis.call('XADD', lanes[state.g], '*', unpack(e))
+      redis.call('ZREM', KEYS[1], rid)
+      if state.k == '1' or state.c then
+        redis.call('HSET', record, 's', 'ready', 'q', q)
+        redis.call('HDEL', record, 'o', 'x', 'z', 'n', '__data__')
+      else
+        redis.call('UNLINK', record)
+      end
+    end
+  end
+end
+return shown
+`
+
+// takeOutScript takes a message out that must not be delivered.
+//
+//	KEYS[1]  what is delayed
+//	KEYS[2]  counters
+//	KEYS[3]  orders
+//	KEYS[4]  the dedup key, or any
+//	KEYS[5]… streams of all lanes; for each delivery its record and the list of what waits for its order key; the chunks
+//	ARGV[1]  id
+//	ARGV[2]  how many of an order key may be in flight
+//	ARGV[3]  bytes that each delivery counts for
+//	ARGV[4]  the group
+//	ARGV[5]  number of lanes
+//	ARGV[6]… names of the lanes; for each delivery: record id, order hash or empty
+//
+// It returns how many deliveries it has taken out.
+var takeOutScript = newScript(luaOrder + `
+local lanes, n, out = {}, tonumber(ARGV[5]), 0
+for i = 1, n do lanes[ARGV[5+i]] = KEYS[4+i] end
+local function takeFromList(waiting)
+  for i, packed in ipairs(redis.call('LRANGE', waiting, 0, -1)) do
+    local e = cmsgpack.unpack(packed)
+    if e[2] == 'i' and e[3] == ARGV[1] then return redis.call('LREM', waiting, -1, packed) end
+  end
+  return 0
+end
+-- What waited may have come to its turn already, and is hidden there.
+local function takeFromStreams(order)
+  for i = 5, 4 + n do
+    for _, entry in ipairs(redis.call('XREVRANGE', KEYS[i], '+', '-', 'COUNT', 50)) do
+      local e = {}
+      for j = 1, #entry[2], 2 do e[entry[2][j]] = entry[2][j+1] end
+      if e.i == ARGV[1] and e.o == order and e.d then
+        redis.pcall('XACK', KEYS[i], ARGV[4], entry[1])
+        return redis.call('XDEL', KEYS[i], entry[1])
+      end
+    end
+  end
+  return 0
+end
+for i = 6 + n, #ARGV, 2 do
+  local rid, order, at = ARGV[i], ARGV[i+1], i - 1
+  local record, waiting = KEYS[at], KEYS[at+1]
+  local taken = redis.call('ZREM', KEYS[1], rid)
+  local counted = order ~= ''
+  if taken == 0 and counted then
+    taken = takeFromList(waiting)
+    if taken == 1 then
+      decount(KEYS[2], 'w', 1)
+      counted = false
+    else
+      taken = takeFromStreams(order)
+    end
+  end
+  if taken == 1 and counted then advance(order, KEYS[3], waiting, KEYS[2], tonumber(ARGV[2]), lanes, KEYS[5]) end
+  if taken == 1 then
+    redis.call('UNLINK', record)
+    if ARGV[3] ~= '0' then decount(KEYS[2], 'b', ARGV[3]) end
+    out = out + 1
+  end
+end
+if out > 0 then
+  for i = #ARGV, #KEYS do redis.call('UNLINK', KEYS[i]) end
+end
+local dedup = redis.call('GET', KEYS[4])
+if dedup and string.sub(dedup, 1, #ARGV[1] + 1) == ARGV[1] .. ' ' then redis.call('UNLINK', KEYS[4]) end
+return out
+`)
+
+// show shows what was hidden if it is durable, and takes it out again if not, or
+// if the node did not say that it is there: it will be put in elsewhere, or
+// refused. What a caller left does not count as accepted either.
+func (p *partition) show(ctx context.Context, batch []*sending, durable bool) {
+	var shown, out []*call
+	for _, s := range slices.Backward(batch) { // what waits for another one's turn is out before that
+		in, known := s.isIn()
+		switch {
+		case s.hidden == nil:
+		case in && durable && !p.combiner.wasLeft(s):
+			shown = append(shown, s.showCall(p))
+		case in, !known && s.hidden[0].parcel.m.ID == "":
+			out = append(out, s.takeOutCall(p))
+		}
+	}
+	ctx = context.WithoutCancel(ctx)
+	// What cannot be shown now shows itself: it is there, and durable.
+	slices.Reverse(shown)
+	for _, calls := range [][]*call{shown, out} {
+		if len(calls) > 0 && !p.resting() {
+			p.report(ctx, runAll(ctx, p, calls))
+		}
+	}
+}
+
+var showScript = newScript(showSource)
+
+// isIn reports whether a sending put a message in, and whether the node said so
+// or otherwise.
+func (s *sending) isIn() (in, known bool) {
+	if err := s.cmds[0].Err(); err != nil {
+		return false, connectionError(err) == nil || errors.Is(err, ErrDurability)
+	}
+	e, err := parseEnqueued(s.cmds[0].(once).Cmd)
+	return err == nil && e.what == "in", err == nil
+}
+
+// showCall returns what shows a sending's message.
+func (s *sending) showCall(p *partition) *call {
+	keys, args := []string{p.keys.delayed()}, []any{len(p.owner.lanes)}
+	for _, lane := range p.owner.lanes {
+		keys = append(keys, p.keys.stream(lane))
+		args = append(args, lane)
+	}
+	for _, h := range s.hidden {
+		keys = append(keys, p.keys.record(h.rid))
+		args = append(args, h.rid, h.delay.Milliseconds())
+	}
+	return &call{script: showScript, keys: keys, args: args}
+}
+
+// takeOutCall returns what takes a sending's message out. Where the node fails
+// just then, it may be delivered although it was refused.
+func (s *sending) takeOutCall(p *partition) *call {
+	parcel, k := s.hidden[0].parcel, p.keys
+	keys := []string{k.delayed(), k.counters(), k.orders(), k.dedup(parcel.m.DedupKey)}
+	args := []any{parcel.id, p.owner.o.PerKey, p.owner.counted(parcel), group, len(p.owner.lanes)}
+	for _, lane := range p.owner.lanes {
+		keys = append(keys, k.stream(lane))
+		args = append(args, lane)
+	}
+	for _, h := range s.hidden {
+		keys = append(keys, k.record(h.rid), k.order(h.order))
+		args = append(args, h.rid, h.order)
+	}
+	chunks := p.owner.chunkKeys(k, parcel)
+	return &call{script: takeOutScript, keys: append(keys, chunks[len(chunks)/2:]...), args: args}
+}
