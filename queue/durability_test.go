@@ -105,6 +105,15 @@ func TestAckOfReplicas(t *testing.T) {
 		eventually(t, 4*time.Second, "they are delivered", func() bool { return seen.total() >= len(ids)-waits })
 		eventually(t, 2*hideTime, "so is what waited", func() bool { return seen.total() >= len(ids) })
 		drain()
+		var hidden []string
+		for _, id := range r.raw().ZRange(t.Context(), r.c.partitions[0].keys.delayed(), 0, -1).Val() {
+			if id, destination := splitRecordID(id); destination != "b" && ids[id] {
+				hidden = append(hidden, id)
+			}
+		}
+		if len(hidden) > 0 {
+			t.Errorf("delivered, and hidden still: %q", hidden)
+		}
 		for _, d := range seen.all {
 			if !ids[d.ID] {
 				t.Errorf("%s was delivered, which nobody put in, or which is delayed", d.ID)

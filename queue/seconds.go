@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -47,23 +46,6 @@ end
 return 0
 `)
 
-// aimSecondScript says where the first of some second copies is.
-//
-//	KEYS     their records
-//	ARGV[1]  ref of the partition
-//
-// It returns how many there are.
-var aimSecondScript = newWriteScript(`
-local n = 0
-for _, key in ipairs(KEYS) do
-  if redis.call('EXISTS', key) == 1 then
-    redis.call('HSET', key, 'c', ARGV[1])
-    n = n + 1
-  end
-end
-return n
-`)
-
 // putSecond sees to it that another partition than the chosen one has a second
 // copy, which knows that the first is there. It comes before the first: a second
 // without a first is found out when it is overdue, a first without a second is not.
@@ -71,9 +53,8 @@ func (c *Client) putSecond(ctx context.Context, p *parcel) error {
 	if c.o.Copies < 2 {
 		return nil
 	}
-	if p.second != nil {
-		err := p.second.aimSeconds(ctx, c.recordIDs(p.id), p.partition.ref)
-		if err == nil {
+	if p.second != nil { // the first that it knows did not take it
+		if c.writeSecond(ctx, p, p.second, p.secondWasThere) == nil {
 			return nil
 		}
 		c.dropSecond(ctx, p)
@@ -144,20 +125,6 @@ func (c *Client) copyBody(ctx context.Context, p *parcel, from string, second *p
 		}
 	}
 	return nil
-}
-
-// aimSeconds tells second copies on p where their first is.
-func (p *partition) aimSeconds(ctx context.Context, rids []string, ref string) error {
-	var keys []string
-	for _, rid := range rids {
-		keys = append(keys, p.keys.second(rid))
-	}
-	n, err := aimSecondScript.run(ctx, p, keys, ref).Int()
-	p.report(ctx, err)
-	if err == nil && n != len(keys) {
-		return errors.New("queue: the second copy is gone")
-	}
-	return err
 }
 
 // dropSecond removes the second copy of a parcel that is not in, or not there.
