@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/caddy-fluster/caddy-fluster/journal"
 	"github.com/caddy-fluster/caddy-fluster/shard"
 )
@@ -96,6 +98,9 @@ func (f *family) poll(ctx context.Context, n *node) {
 	f.sent = time.Now()
 	for i, v := range shard.ReadParts(ctx, parts, keys) {
 		s := sight{err: v.Err, news: true}
+		if redis.HasErrorPrefix(v.Err, "WRONGTYPE") {
+			s.err = nil // who reads on sees what lies there instead
+		}
 		s.head, s.ok = journal.ParseHead(string(v.Value))
 		f.sights[asked[i].journal.number] = s
 	}

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -12,7 +13,7 @@ import (
 )
 
 // TestClusterAtRest: a Caddy that nobody asks anything reads little from a Redis
-// Cluster, though that has 64 journals.
+// Cluster, though that has 64 journals; also when one of them held what is not ours.
 func TestClusterAtRest(t *testing.T) {
 	c := redistest.StartCluster(t, 3, 0)
 	var seeds []string
@@ -22,6 +23,12 @@ func TestClusterAtRest(t *testing.T) {
 	o := caddytest.NewOrigin(t, plain)
 	caddy := caddytest.Start(t, "fluster {\ncluster "+strings.Join(seeds, " ")+"\n}", "fluster_cache\n"+o.Behind())
 	caddy.WaitUp(1)
+	client := c.Client(t)
+	const head = "{fluster:7}:h"
+	if err := errors.Join(client.Del(t.Context(), head).Err(), client.RPush(t.Context(), head, "foreign").Err()); err != nil {
+		t.Fatal(err)
+	}
+	caddytest.Eventually(t, "the journal is begun anew", func() bool { return client.Type(t.Context(), head).Val() == "string" })
 	reads := func() (n int) {
 		for _, s := range c.Nodes {
 			text := s.Client(t).Info(t.Context(), "stats").Val()
