@@ -52,7 +52,7 @@ func (l *Lab) startQueue() (*goQueue, error) {
 	if err != nil {
 		return nil, err
 	}
-	node, err := shard.NewNode(address, shard.Options{Timeout: 300 * time.Millisecond}, nil)
+	node, err := shard.NewNode(address, shard.Options{Timeout: 3 * time.Second}, nil) // as patient as the peer's client
 	if err != nil {
 		return nil, err
 	}
