@@ -46,10 +46,10 @@ soak: ## very many URLs through a small near cache, for SOAK (3m)
 	@sh scripts/install-redis.sh
 	$(GO) test ./internal/soak -v -timeout 0 -for $(or $(SOAK),3m)
 
-bench: ## measure against Caddy alone, nginx and Varnish; writes docs/performance.md
+bench: ## measure against Caddy alone, nginx, Varnish and asynq; writes docs/performance.md
 	@sh scripts/install-redis.sh
 	@sh scripts/install-bench.sh
-	cd bench && $(GO) run . -run '$(BENCH)' -rounds $(or $(ROUNDS),5) $(if $(filter .,$(BENCH)),-doc ../docs/performance.md)
+	cd bench && $(GO) run . -run '$(BENCH)' -rounds $(or $(ROUNDS),5) $(if $(filter . queue,$(BENCH)),-doc ../docs/performance.md)
 
 micro: ## the benchmarks beside the code, all or those that match BENCH
 	@sh scripts/install-redis.sh

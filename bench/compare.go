@@ -13,6 +13,24 @@ type Side struct {
 	Name    string
 	Load    Load
 	Servers []*Process
+	Measure func(time.Duration) (Run, error) // instead of Load, for what wrk cannot ask
+	After   func() error                     // what is to be done behind each run; nil: nothing
+}
+
+// measure is one run.
+func (s Side) measure(l *Lab, length time.Duration) (r Run, err error) {
+	if s.Measure != nil {
+		r, err = s.Measure(length)
+	} else {
+		r, err = l.run(s.Load, length, s.Servers)
+	}
+	if err == nil && s.After != nil {
+		err = s.After()
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", s.Name, err)
+	}
+	return r, err
 }
 
 // A Comparison is what both sides gave, by medians over the rounds.
@@ -27,8 +45,8 @@ func (l *Lab) compare(ours, theirs Side) (Comparison, error) {
 	var a, b []Run
 	var ratios []float64
 	for _, s := range []Side{ours, theirs} { // what is to be stored is stored, and the connections are warm
-		if _, err := l.run(s.Load, time.Second, s.Servers); err != nil {
-			return Comparison{}, fmt.Errorf("%s: %w", s.Name, err)
+		if _, err := s.measure(l, time.Second); err != nil {
+			return Comparison{}, err
 		}
 	}
 	for round := range l.rounds {
@@ -37,9 +55,9 @@ func (l *Lab) compare(ours, theirs Side) (Comparison, error) {
 			slices.Reverse(sides)
 		}
 		for _, s := range sides {
-			r, err := l.run(s.Load, l.length, s.Servers)
+			r, err := s.measure(l, l.length)
 			if err != nil {
-				return Comparison{}, fmt.Errorf("%s: %w", s.Name, err)
+				return Comparison{}, err
 			}
 			if s.Name == ours.Name {
 				a = append(a, r)
@@ -67,7 +85,7 @@ func medianRun(runs []Run) Run {
 		CPU:       pick(func(r Run) float64 { return r.CPU }),
 		Load:      pick(func(r Run) float64 { return r.Load }),
 	}
-	for i := range percentiles {
+	for i := range runs[0].Latency {
 		m.Latency = append(m.Latency, time.Duration(pick(func(r Run) float64 { return float64(r.Latency[i]) })))
 	}
 	return m

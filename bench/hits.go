@@ -98,10 +98,10 @@ func nearHit(l *Lab, r *Report, size int) error {
 	if err != nil {
 		return err
 	}
-	ours := Side{"near hit", Load{URL: fmt.Sprintf("http://%s/fresh/%d", addr, size)}, []*Process{cache}}
+	ours := Side{Name: "near hit", Load: Load{URL: fmt.Sprintf("http://%s/fresh/%d", addr, size)}, Servers: []*Process{cache}}
 	for _, theirs := range []Side{
-		{"respond", Load{URL: "http://" + plainAddr + "/"}, []*Process{plain}},
-		{"static handler", Load{URL: "http://" + leastAddr + "/"}, []*Process{least}},
+		{Name: "respond", Load: Load{URL: "http://" + plainAddr + "/"}, Servers: []*Process{plain}},
+		{Name: "static handler", Load: Load{URL: "http://" + leastAddr + "/"}, Servers: []*Process{least}},
 	} {
 		if err := wantAlike(ours.Load, theirs.Load, "hit"); err != nil {
 			return err
@@ -129,8 +129,8 @@ func nodeHit(l *Lab, r *Report) error {
 	if err != nil {
 		return err
 	}
-	ours := Side{"node hit", Load{URL: fmt.Sprintf("http://%s/fresh/%d", addr, size)}, []*Process{cache, redis}}
-	theirs := Side{"respond", Load{URL: "http://" + plainAddr + "/"}, []*Process{plain}}
+	ours := Side{Name: "node hit", Load: Load{URL: fmt.Sprintf("http://%s/fresh/%d", addr, size)}, Servers: []*Process{cache, redis}}
+	theirs := Side{Name: "respond", Load: Load{URL: "http://" + plainAddr + "/"}, Servers: []*Process{plain}}
 	if err := wantAlike(ours.Load, theirs.Load, "hit"); err != nil {
 		return err
 	}
@@ -174,8 +174,8 @@ func notModified(l *Lab, r *Report) error {
 		return err
 	}
 	fields := map[string]string{"If-None-Match": `"v1"`}
-	ours := Side{"304 from the cache", Load{URL: "http://" + addr + "/fresh/4096", Fields: fields}, []*Process{cache}}
-	theirs := Side{"respond 304", Load{URL: "http://" + plainAddr + "/", Fields: fields}, []*Process{plain}}
+	ours := Side{Name: "304 from the cache", Load: Load{URL: "http://" + addr + "/fresh/4096", Fields: fields}, Servers: []*Process{cache}}
+	theirs := Side{Name: "respond 304", Load: Load{URL: "http://" + plainAddr + "/", Fields: fields}, Servers: []*Process{plain}}
 	if err := wantAlike(ours.Load, theirs.Load, "hit"); err != nil {
 		return err
 	}

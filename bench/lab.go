@@ -25,6 +25,7 @@ type Lab struct {
 	length    time.Duration
 	started   time.Time
 	processes []*Process
+	otherLoad float64 // how many others were running or waiting for a core before it began
 }
 
 func openLab(rounds int, length time.Duration) (*Lab, error) {
@@ -35,7 +36,23 @@ func openLab(rounds int, length time.Duration) (*Lab, error) {
 		return nil, errors.New("wrk is not installed; this installs it: sh scripts/install-bench.sh (at the top of the repository)")
 	}
 	dir, err := os.MkdirTemp("", "fluster-bench-")
-	return &Lab{dir: dir, rounds: rounds, length: length, started: time.Now()}, err
+	return &Lab{dir: dir, rounds: rounds, length: length, started: time.Now(), otherLoad: loadAverage()}, err
+}
+
+// loadAverage is the machine's, of the last minute.
+func loadAverage() float64 {
+	b, _ := os.ReadFile("/proc/loadavg")
+	first, _, _ := strings.Cut(string(b), " ")
+	load, _ := strconv.ParseFloat(first, 64)
+	return load
+}
+
+// othersAtWork says so if the machine was not there for this alone.
+func (l *Lab) othersAtWork() string {
+	if l.otherLoad < 1 {
+		return ""
+	}
+	return fmt.Sprintf(" Others used the machine at the same time: its load average was %.1f before this began.", l.otherLoad)
 }
 
 // Close ends all.

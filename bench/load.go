@@ -18,6 +18,7 @@ type Load struct {
 	URL    string
 	Fields map[string]string // of the request's header
 	Unique bool              // each request has a query of its own
+	Post   int               // bytes of a body to POST; 0: a GET
 }
 
 const connections = 32
@@ -69,6 +70,9 @@ func (l Load) script() string {
 	var b strings.Builder
 	for name, value := range l.Fields {
 		fmt.Fprintf(&b, "wrk.headers[%q] = %q\n", name, value)
+	}
+	if l.Post > 0 {
+		fmt.Fprintf(&b, "wrk.method, wrk.body = \"POST\", string.rep(\"x\", %d)\n", l.Post)
 	}
 	if l.Unique {
 		// The first number is drawn, so that no two runs ask for the same.

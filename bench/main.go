@@ -18,7 +18,8 @@
 //	peers.go     nginx and Varnish
 //	load.go      wrk
 //	compare.go   two sides in turns
-//	hits.go misses.go large.go herd.go cost.go growth.go   the cases
+//	hits.go misses.go large.go herd.go cost.go growth.go   the cases of the cache
+//	queue.go queuehttp.go asynq.go                         those of the queue, and its peer
 //	report.go plot.go   the table and the plots
 package main
 
@@ -28,6 +29,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -60,17 +62,29 @@ func run() error {
 		return err
 	}
 	defer lab.Close()
-	report := newReport(lab)
+	cache, queue := newReport(lab, "cache"), newReport(lab, "queue")
 	for _, c := range chosen {
 		fmt.Fprintf(os.Stderr, "— %s\n", c.Name)
+		report := cache
+		if strings.HasPrefix(c.Name, "queue ") {
+			report = queue
+		}
 		if err := c.Run(lab, report); err != nil {
 			report.skip(c.Name, err)
 		}
 		lab.stopAll()
 	}
-	report.print(os.Stdout)
-	if *doc == "" {
-		return nil
+	for _, report := range []*Report{cache, queue} {
+		if report.isEmpty() {
+			continue
+		}
+		report.print(os.Stdout)
+		if *doc == "" {
+			continue
+		}
+		if err := report.write(*doc); err != nil {
+			return err
+		}
 	}
-	return report.write(*doc)
+	return nil
 }

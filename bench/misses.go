@@ -38,8 +38,8 @@ func forwards(l *Lab, r *Report, what, global string, servers ...*Process) error
 		{"pass-through (uncacheable), 4 KiB", "/private/4096", false},
 		{"miss, stored, 4 KiB", "/fresh/4096", true},
 	} {
-		ours := Side{"through the cache", Load{URL: "http://" + addr + c.path, Unique: c.unique}, append([]*Process{cache, origin}, servers...)}
-		theirs := Side{"reverse_proxy", Load{URL: "http://" + proxyAddr + c.path, Unique: c.unique}, []*Process{proxy, origin}}
+		ours := Side{Name: "through the cache", Load: Load{URL: "http://" + addr + c.path, Unique: c.unique}, Servers: append([]*Process{cache, origin}, servers...)}
+		theirs := Side{Name: "reverse_proxy", Load: Load{URL: "http://" + proxyAddr + c.path, Unique: c.unique}, Servers: []*Process{proxy, origin}}
 		got, err := l.compare(ours, theirs)
 		if err != nil {
 			return err

@@ -18,14 +18,14 @@ func peers(l *Lab, r *Report) error {
 	if err != nil {
 		return err
 	}
-	ours := Side{"near hit", Load{URL: "http://" + addr + "/fresh/4096"}, []*Process{cache}}
+	ours := Side{Name: "near hit", Load: Load{URL: "http://" + addr + "/fresh/4096"}, Servers: []*Process{cache}}
 	for name, start := range map[string]func(*Lab, string) (*Process, string, error){"nginx": startNginx, "Varnish": startVarnish} {
 		p, peerAddr, err := start(l, originAddr)
 		if err != nil {
 			r.skip("near hit, 4 KiB, and "+name, err)
 			continue
 		}
-		theirs := Side{name, Load{URL: "http://" + peerAddr + "/fresh/4096"}, []*Process{p}}
+		theirs := Side{Name: name, Load: Load{URL: "http://" + peerAddr + "/fresh/4096"}, Servers: []*Process{p}}
 		c, err := l.compare(ours, theirs)
 		if err != nil {
 			return err

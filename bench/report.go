@@ -10,9 +10,11 @@ import (
 	"time"
 )
 
-// A Report is what was found.
+// A Report is what was found, of the cache or of the queue. Each has its place in
+// the page.
 type Report struct {
 	lab      *Lab
+	what     string // cache or queue
 	rows     []Row
 	skipped  []string
 	growth   []Growth
@@ -39,7 +41,12 @@ type compared struct {
 	Comparison
 }
 
-func newReport(l *Lab) *Report { return &Report{lab: l} }
+func newReport(l *Lab, what string) *Report { return &Report{lab: l, what: what} }
+
+// isEmpty reports whether nothing was to be measured.
+func (r *Report) isEmpty() bool {
+	return len(r.rows)+len(r.skipped)+len(r.growth) == 0
+}
 
 func (r *Report) add(row Row) { r.rows = append(r.rows, row) }
 
@@ -56,7 +63,9 @@ func (r *Report) addRatio(name string, ours, theirs Side, c Comparison, goal flo
 		row.Goal, row.Met = fmt.Sprintf("≥ %.2f ×", goal), c.Ratio >= goal-0.005 // as it is printed
 	}
 	r.add(row)
-	r.compared = append(r.compared, compared{name, ours, theirs, c})
+	if r.what == "cache" { // the plots are of it alone
+		r.compared = append(r.compared, compared{name, ours, theirs, c})
+	}
 	fmt.Fprintf(os.Stderr, "  %s against %s: %s\n", name, theirs.Name, row.Result)
 }
 
@@ -94,10 +103,10 @@ func (r *Report) print(w io.Writer) {
 	}
 }
 
-const (
-	beginMark = "<!-- from here on written by make bench -->"
-	endMark   = "<!-- to here written by make bench -->"
-)
+// marks are the lines of the page between which the results are.
+func (r *Report) marks() (begin, end string) {
+	return "<!-- the " + r.what + ": from here on written by make bench -->", "<!-- the " + r.what + ": to here written by make bench -->"
+}
 
 // write writes the results between the marks of a page, and the plots beside it.
 func (r *Report) write(page string) error {
@@ -105,6 +114,7 @@ func (r *Report) write(page string) error {
 	if err != nil {
 		return err
 	}
+	beginMark, endMark := r.marks()
 	before, rest, ok := strings.Cut(string(old), beginMark)
 	_, after, ok2 := strings.Cut(rest, endMark)
 	if !ok || !ok2 {
@@ -119,8 +129,8 @@ func (r *Report) write(page string) error {
 
 func (r *Report) markdown(plots []string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nMeasured on %s, on %s: medians of %d rounds of %v, with %d connections.\n\n",
-		time.Now().UTC().Format(time.DateOnly), machine(), r.lab.rounds, r.lab.length, connections)
+	fmt.Fprintf(&b, "\nMeasured on %s, on %s: medians of %d rounds of %v, with %d connections.%s\n\n",
+		time.Now().UTC().Format(time.DateOnly), machine(), r.lab.rounds, r.lab.length, connections, r.lab.othersAtWork())
 	b.WriteString("| case | ours | against | theirs | result | goal | met |\n|---|---|---|---|---|---|---|\n")
 	for _, row := range r.rows {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", row.Case, row.Ours, row.Against, row.Theirs, row.Result, row.Goal, met(row.Met))
