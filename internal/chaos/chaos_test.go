@@ -18,6 +18,8 @@
 //	outcomes_test.go  each thing that can go wrong on a node, and what it costs
 //	cluster_test.go   a Redis Cluster at rest, and a stale replica that takes over
 //	move_test.go      which keys move when nodes come and go
+//	queue_test.go     the queue under the same faults
+//	ledger_test.go    what was sent to it, and what came
 //
 // The long form, each mode for half a minute:
 //

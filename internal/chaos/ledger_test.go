@@ -39,10 +39,11 @@ type letter struct {
 // ledger is the upstream, and the book of what was sent and what came. It is safe
 // for concurrent use.
 type ledger struct {
-	t    *testing.T
-	addr string
-	down atomic.Bool  // it answers nothing
-	slow atomic.Int64 // for how long an answer takes, now and then
+	t       *testing.T
+	addr    string
+	poisons bool         // some letters nobody takes
+	down    atomic.Bool  // it answers nothing
+	slow    atomic.Int64 // for how long an answer takes, now and then
 
 	mu       sync.Mutex // guards all below
 	seed     uint64
@@ -95,7 +96,7 @@ func (l *ledger) newLetter(dice *rand.Rand) *letter {
 	}
 	x.header.Set("Content-Type", "application/octet-stream")
 	x.header["X-Two"] = []string{"a, b", "c\xe9"}
-	x.poison = dice.IntN(20) == 0
+	x.poison = dice.IntN(20) == 0 && l.poisons
 	if dice.IntN(10) == 0 {
 		x.times = 2 + dice.IntN(2)
 		x.header.Set("Idempotency-Key", strconv.Itoa(x.number))

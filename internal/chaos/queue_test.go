@@ -137,6 +137,9 @@ const visibility = 2 * time.Second
 func newQueueRun(t *testing.T, m queueMode, seed uint64) *queueRun {
 	r := &queueRun{t: t, mode: m, seed: seed, world: queueWorld{m.open(t), m}, began: time.Now()}
 	r.ledger = newLedger(t, seed)
+	// Dead letters of a node that has lost everything come back from their second
+	// copies only when those are looked at, once an hour.
+	r.ledger.poisons = len(m.losing) == 0
 	r.trouble = newTrouble(r.world.nodes())
 	for range 2 {
 		r.caddies = append(r.caddies, r.startCaddy())
