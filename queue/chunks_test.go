@@ -60,6 +60,29 @@ func TestBodiesOfAllLengths(t *testing.T) {
 	r.expectEmpty()
 }
 
+func TestBodyThatComesSlowly(t *testing.T) {
+	r := newRig(t, 2, Options{InlineBody: 1000, MaxBody: 30 << 20, Copies: 2})
+	for _, n := range []int{100, 5000, maxKept + 5*chunkSize} {
+		body := patternOf(n)
+		read, slow := bytes.NewReader(body), 3
+		m := &Message{Reader: readerFunc(func(b []byte) (int, error) {
+			if left := read.Len(); slow > 0 && left < chunkSize*slow {
+				slow--
+				time.Sleep(400 * time.Millisecond)
+			}
+			return read.Read(b)
+		})}
+		receipt := r.enqueue(m)[0]
+		if n <= 1000 {
+			continue
+		}
+		got, err := io.ReadAll(r.c.openChunks(r.c.byRef(receipt.Node+"/0"), receipt.ID, int64(n)))
+		if err != nil || !bytes.Equal(got, body) {
+			t.Errorf("of %d bytes %d are in, %v", n, len(got), err)
+		}
+	}
+}
+
 func TestBodyThatIsOneTooLong(t *testing.T) {
 	for _, most := range []int64{1, 2000, chunkSize, maxKept, maxKept + 1, maxKept + 3*chunkSize} {
 		r := newRig(t, 1, Options{InlineBody: 1000, MaxBody: most})

@@ -38,9 +38,9 @@ func (c *Client) Enqueue(ctx context.Context, m *Message) (Receipt, error) {
 // A partition that did not answer may have it nevertheless. Another one gets it
 // under the same id then: a duplicate is better than a loss.
 func (c *Client) put(ctx context.Context, p *parcel) error {
-	start := time.Now()
+	p.began = time.Now()
 	for {
-		over, err := c.putOnce(ctx, start, p)
+		over, err := c.putOnce(ctx, p)
 		if over {
 			return c.finish(p, err)
 		}
@@ -49,17 +49,13 @@ func (c *Client) put(ctx context.Context, p *parcel) error {
 
 // putOnce tries the next partition, as try does. When none is left, or the time
 // is over, it is over.
-func (c *Client) putOnce(ctx context.Context, start time.Time, p *parcel) (over bool, err error) {
-	bounded, cancel := ctx, func() {}
-	if !p.plain || len(p.tried) > 0 { // a plain XADD is bounded by the node's time-out
-		// What a body's chunks take does not count: they may be many.
-		bounded, cancel = context.WithDeadline(ctx, start.Add(c.enqueueTime()+p.spent))
-	}
+func (c *Client) putOnce(ctx context.Context, p *parcel) (over bool, err error) {
+	bounded, cancel := c.bound(ctx, p)
 	defer cancel()
 	if err := c.choose(bounded, p); err != nil {
 		return true, p.refusal(ctx)
 	}
-	over, err = c.try(ctx, bounded, p)
+	over, err = c.try(ctx, p)
 	switch {
 	case errors.Is(err, errLeft):
 		p.unknown = true
@@ -67,11 +63,23 @@ func (c *Client) putOnce(ctx context.Context, start time.Time, p *parcel) (over 
 	case over:
 		return true, err
 	}
-	p.fail(bounded, err)
-	if bounded.Err() != nil {
-		return true, p.refusal(ctx)
+	p.fail(ctx, err)
+	return ctx.Err() != nil || c.timeLeft(p) <= 0, p.refusal(ctx)
+}
+
+// bound returns ctx with what is left of the time in which a message is in, or
+// refused.
+func (c *Client) bound(ctx context.Context, p *parcel) (context.Context, context.CancelFunc) {
+	if p.plain && len(p.tried) == 0 { // one XADD is bounded by the node's time-out
+		return ctx, func() {}
 	}
-	return false, nil
+	return context.WithTimeout(ctx, c.timeLeft(p))
+}
+
+// timeLeft returns how much time is left. What a body's chunks take does not
+// count: they may be many, and come slowly.
+func (c *Client) timeLeft(p *parcel) time.Duration {
+	return c.enqueueTime() + p.spent - time.Since(p.began)
 }
 
 // enqueueTime returns within what a message is in, or refused.
@@ -147,26 +155,28 @@ func (p *parcel) mayNotRepeat(other *partition) bool {
 }
 
 // try puts the message into the partition that was chosen. over says that it is
-// decided, by err; else err is why the partition does not have it. ctx is the
-// caller's, bounded is what is left of the time for all.
-func (c *Client) try(ctx, bounded context.Context, p *parcel) (over bool, err error) {
+// decided, by err; else err is why the partition does not have it.
+func (c *Client) try(ctx context.Context, p *parcel) (over bool, err error) {
 	if over, err := c.putBody(ctx, p); err != nil {
 		return over, err
 	}
-	if err := c.putSecond(bounded, p); err != nil {
+	if err := c.putSecond(ctx, p); err != nil {
 		return false, err
 	}
-	room, leave, err := c.enter(bounded, p)
-	if err != nil {
-		return true, err
-	}
-	over, err = c.send(bounded, p, room)
-	leave()
-	if errors.Is(err, ErrBacklog) && !p.alone {
+	ctx, cancel := c.bound(ctx, p)
+	defer cancel()
+	for {
+		room, leave, err := c.enter(ctx, p)
+		if err != nil {
+			return true, err
+		}
+		over, err = c.send(ctx, p, room)
+		leave()
+		if p.alone || !errors.Is(err, ErrBacklog) {
+			return over, err
+		}
 		p.alone = true // others may have made room elsewhere
-		return c.try(ctx, bounded, p)
 	}
-	return over, err
 }
 
 // send sends the message to the partition that was chosen, as try does.

@@ -42,7 +42,8 @@ type parcel struct {
 	written        *partition    // where its chunks are
 	streamed       bool          // more was read: there is no second try
 	unknown        bool          // the message may be where its chunks are
-	spent          time.Duration // on chunks
+	began          time.Time     // when it was first tried
+	spent          time.Duration // on chunks since then
 	alone          bool          // goes in alone, as the backlog may be full
 	tried          []trial
 	err            error // why the last of them did not take it

@@ -61,7 +61,7 @@ func (c *Client) putSecond(ctx context.Context, p *parcel) error {
 	}
 	var tried []*partition
 	machine := p.partition.machine(ctx)
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && c.timeLeft(p) > 0 {
 		second := c.pick(p.hash, func(other *partition) bool {
 			return other == p.partition || p.triedAs(other) > answered || slices.Contains(tried, other) || other.machine(ctx) == machine
 		})
@@ -87,6 +87,8 @@ func (c *Client) writeSecond(ctx context.Context, p *parcel, second *partition, 
 	if err := c.copyBody(ctx, p, recordID(from, c.o.Destinations[0]), second); err != nil {
 		return err
 	}
+	ctx, cancel := c.bound(ctx, p)
+	defer cancel()
 	keys := []string{k.seconds()}
 	args := []any{c.o.overdueAfter(p.m.Delay).Milliseconds(), flag(careful), p.m.Expire.Milliseconds(), len(rids)}
 	for i, destination := range c.o.Destinations {
