@@ -35,11 +35,11 @@ func (x *exchange) unmarkAlone() {
 }
 
 // settleAlone releases all who wait for this response, here and in other
-// processes. It marks the key if there
-// were any, or if a node was looked on in vain and so it would be again.
+// processes. It marks the key if there were any, or if nothing was found where
+// the next request would look in vain again.
 func (w *fillWriter) settleAlone(status int) {
 	x := w.x
-	if w.fl.settle(alone) || x.node != nil && !x.alone && x.list == nil && w.f == nil && x.isNeverShared(status) {
+	if w.fl.settle(alone) || !x.alone && x.list == nil && w.f == nil && x.isNeverShared(status) {
 		x.markAlone()
 	}
 	x.place.lock.letGo(isAlone)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -31,6 +32,9 @@ func herd(l *Lab, r *Report, collapse string, goal int) error {
 	for i := range 2 {
 		global := "fluster {\n\t\tnodes " + redis.redis.URL() + "\n\t}"
 		_, addr, err := l.startCaddy(fmt.Sprint("cache", i), global, "fluster_cache {\n\t\tcollapse "+collapse+"\n\t\tkey {\n\t\t\tignore_host\n\t\t}\n\t}\n\treverse_proxy "+originAddr)
+		if err != nil && strings.Contains(err.Error(), "is none of") {
+			return fmt.Errorf("this version has no collapse %s", collapse)
+		}
 		if err != nil {
 			return err
 		}

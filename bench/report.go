@@ -71,7 +71,7 @@ func (r *Report) addRatio(name string, ours, theirs Side, c Comparison, goal flo
 
 // skip notes a case that could not be measured.
 func (r *Report) skip(name string, err error) {
-	r.skipped = append(r.skipped, fmt.Sprintf("%s: not measured: %v", name, err))
+	r.skipped = append(r.skipped, fmt.Sprintf("%s: not measured: %s", name, strings.ReplaceAll(err.Error(), r.lab.dir, "")))
 	fmt.Fprintf(os.Stderr, "  not measured: %v\n", err)
 }
 
