@@ -26,17 +26,17 @@ func growthCases() []Case {
 // grows adds a row with the time of a benchmark at each size.
 func grows(l *Lab, r *Report, what, pkg, name, unit string, sizes []string) error {
 	pattern := "^" + strings.ReplaceAll(name, "/", "$/^") + "$"
-	m, err := goBench(pkg, pattern, l.rounds)
+	m, err := l.goBench(pkg, pattern)
 	if err != nil {
 		return err
 	}
 	g := Growth{What: what, Unit: unit}
 	for _, size := range sizes {
-		got, ok := m[name+"/"+unit+"="+size]
-		if !ok {
+		got := m[name+"/"+unit+"="+size]
+		if len(got) == 0 {
 			return fmt.Errorf("no benchmark %s/%s=%s", name, unit, size)
 		}
-		g.Sizes, g.Ns = append(g.Sizes, size), append(g.Ns, got.ns)
+		g.Sizes, g.Ns = append(g.Sizes, size), append(g.Ns, medianOf(got).ns)
 	}
 	r.growth = append(r.growth, g)
 	return nil

@@ -76,6 +76,7 @@ func (r *Report) nameCases(p *plot.Plot) {
 		names = append(names, c.name+"\nand "+c.theirs.Name)
 	}
 	p.NominalX(names...)
+	p.X.Min, p.X.Max = -0.6, float64(len(names))-0.4
 	p.X.Tick.Label.Rotation = 0.5
 	p.X.Tick.Label.XAlign = -1
 	p.X.Tick.Label.YAlign = -0.5
