@@ -116,7 +116,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	w.want = contentLength(h)
 	own := w.ownHeader()
 	v, tags := w.judge(status, own)
-	w.noteServed(status, own.Get("Etag"))
+	w.noteServed(status)
 	if w.use.Request && !v.Store && status < 500 {
 		x.pool.near.Load().Delete(w.f.resp.Key) // it may be fresh, and is older
 	}

@@ -2,7 +2,6 @@ package fluster
 
 import (
 	"hash/maphash"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,14 +9,11 @@ import (
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 )
 
-// newest are the URLs that were answered by the origin, where what lies on their
-// nodes may be older, fresh as it may be: nobody who was given the one is to be
-// given the other (C4). So of these URLs nothing that was received before, and is
-// not the same, is used without being validated. There are two cases:
-//
-//   - Nobody knew what lies on the node: the lookup had failed, or there was none.
-//     Then it is so until the answer lies on the node.
-//   - Somebody else may yet store an older answer, late: for a while.
+// newest are the URLs that were answered by the origin while nobody knew what
+// lies on their nodes: the lookup had failed, or there was none. Such an answer
+// may be newer than what lies there, fresh as that may be, and then nobody who
+// saw it is to be given the other (C4). So of these URLs nothing that was received
+// before is used without being validated, until the answer lies on the node.
 //
 // It is bounded: when it is full, what lies on all nodes is doubted in its place.
 // It is safe for concurrent use.
@@ -30,11 +26,11 @@ type newest struct {
 	settled []settled  // in the order of time
 }
 
-// note is when the newest answer of a URL was received, and which it was.
+// note is when the newest answer of a URL was received, and whether it lies on
+// its node.
 type note struct {
-	received int64  // Unix ms
-	etag     uint64 // a hash of its strong entity tag; 0 if it has none
-	settled  bool   // no older answer lies on the node, or it was replaced
+	received int64 // Unix ms
+	settled  bool
 }
 
 type settled struct {
@@ -46,47 +42,30 @@ type settled struct {
 const (
 	// maxNewest bounds the notes, at about 100 bytes each.
 	maxNewest = 1 << 16
-	// settleFor is for how long a note still counts when it is settled: what was
-	// read from the node before may yet be on its way, somebody else may store late,
-	// and a replica that is made master may lack what its master had last.
+	// settleFor is for how long a note still counts when the answer lies on its
+	// node: what was read from there before may yet be on its way, and a replica
+	// that is made master may lack what its master had last.
 	settleFor = 10 * time.Second
-	// storeWithin is how long an answer may wait to be stored, which must be less.
-	storeWithin = settleFor / 2
 )
 
 func (n *newest) hash(key string) uint64 { return maphash.String(n.seed, key) }
 
-// served notes that an answer was received and served; seen says that no older
-// one lies on the node. It reports false if there is no room; then all notes are
-// gone.
-func (n *newest) served(key string, received int64, etag uint64, seen bool, now time.Time) bool {
+// served notes that an answer was received and served. It reports false if there
+// is no room; then all notes are gone.
+func (n *newest) served(key string, received int64, now time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.trimLocked(now)
-	if seen && len(n.settled) >= maxNewest {
-		return true // more answers than can be noted; the others count more
-	}
 	h := n.hash(key)
-	next := note{received: received, etag: etag, settled: seen}
-	switch old, ok := n.notes.Load(h); {
-	case ok:
-		old := old.(note)
-		next.settled = seen && old.settled
-		if old.received > received {
-			next.received, next.etag = old.received, old.etag
-		}
-	case seen && n.count.Load() >= maxNewest/2:
-		return true // likewise
-	case n.count.Add(1) > maxNewest:
+	if old, ok := n.notes.Load(h); ok {
+		received = max(received, old.(note).received)
+	} else if n.count.Add(1) > maxNewest {
 		n.notes.Clear()
 		n.count.Store(0)
 		n.settled = nil
 		return false
 	}
-	n.notes.Store(h, next)
-	if next.settled {
-		n.settled = append(n.settled, settled{h, next, now})
-	}
+	n.notes.Store(h, note{received: received})
 	return true
 }
 
@@ -103,8 +82,7 @@ func (n *newest) stored(key string, received int64, now time.Time) {
 	if !ok || old.(note).settled || old.(note).received > received {
 		return
 	}
-	done := old.(note)
-	done.settled = true
+	done := note{received: old.(note).received, settled: true}
 	n.notes.Store(h, done)
 	n.settled = append(n.settled, settled{h, done, now})
 }
@@ -121,44 +99,23 @@ func (n *newest) trimLocked(now time.Time) {
 }
 
 // isOlder reports whether an answer of this URL was served that was received
-// after this one was, and is another one.
-func (n *newest) isOlder(key string, received int64, etag uint64) bool {
+// after this one was.
+func (n *newest) isOlder(key string, received int64) bool {
 	if n.count.Load() == 0 {
 		return false
 	}
 	v, ok := n.notes.Load(n.hash(key))
-	if !ok {
-		return false
-	}
-	last := v.(note)
-	return received < last.received && (etag == 0 || etag != last.etag)
+	return ok && received < v.(note).received
 }
 
-// etagHash returns a hash of a strong entity tag; 0 of anything else.
-func (n *newest) etagHash(etag string) uint64 {
-	if !strings.HasPrefix(etag, `"`) {
-		return 0
-	}
-	return max(1, maphash.String(n.seed, etag))
-}
-
-// isOlder reports whether a response that was found is older than one that was
-// served.
-func (x *exchange) isOlder(e *entry) bool {
-	n := &x.pool.newest
-	return n.count.Load() > 0 && n.isOlder(x.key, e.resp.Terms.Received, n.etagHash(e.field("Etag")))
-}
-
-// noteServed notes that the origin's answer with this entity tag is served. Of a
-// failure nobody says that it is newer.
-func (w *fillWriter) noteServed(status int, etag string) {
+// noteServed notes that the origin's answer is served although what lies on the
+// URL's node is not known. Of a failure nobody says that it is newer.
+func (w *fillWriter) noteServed(status int) {
 	x := w.x
-	if status >= 500 || len(x.pool.nodes) == 0 || !httpcache.IsSafe(x.r.Method) {
+	if x.seen && !w.use.Request || status >= 500 || len(x.pool.nodes) == 0 || !httpcache.IsSafe(x.r.Method) {
 		return
 	}
-	n := &x.pool.newest
-	seen := x.seen && !w.use.Request
-	if !n.served(x.key, w.times.Received.UnixMilli(), n.etagHash(etag), seen, w.times.Received) {
+	if !x.pool.newest.served(x.key, w.times.Received.UnixMilli(), w.times.Received) {
 		x.pool.doubtAll()
 	}
 }
