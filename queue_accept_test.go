@@ -219,7 +219,12 @@ func TestQueueBodies(t *testing.T) {
 		}
 	}
 	for _, isChunked := range []bool{false, true} {
-		wantProblem(t, post(t, c, strings.Repeat("x", 1000001), isChunked), 413)
+		// The answer may come, and the connection end, while the client still sends.
+		r := post(t, c, strings.Repeat("x", 1000001), isChunked)
+		for tries := 0; r.Err != nil && tries < 50; tries++ {
+			r = post(t, c, strings.Repeat("x", 1000001), isChunked)
+		}
+		wantProblem(t, r, 413)
 	}
 	box.wait(t, n)
 }
@@ -240,7 +245,7 @@ func post(t *testing.T, c *caddytest.Caddy, body string, isChunked bool, header 
 	}
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
-		t.Fatal(err)
+		return caddytest.Response{Err: err}
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
