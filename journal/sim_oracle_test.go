@@ -32,7 +32,8 @@ import (
 //
 //  5. P made I itself.
 //  6. I was acknowledged more than Δ ago; a node that whoever did so had in use
-//     then, and that has lost nothing since, is up in P. This is what 200 means.
+//     then, and that has lost nothing since it took I, is up in P. This is what
+//     200 means.
 //  7. With quorum strict: I was acknowledged more than Δ ago, and every node that
 //     had it then has it still, whatever P can reach.
 //
@@ -99,9 +100,14 @@ func (w *world) acknowledge(p *simProcess, inv *simInvalidation, has map[*simPla
 	w.note("invalidation %d is acknowledged by process %d", inv.number, p.index)
 	inv.acked = w.now
 	for _, pl := range p.places {
-		if pl.inUse || has[pl] {
-			inv.promised = append(inv.promised, simPromise{pl.node, pl.node.losses, has[pl]})
+		if !pl.inUse && !has[pl] {
+			continue
 		}
+		s := simPromise{pl.node, pl.node.losses, has[pl]}
+		if _, ok := pl.node.data.since[inv]; s.has && !ok {
+			s.losses = -1 // it took the record, and lost it while others were waited for
+		}
+		inv.promised = append(inv.promised, s)
 	}
 }
 
