@@ -162,7 +162,7 @@ func (w *fillWriter) serveConfirmed() error {
 	header := maps.Clone(w.ownHeader())
 	w.restore()
 	e, v := x.freshen(w.f, header, w.times)
-	w.noteServed(http.StatusNotModified)
+	w.noteServed(e.resp.Key, v.Store, e.field("Etag"))
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: http.StatusNotModified, Stored: v.Store, Detail: v.Detail}
 	metrics.requests.WithLabelValues("validated").Inc()
 	if v.Store {

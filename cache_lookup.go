@@ -134,7 +134,7 @@ func (x *exchange) admit(e *entry) *entry {
 		e.doubted = true
 	}
 	e.doubted = e.doubted || x.node.seat.isDoubtful() || x.pool.doubts(x.key, x.node, stamp) ||
-		x.pool.newest.isOlder(x.key, e.resp.Terms.Received)
+		x.isOlder(e)
 	if e.resp.Chunks != nil {
 		e.node = x.node
 	}

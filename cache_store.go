@@ -97,7 +97,12 @@ type write struct {
 
 	key      string // the cache key of a response
 	received int64  // when it was
+	queued   time.Time
 }
+
+// isLate reports whether w has waited for so long that others may have stored
+// what is newer, and have forgotten it. To forget is never too late.
+func (w write) isLate() bool { return len(w.forget) == 0 && time.Since(w.queued) > storeWithin }
 
 func (w write) size() int64 {
 	var n int64
@@ -148,19 +153,21 @@ func (n *node) write(ctx context.Context) {
 		if !ok {
 			return
 		}
-		batch := n.writes.popMore(w)
-		if !n.inUse() {
-			metrics.stores.WithLabelValues("dropped").Add(float64(len(batch)))
-			for _, w := range batch {
+		batch := slices.DeleteFunc(n.writes.popMore(w), func(w write) bool {
+			drop := !n.inUse() || w.isLate()
+			if drop {
+				metrics.stores.WithLabelValues("dropped").Inc()
 				w.lock.letGo(isLost)
 			}
-			continue
+			return drop
+		})
+		switch len(batch) {
+		case 0:
+		case 1:
+			n.stored(batch[0], n.perform(ctx, batch[0]))
+		default:
+			n.performAll(ctx, batch)
 		}
-		if len(batch) == 1 {
-			n.stored(w, n.perform(ctx, w))
-			continue
-		}
-		n.performAll(ctx, batch)
 	}
 }
 

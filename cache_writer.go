@@ -116,7 +116,9 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	w.want = contentLength(h)
 	own := w.ownHeader()
 	v, tags := w.judge(status, own)
-	w.noteServed(status)
+	if !v.Store && status < 500 { // of a failure nobody says that it is newer
+		w.noteServed(x.key, false, own.Get("Etag"))
+	}
 	if w.use.Request && !v.Store && status < 500 {
 		x.pool.near.Load().Delete(w.f.resp.Key) // it may be fresh, and is older
 	}
@@ -151,6 +153,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 		x.place.lock.letGo(isLost)
 	}
 	w.head = w.newHead(status, own, v, tags)
+	w.noteServed(w.head.resp.Key, true, own.Get("Etag"))
 	w.copying, w.most = true, x.mostWhole()
 	if w.want > w.most {
 		w.fl.passBy()

@@ -2,6 +2,7 @@ package fluster
 
 import (
 	"hash/maphash"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,11 +10,16 @@ import (
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 )
 
-// newest are the URLs that were answered by the origin while nobody knew what
-// lies on their nodes: the lookup had failed, or there was none. Such an answer
-// may be newer than what lies there, fresh as that may be, and then nobody who
-// saw it is to be given the other (C4). So of these URLs nothing that was received
-// before is used without being validated, until the answer lies on the node.
+// newest are the answers of the origin for which what lies on the node may be
+// older, fresh as it may be: nobody who was given the one is to be given the other
+// (C4). So what has the same key, was received before that answer was asked for,
+// and is not the same, is not used without being validated. (What came to somebody
+// else while the answer was under way may be newer as well as older.) There are
+// two cases:
+//
+//   - Nobody knew what lies on the node: the lookup had failed, or there was none.
+//     Then it is so until the answer lies on the node.
+//   - Somebody else may yet store an older answer, late: for a while.
 //
 // It is bounded: when it is full, what lies on all nodes is doubted in its place.
 // It is safe for concurrent use.
@@ -26,11 +32,11 @@ type newest struct {
 	settled []settled  // in the order of time
 }
 
-// note is when the newest answer of a URL was received, and whether it lies on
-// its node.
+// note is when the newest answer of a URL was asked for, and which it was.
 type note struct {
-	received int64 // Unix ms
-	settled  bool
+	sent    int64  // Unix ms
+	etag    uint64 // a hash of its strong entity tag; 0 if it has none
+	settled bool   // no older answer lies on the node, or it was replaced
 }
 
 type settled struct {
@@ -42,30 +48,47 @@ type settled struct {
 const (
 	// maxNewest bounds the notes, at about 100 bytes each.
 	maxNewest = 1 << 16
-	// settleFor is for how long a note still counts when the answer lies on its
-	// node: what was read from there before may yet be on its way, and a replica
-	// that is made master may lack what its master had last.
+	// settleFor is for how long a note still counts when it is settled: what was
+	// read from the node before may yet be on its way, somebody else may store late,
+	// and a replica that is made master may lack what its master had last.
 	settleFor = 10 * time.Second
+	// storeWithin is how long an answer may wait to be stored, which must be less.
+	storeWithin = settleFor / 2
 )
 
 func (n *newest) hash(key string) uint64 { return maphash.String(n.seed, key) }
 
-// served notes that an answer was received and served. It reports false if there
-// is no room; then all notes are gone.
-func (n *newest) served(key string, received int64, now time.Time) bool {
+// served notes that an answer was served whose request was sent then; seen says
+// that no older one lies on the node. It reports false if there is no room; then
+// all notes are gone.
+func (n *newest) served(key string, sent int64, etag uint64, seen bool, now time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.trimLocked(now)
+	if seen && len(n.settled) >= maxNewest {
+		return true // more answers than can be noted; the others count more
+	}
 	h := n.hash(key)
-	if old, ok := n.notes.Load(h); ok {
-		received = max(received, old.(note).received)
-	} else if n.count.Add(1) > maxNewest {
+	next := note{sent: sent, etag: etag, settled: seen}
+	switch old, ok := n.notes.Load(h); {
+	case ok:
+		old := old.(note)
+		next.settled = seen && old.settled
+		if old.sent > sent {
+			next.sent, next.etag = old.sent, old.etag
+		}
+	case seen && n.count.Load() >= maxNewest/2:
+		return true // likewise
+	case n.count.Add(1) > maxNewest:
 		n.notes.Clear()
 		n.count.Store(0)
 		n.settled = nil
 		return false
 	}
-	n.notes.Store(h, note{received: received})
+	n.notes.Store(h, next)
+	if next.settled {
+		n.settled = append(n.settled, settled{h, next, now})
+	}
 	return true
 }
 
@@ -79,10 +102,11 @@ func (n *newest) stored(key string, received int64, now time.Time) {
 	n.trimLocked(now)
 	h := n.hash(key)
 	old, ok := n.notes.Load(h)
-	if !ok || old.(note).settled || old.(note).received > received {
+	if !ok || old.(note).settled || old.(note).sent > received {
 		return
 	}
-	done := note{received: old.(note).received, settled: true}
+	done := old.(note)
+	done.settled = true
 	n.notes.Store(h, done)
 	n.settled = append(n.settled, settled{h, done, now})
 }
@@ -98,24 +122,51 @@ func (n *newest) trimLocked(now time.Time) {
 	}
 }
 
-// isOlder reports whether an answer of this URL was served that was received
-// after this one was.
-func (n *newest) isOlder(key string, received int64) bool {
+// isOlder reports whether an answer of this URL was served that was asked for
+// after this one was received, and is another one.
+func (n *newest) isOlder(key string, received int64, etag uint64) bool {
 	if n.count.Load() == 0 {
 		return false
 	}
 	v, ok := n.notes.Load(n.hash(key))
-	return ok && received < v.(note).received
+	if !ok {
+		return false
+	}
+	last := v.(note)
+	return received < last.sent && (etag == 0 || etag != last.etag)
 }
 
-// noteServed notes that the origin's answer is served although what lies on the
-// URL's node is not known. Of a failure nobody says that it is newer.
-func (w *fillWriter) noteServed(status int) {
+// etagHash returns a hash of a strong entity tag; 0 of anything else.
+func (n *newest) etagHash(etag string) uint64 {
+	if !strings.HasPrefix(etag, `"`) {
+		return 0
+	}
+	return max(1, maphash.String(n.seed, etag))
+}
+
+// isOlder reports whether a response that was found is older than one that was
+// served.
+func (x *exchange) isOlder(e *entry) bool {
+	n := &x.pool.newest
+	if n.count.Load() == 0 {
+		return false
+	}
+	etag := n.etagHash(e.field("Etag"))
+	return n.isOlder(e.resp.Key, e.resp.Terms.Received, etag) ||
+		e.resp.Key != x.key && n.isOlder(x.key, e.resp.Terms.Received, etag)
+}
+
+// noteServed notes that the origin's answer with this entity tag is served, which
+// is to be stored under key: it says nothing of other variants of its URL. One
+// that is not stored has the URL's own key, and counts for all variants.
+func (w *fillWriter) noteServed(key string, stored bool, etag string) {
 	x := w.x
-	if x.seen && !w.use.Request || status >= 500 || len(x.pool.nodes) == 0 || !httpcache.IsSafe(x.r.Method) {
+	seen := x.seen && !w.use.Request
+	if seen && !stored || len(x.pool.nodes) == 0 || !httpcache.IsSafe(x.r.Method) {
 		return
 	}
-	if !x.pool.newest.served(x.key, w.times.Received.UnixMilli(), w.times.Received) {
+	n := &x.pool.newest
+	if !n.served(key, w.times.Sent.UnixMilli(), n.etagHash(etag), seen, w.times.Received) {
 		x.pool.doubtAll()
 	}
 }

@@ -16,29 +16,29 @@ func TestNewest(t *testing.T) {
 		n := newest{seed: maphash.MakeSeed()}
 		want := func(when string, received int64, older bool) {
 			t.Helper()
-			if got := n.isOlder("k", received); got != older {
+			if got := n.isOlder("k", received, 0); got != older {
 				t.Errorf("%s: what was received at %d is older: got %t, want %t", when, received, got, older)
 			}
 		}
 		want("at first", 1, false)
-		n.served("k", 100, time.Now())
+		n.served("k", 100, 0, false, time.Now())
 		want("when it was served", 99, true)
 		want("when it was served", 100, false)
-		if n.isOlder("other", 1) {
+		if n.isOlder("other", 1, 0) {
 			t.Error("another key's answer is older")
 		}
-		n.served("k", 90, time.Now()) // a late one
+		n.served("k", 90, 0, false, time.Now()) // a late one
 		want("after a late answer", 99, true)
 		n.stored("k", 90, time.Now())
 		time.Sleep(2 * settleFor)
-		n.served("x", 1, time.Now())
+		n.served("x", 1, 0, false, time.Now())
 		want("when an older answer is stored", 99, true)
 		n.stored("k", 100, time.Now())
 		want("just when it is stored", 99, true)
 		time.Sleep(settleFor / 2)
-		n.served("k", 200, time.Now()) // again, before the note is forgotten
+		n.served("k", 200, 0, false, time.Now()) // again, before the note is forgotten
 		time.Sleep(settleFor)
-		n.served("x", 2, time.Now())
+		n.served("x", 2, 0, false, time.Now())
 		want("a while after an older one was stored", 199, true)
 		n.stored("k", 200, time.Now())
 		time.Sleep(settleFor + time.Second)
@@ -50,21 +50,53 @@ func TestNewest(t *testing.T) {
 	})
 }
 
+// TestNewestThatWasSeen: where it is known that nothing older lies on the node, an
+// older answer counts as such for a while, in which somebody may yet store it; the
+// same one never does.
+func TestNewestThatWasSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newest{seed: maphash.MakeSeed()}
+		one, two := n.etagHash(`"1"`), n.etagHash(`"2"`)
+		if n.etagHash(`W/"1"`) != 0 || n.etagHash("") != 0 || one == two {
+			t.Fatal("entity tags are told apart wrongly")
+		}
+		n.served("k", 100, two, true, time.Now())
+		time.Sleep(storeWithin)
+		for etag, want := range map[uint64]bool{0: true, one: true, two: false} {
+			if got := n.isOlder("k", 99, etag); got != want {
+				t.Errorf("etag %d: older: got %t, want %t", etag, got, want)
+			}
+		}
+		time.Sleep(settleFor)
+		n.served("x", 1, 0, true, time.Now())
+		if n.isOlder("k", 1, one) || n.count.Load() != 1 {
+			t.Error("it still counts, long after")
+		}
+		n.served("y", 100, two, false, time.Now())
+		n.served("y", 101, two, true, time.Now()) // which settles nothing
+		time.Sleep(2 * settleFor)
+		n.served("x", 2, 0, true, time.Now())
+		if !n.isOlder("y", 100, one) {
+			t.Error("what was not seen once is forgotten")
+		}
+	})
+}
+
 // TestNewestIsBounded: when there is no room, it says so and begins anew.
 func TestNewestIsBounded(t *testing.T) {
 	n := newest{seed: maphash.MakeSeed()}
 	for i := range maxNewest {
-		if !n.served(strconv.Itoa(i), 1, time.Now()) {
+		if !n.served(strconv.Itoa(i), 1, 0, false, time.Now()) {
 			t.Fatalf("no room for note %d", i)
 		}
 	}
-	if n.served("one more", 1, time.Now()) {
+	if n.served("one more", 1, 0, false, time.Now()) {
 		t.Error("there is room for more than the bound")
 	}
-	if n.count.Load() != 0 || n.isOlder("0", 0) {
+	if n.count.Load() != 0 || n.isOlder("0", 0, 0) {
 		t.Error("notes are left")
 	}
-	if !n.served("then", 1, time.Now()) || !n.isOlder("then", 0) {
+	if !n.served("then", 1, 0, false, time.Now()) || !n.isOlder("then", 0, 0) {
 		t.Error("it does not begin anew")
 	}
 }

@@ -253,3 +253,52 @@ func TestInvalidatedWhileItStandsIn(t *testing.T) {
 	close(goOn)
 	wantBody(t, <-answer, 503, "failing")
 }
+
+// TestStoredLate: C4. What another Caddy fetched before, and stores after this one
+// has stored what is newer, is not given here. Other variants are unharmed, and so
+// is what only looks older.
+func TestStoredLate(t *testing.T) {
+	varies := append([]string{"Vary", "Accept-Language"}, fresh...)
+	page := func(version string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Etag", `"`+version+r.Header.Get("Accept-Language")+`"`)
+			caddytest.Answer(200, version, varies...)(w, r)
+		}
+	}
+	o := caddytest.NewOrigin(t, page("one"))
+	servers, global := nodes(t, 1, "near off")
+	client := servers[0].Client(t)
+	c, other := caddytest.Load(t, global, cached(o)), caddytest.Start(t, global, cached(o))
+	c.WaitUp(1)
+	other.WaitUp(1)
+	wantMiss(t, other, "/a", "Accept-Language", "en")
+	wantMiss(t, other, "/a", "Accept-Language", "de")
+	waitStored(t, servers, 3) // with the list of variants
+	en := map[string]string{}
+	for _, key := range storedKeys(t, servers) {
+		value := client.Get(t.Context(), key).Val()
+		if strings.Contains(value, `"oneen"`) {
+			en[key] = value
+			client.Del(t.Context(), key)
+		}
+	}
+	if len(en) != 1 {
+		t.Fatalf("%d values are the English variant", len(en))
+	}
+	time.Sleep(2 * time.Millisecond) // times of responses are in milliseconds
+	o.Handle(page("two"))
+	wantBody(t, wantMiss(t, c, "/a", "Accept-Language", "en"), 200, "two")
+	waitStored(t, servers, 3)
+	for key, value := range en {
+		client.Set(t.Context(), key, value, time.Hour) // which other has sent long ago
+	}
+	wantBody(t, wantHit(t, c, "node", "/a", "Accept-Language", "de"), 200, "one")
+	got := c.Get("/a", "Accept-Language", "en")
+	wantBody(t, got, 200, "two")
+	if status := got.Header.Get("Cache-Status"); !strings.Contains(status, "fwd=stale") {
+		t.Errorf("Cache-Status: %s, want fwd=stale", status)
+	}
+	caddytest.Eventually(t, "the newer one lies there", func() bool {
+		return strings.Contains(c.Get("/a", "Accept-Language", "en").Header.Get("Cache-Status"), "hit")
+	})
+}

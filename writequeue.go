@@ -3,6 +3,7 @@ package fluster
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 const (
@@ -24,6 +25,7 @@ func newWriteQueue() *writeQueue { return &writeQueue{queue: make(chan write, ma
 // push adds w, or drops it when the queue is full; it never waits.
 func (q *writeQueue) push(w write) {
 	size := w.size()
+	w.queued = time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.bytes+size > maxWriteBytes && q.bytes > 0 {

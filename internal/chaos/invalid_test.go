@@ -77,7 +77,7 @@ func (r *run) renew(s selector) map[int]int {
 // raise says from which versions on a Caddy may give these pages.
 func (r *run) raise(caddy int, versions map[int]int, how string) {
 	for p, v := range versions {
-		r.judge.raise(caddy, p, testimony{v, how})
+		r.judge.raise(caddy, p, testimony{version: v, how: how})
 	}
 }
 

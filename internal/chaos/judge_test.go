@@ -30,6 +30,7 @@ type judge struct {
 type testimony struct {
 	version int
 	how     string
+	start   time.Time // of the request that it answered
 }
 
 // span is a request.
@@ -93,13 +94,14 @@ func (j *judge) ask(caddy, page int) {
 		j.blameLocked("stale", "stale while the origin is well: "+what)
 	case !fresh:
 		// stale-if-error may be older than what was given before.
-	case version < given.version:
+	case version < given.version && said.Before(given.start):
+		// What the origin still said while the newer one was asked for is not older.
 		j.blameLocked("stale", fmt.Sprintf("C4: %s; before it gave version %d: %s", what, given.version, given.how))
 	case old > time.Duration(maxAge(page))*time.Second+time.Second:
 		j.blameLocked("stale", fmt.Sprintf("too old by %s: %s", old-time.Duration(maxAge(page))*time.Second, what))
 	}
 	if fresh && r.err == nil && version > j.given[caddy][page].version {
-		j.given[caddy][page] = testimony{version, what}
+		j.given[caddy][page] = testimony{version, what, r.start}
 	}
 }
 
