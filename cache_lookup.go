@@ -115,11 +115,21 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 	return x.admit(newEntry(resp, learn)), nil
 }
 
-// readJournal reads what the journal has and this process lacks.
+// readJournal reads what the journal has and this process lacks. The client does
+// not wait for longer than the deadline, whatever the connection does.
 func (x *exchange) readJournal(deadline time.Time) error {
 	ctx, cancel := context.WithDeadline(x.r.Context(), deadline)
 	defer cancel()
-	return x.node.readToHead(ctx, 2)
+	n, done := x.node, make(chan error, 1)
+	if !x.pool.goLater(func(context.Context) { done <- n.readToHead(ctx, 2) }) {
+		return context.Canceled
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // admit asks the journal about a response that was read; nil if it is dead.

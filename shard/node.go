@@ -73,7 +73,7 @@ func NewCluster(addrs []Address, o Options, availability Availability) (*Node, e
 	n.client, n.bulk = n.hooked(n.newClusterClient(u)), n.hooked(n.newClusterClient(u))
 	// Reads need no hook: Read bounds and reports them itself.
 	n.batched = n.newClusterClient(u)
-	n.small = plainReader{n.batched, n}
+	n.small = &plainReader{client: n.batched, node: n}
 	return n, nil
 }
 

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/redis/go-redis/v9"
@@ -17,26 +18,48 @@ type reader interface {
 // A plainReader has a connection to itself while it reads. It serves where
 // batches cannot: in a Redis Cluster one slow master would hold up a batch that
 // goes to all of them.
+//
+// Its caller does not wait for longer than the time-out, whatever redirects,
+// dials and look-ups of who is master there are within the one command.
 type plainReader struct {
 	client redis.UniversalClient
 	node   *Node
+	reads  atomic.Int64 // under way
 }
 
-func (r plainReader) read(ctx context.Context, key, beside string) (value, other []byte, err error) {
+func (r *plainReader) read(ctx context.Context, key, beside string) (value, other []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.node.timeout)
 	defer cancel()
 	keys := []string{key, beside}
 	if beside == "" {
 		keys = keys[:1]
 	}
-	values, err := readAll(ctx, r.client, keys)
-	switch {
-	case err != nil:
-		return nil, nil, err
-	case beside == "":
-		return values[0], nil, nil
+	if r.reads.Add(1) > maxQueued {
+		r.reads.Add(-1)
+		return nil, nil, errQueueFull
 	}
-	return values[0], values[1], nil
+	type answer struct {
+		values [][]byte
+		err    error
+	}
+	answers := make(chan answer, 1)
+	go func() { // it ends soon after ctx, or when the client is closed
+		defer r.reads.Add(-1)
+		values, err := readAll(ctx, r.client, keys)
+		answers <- answer{values, err}
+	}()
+	select {
+	case a := <-answers:
+		switch {
+		case a.err != nil:
+			return nil, nil, a.err
+		case beside == "":
+			return a.values[0], nil, nil
+		}
+		return a.values[0], a.values[1], nil
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
 }
 
 // readAll reads the values of keys by one MGET.
