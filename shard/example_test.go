@@ -102,13 +102,13 @@ func ExamplePool_Pick() {
 		fmt.Println(key, "is on", node.Name())
 	}
 	// Output:
-	// user:0 is on a
-	// user:1 is on a
-	// user:2 is on b
-	// user:3 is not on c but on b
-	// user:4 is on b
+	// user:0 is not on c but on a
+	// user:1 is on b
+	// user:2 is on a
+	// user:3 is on b
+	// user:4 is on a
 	// user:5 is on a
-	// user:6 is on b
+	// user:6 is on a
 	// user:7 is on b
 }
 

@@ -81,19 +81,22 @@ func NewPool(nodes []*Node, availability Availability) (*Pool, error) {
 
 // Pick returns the available node that comes first in key's order, or ErrNoNode.
 func (p *Pool) Pick(key string) (*Node, error) {
-	return p.firstAvailable(key, nobody)
+	s := slotOf(key)
+	return p.availableFrom(s, p.ring.first(s))
 }
 
 // PickNext returns the available node that comes next after the given one in
 // key's order, or ErrNoNode. It is for the one further try after a fast
 // failure. With a nil node, or one that is not of this pool, it is Pick.
 func (p *Pool) PickNext(key string, after *Node) (*Node, error) {
-	return p.firstAvailable(key, p.index(after))
+	s := slotOf(key)
+	return p.availableFrom(s, p.ring.next(s, p.index(after)))
 }
 
-func (p *Pool) firstAvailable(key string, after int) (*Node, error) {
-	hash := hashKey(key)
-	for i := p.ring.next(hash, after); i != nobody; i = p.ring.next(hash, i) {
+// availableFrom returns node i, or the first available one behind it in the
+// order of the slot.
+func (p *Pool) availableFrom(s slot, i int) (*Node, error) {
+	for ; i != nobody; i = p.ring.next(s, i) {
 		if n := p.nodes[i]; p.available(n) {
 			return n, nil
 		}
@@ -103,9 +106,9 @@ func (p *Pool) firstAvailable(key string, after int) (*Node, error) {
 
 // Order returns all nodes, available or not, in key's order, best first.
 func (p *Pool) Order(key string) iter.Seq[*Node] {
-	hash := hashKey(key)
+	s := slotOf(key)
 	return func(yield func(*Node) bool) {
-		for i := p.ring.next(hash, nobody); i != nobody; i = p.ring.next(hash, i) {
+		for i := p.ring.first(s); i != nobody; i = p.ring.next(s, i) {
 			if !yield(p.nodes[i]) {
 				return
 			}

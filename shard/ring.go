@@ -2,6 +2,7 @@ package shard
 
 import (
 	"math"
+	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -13,13 +14,20 @@ const nobody = -1
 // Ravishankar, "Using name-based mappings to increase hit rates", 1998; for the
 // weights Schindelhauer and Schomaker, "Weighted distributed hash tables",
 // 2005): each node draws a number from its name and the key, the highest comes
-// first. It holds no table, so any set of names and weights gives the same
-// order everywhere, and without one node the order of the others stays.
-// It is immutable.
+// first. So any set of names and weights gives the same order everywhere, and
+// without one node the order of the others stays.
+//
+// Keys are drawn for by the slot that they fall into. That makes it possible to
+// remember who is first, and to pick one of many nodes as fast as one of a few.
+// It is safe for concurrent use, and its answers never change.
 type ring struct {
-	seeds   []uint64  // a hash of each node's name
-	weights []float64 // nil if all are equal, which is cheaper
+	seeds   []uint64        // a hash of each node's name
+	weights []float64       // nil if all are equal, which is cheaper
+	firsts  []atomic.Uint32 // for each slot, 1 + who is first; 0: not drawn yet; nil: there is one at most
 }
+
+// slots are so many that each of a hundred nodes gets its share within some percent.
+const slots = 1 << 16
 
 // newRing returns a ring over the nodes with these names and weights, which the
 // other methods know by their indices. The weights are above 0.
@@ -31,25 +39,43 @@ func newRing(names []string, weights []float64) *ring {
 			r.weights = weights
 		}
 	}
+	if len(names) > 1 {
+		r.firsts = make([]atomic.Uint32, slots)
+	}
 	return r
 }
 
-// hashKey returns what next wants to know of a key.
-func hashKey(key string) uint64 { return xxhash.Sum64String(key) }
+// A slot is what the ring wants to know of a key.
+type slot uint16
 
-// next returns the node that follows after in the order of the key with this
-// hash; after nobody comes the first one, after the last one nobody.
+func slotOf(key string) slot { return slot(xxhash.Sum64String(key)) }
+
+// first returns the node that is first for a slot; nobody if there is none.
+func (r *ring) first(s slot) int {
+	if r.firsts == nil {
+		return r.next(s, nobody) // of one or none
+	}
+	if known := r.firsts[s].Load(); known > 0 {
+		return int(known) - 1
+	}
+	i := r.next(s, nobody)
+	r.firsts[s].Store(uint32(i + 1))
+	return i
+}
+
+// next returns the node that follows after in the order of a slot; after nobody
+// comes the first one, after the last one nobody.
 //
 // It looks at all nodes again instead of sorting them: with one node away, as
 // usual, it is called once or twice, and there are few nodes.
-func (r *ring) next(hash uint64, after int) int {
+func (r *ring) next(s slot, after int) int {
 	limit := uint64(math.MaxUint64)
 	if after != nobody {
-		limit = r.draw(after, hash)
+		limit = r.draw(after, s)
 	}
 	best, bestDraw := nobody, uint64(0)
 	for i := range r.seeds {
-		draw := r.draw(i, hash)
+		draw := r.draw(i, s)
 		// Among equal draws the lower index comes first.
 		if draw > limit || (draw == limit && i <= after) {
 			continue
@@ -61,9 +87,9 @@ func (r *ring) next(hash uint64, after int) int {
 	return best
 }
 
-// draw returns the number that node i draws for a key; the highest one wins.
-func (r *ring) draw(i int, hash uint64) uint64 {
-	draw := mix(r.seeds[i] ^ hash)
+// draw returns the number that node i draws for a slot; the highest one wins.
+func (r *ring) draw(i int, s slot) uint64 {
+	draw := mix(r.seeds[i] ^ uint64(s))
 	if r.weights == nil {
 		return draw
 	}

@@ -112,7 +112,7 @@ func TestPickDependsOnNothingElse(t *testing.T) {
 func TestPickIsWhatItEverWas(t *testing.T) {
 	p := newTestPool(t, nil, named("a", "b", "c")...)
 	w := newTestPool(t, nil, Address{Name: "a", Weight: 1}, Address{Name: "b", Weight: 3}, Address{Name: "c", Weight: 2})
-	const want, wantWeighted = "[b a b a c b b a]", "[b a b c b b b b]"
+	const want, wantWeighted = "[c b c b c b b a]", "[c b c b c b b c]"
 	if got := fmt.Sprint(picks(t, p, 8)); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -188,13 +188,13 @@ func picksOf(nodes []*Node) []string {
 func TestEqualDrawsAreOrdered(t *testing.T) {
 	// Two nodes that draw the same for every key, as no two names do.
 	r := &ring{seeds: []uint64{7, 7, 9}}
-	for hash := range uint64(100) {
+	for s := range slot(100) {
 		var order []int
-		for i := r.next(hash, nobody); i != nobody; i = r.next(hash, i) {
+		for i := r.next(s, nobody); i != nobody; i = r.next(s, i) {
 			order = append(order, i)
 		}
 		if len(order) != 3 || slices.Index(order, 0) > slices.Index(order, 1) {
-			t.Fatalf("hash %d: got order %v, want all three, 0 before 1", hash, order)
+			t.Fatalf("slot %d: got order %v, want all three, 0 before 1", s, order)
 		}
 	}
 }
@@ -224,17 +224,52 @@ func BenchmarkPick(b *testing.B) {
 	}
 }
 
-// BenchmarkNodes is picking one of many nodes.
+// TestShareOfSlots: however many keys there are, no node gets much more than its
+// share, as none gets many more slots.
+func TestShareOfSlots(t *testing.T) {
+	for n, most := range map[int]float64{3: 1.02, 8: 1.03, 64: 1.12} {
+		r := newRing(manyNames(n), make([]float64, n))
+		got := make([]int, n)
+		for s := range slots {
+			got[r.first(slot(s))]++
+		}
+		if ratio := float64(slices.Max(got)) * float64(n) / slots; ratio > most {
+			t.Errorf("%d nodes: one has %.3f of its share, want at most %.2f", n, ratio, most)
+		}
+	}
+}
+
+// TestFirstIsNextAfterNobody: what is remembered is what is drawn.
+func TestFirstIsNextAfterNobody(t *testing.T) {
+	weights := []float64{1, 2, 3, 1, 1, 5, 1}
+	r := newRing(manyNames(len(weights)), weights)
+	for range 2 {
+		for s := range slots {
+			if got, want := r.first(slot(s)), r.next(slot(s), nobody); got != want {
+				t.Fatalf("slot %d: first is %d, want %d", s, got, want)
+			}
+		}
+	}
+}
+
+func manyNames(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprint("node-", i))
+	}
+	return names
+}
+
+// BenchmarkNodes is picking one of many nodes for many keys.
 func BenchmarkNodes(b *testing.B) {
+	keys := make([]string, 1<<14)
+	for i := range keys {
+		keys[i] = testKey(i)
+	}
 	for _, n := range []int{1, 3, 8, 16, 64} {
 		b.Run(fmt.Sprintf("nodes=%d", n), func(b *testing.B) {
-			var names []string
-			for i := range n {
-				names = append(names, fmt.Sprint("node-", i))
-			}
-			p := newTestPool(b, nil, named(names...)...)
-			for b.Loop() {
-				if _, err := p.Pick("https://example.com/some/page?of=it"); err != nil {
+			p := newTestPool(b, nil, named(manyNames(n)...)...)
+			for i := 0; b.Loop(); i++ {
+				if _, err := p.Pick(keys[i%len(keys)]); err != nil {
 					b.Fatal(err)
 				}
 			}
