@@ -31,7 +31,7 @@ type opened struct {
 // open makes sure that what the request is answered with first is at hand. It
 // returns false when it is not: the response is as good as not stored.
 func (x *exchange) open(f *found) bool {
-	if f.resp.Chunks == nil || x.r.Method == http.MethodHead {
+	if f.resp.Chunks == nil || x.r.Method == http.MethodHead || x.isBackground() {
 		return true
 	}
 	header := f.header()
@@ -122,7 +122,7 @@ func (c *chunkRun) lengthOf(i int) int {
 
 // send writes a part of a stored body to the client.
 func (x *exchange) send(f *found, r httpcache.Range) {
-	if r.Length == 0 {
+	if r.Length == 0 || x.isBackground() {
 		return
 	}
 	if f.resp.Chunks == nil {

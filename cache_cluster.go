@@ -14,6 +14,7 @@ import (
 // cluster`, for those in other processes. Whoever comes to lead a moment after
 // another forward has ended finds what that has stored.
 func (x *exchange) lead(fl *flight, f *found, use httpcache.Reuse) error {
+	defer fl.settle(broken) // where a panic has come between: nobody waits for ever
 	if f != nil {
 		f = new(*f) // looking again uses its place
 	}

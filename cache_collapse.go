@@ -70,16 +70,25 @@ const (
 func (fs *flights) join(key string) (f *flight, leads bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if f, ok := fs.open[key]; ok {
-		f.mu.Lock()
-		f.waiting++
-		f.mu.Unlock()
+	if f, ok := fs.open[key]; ok && f.awaitHead() {
 		return f, false
 	}
 	f = fs.solo()
 	f.key = key
 	fs.open[key] = f
 	return f, true
+}
+
+// awaitHead notes that an exchange waits for the head. It returns false if
+// nobody who comes now can have the response.
+func (f *flight) awaitHead() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.state == alone || f.state == broken {
+		return false
+	}
+	f.waiting++
+	return true
 }
 
 // solo returns a flight that nobody can follow.
@@ -144,8 +153,8 @@ func (f *flight) end() {
 	f.releaseLocked()
 }
 
-// releaseLocked gives back what the copy took of the bound, when nobody takes
-// from it any more.
+// releaseLocked gives back what the copy took of the bound, and gives up chunks
+// that will not be stored, when nobody takes from them any more.
 func (f *flight) releaseLocked() {
 	if !f.ended || len(f.followers) > 0 || f.waiting > 0 {
 		return
@@ -154,6 +163,7 @@ func (f *flight) releaseLocked() {
 		f.dropLocked(b)
 	}
 	f.base, f.blocks = f.have, nil
+	f.fill.giveUp() // unless the body has come whole
 }
 
 // leave notes that an exchange goes on without the response. The forward ends
@@ -177,16 +187,25 @@ func (f *flight) leaderGone() {
 }
 
 func (f *flight) endIfUnwantedLocked() {
-	if f.orphan && len(f.followers) == 0 && f.waiting == 0 && f.cancel != nil {
+	if f.orphan && f.cancel != nil && !f.goOnLocked() {
 		f.cancel()
 	}
 }
 
-// isWanted reports whether anybody takes the body from the flight.
-func (f *flight) isWanted() bool {
+// goOn reports whether anybody takes the body from the flight, or waits for it.
+// If nobody does, nobody will: the forward may end, and who comes now must not
+// be left with what has come so far.
+func (f *flight) goOn() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.state <= shared && (len(f.followers) > 0 || f.waiting > 0)
+	return f.goOnLocked()
+}
+
+func (f *flight) goOnLocked() bool {
+	if f.state <= shared && len(f.followers) == 0 && f.waiting == 0 {
+		f.state = alone
+	}
+	return f.state <= shared
 }
 
 // follow waits for the head of the flight's response and takes the response if

@@ -27,8 +27,8 @@ import (
 //   - The client waits for the node for at most the node's time-out in all. When
 //     that is used up, the fill is given up and its chunks are deleted.
 //
-// add, finish and giveUp belong to the goroutine of the forward; run has one of
-// its own; those who follow the forward read.
+// add, finish, stop and giveUp belong to the goroutine of the forward, and when it
+// is over to the flight; run has one of its own; those who follow the forward read.
 type fill struct {
 	all      *fills
 	n        *node
@@ -176,26 +176,30 @@ func (f *fill) finish(r *stored.Response) {
 		return
 	}
 	f.manifest, f.last, f.buf = r, f.buf, nil
-	f.close()
+	f.stop()
 }
 
-// giveUp ends a body that is not stored. It may be called again, and after finish.
-func (f *fill) giveUp() {
+// stop notes that no more of the body comes. What lies on the node stays there
+// for those who read it, until giveUp.
+func (f *fill) stop() {
 	if f == nil || f.closed {
 		return
 	}
-	f.kill()
-	f.close()
-}
-
-// close lets run come to its end.
-func (f *fill) close() {
 	f.closed = true
 	if f.buf != nil {
 		f.release(f.buf)
 		f.buf = nil
 	}
 	close(f.queue)
+}
+
+// giveUp ends a body that is not stored. It may be called again, and after finish.
+func (f *fill) giveUp() {
+	if f == nil || f.manifest != nil {
+		return
+	}
+	f.kill()
+	f.stop()
 }
 
 func (f *fill) kill() { f.die.Do(func() { close(f.dead) }) }
@@ -237,10 +241,27 @@ func (f *fill) run(ctx context.Context) {
 		}
 		f.release(f.last)
 	}
-	if f.isAlive() && f.manifest != nil {
+	f.noMore()
+	switch {
+	case !f.isAlive():
+	case f.manifest != nil:
 		f.failIf(f.seal(ctx))
+	default:
+		f.lock.letGo(isLost)
+		select {
+		case <-f.dead:
+		case <-ctx.Done():
+		}
 	}
 	f.end()
+}
+
+// noMore notes that all chunks lie on the node that ever will.
+func (f *fill) noMore() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.over = true
+	f.changedLocked()
 }
 
 // next returns the chunks that go to the node in one round trip: what waits, up
@@ -328,11 +349,6 @@ func (f *fill) failIf(err error) {
 // end deletes the chunks of a fill that was given up. What the node does not
 // delete now expires.
 func (f *fill) end() {
-	f.mu.Lock()
-	f.over = true
-	n := len(f.sums)
-	f.changedLocked()
-	f.mu.Unlock()
 	if f.isAlive() && f.manifest != nil {
 		f.lock.letGo(wasStored)
 		return
@@ -340,7 +356,7 @@ func (f *fill) end() {
 	f.kill()
 	f.lock.letGo(isLost)
 	// What was sent last may lie there although it was not acknowledged.
-	n = min(n+chunkSize/f.size, maxChunks)
+	n := min(len(f.written())+chunkSize/f.size, maxChunks)
 	for i := 0; i < n; i += forgetBatch {
 		var keys []string
 		for j := i; j < min(i+forgetBatch, n); j++ {
@@ -373,6 +389,9 @@ func (f *fill) read(ctx context.Context, off int64) ([]byte, bool) {
 		return nil, false
 	}
 	values, err := f.n.ReadBulk(ctx, f.key(i))
+	if err != nil && ctx.Err() == nil {
+		values, err = f.n.ReadBulk(ctx, f.key(i)) // it may have been slow for once
+	}
 	if err != nil || values[0] == nil || len(values[0]) <= at || xxhash.Sum64(values[0]) != sum {
 		return nil, false
 	}

@@ -2,6 +2,7 @@ package fluster
 
 import (
 	"bytes"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -10,6 +11,27 @@ import (
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
 )
+
+// await runs the handlers behind. One that breaks its response off does so by a
+// panic; where the client gets nothing of that response, it is an error like others.
+func (w *fillWriter) await(req *http.Request) (err error) {
+	defer func() {
+		if w.mode <= passing {
+			return
+		}
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
+			err = errBrokenOff
+		default:
+			panic(p)
+		}
+	}()
+	return w.x.serveNext(w, req)
+}
+
+// errBrokenOff says that the origin did not end its response.
+var errBrokenOff = errors.New("fluster: the origin broke its response off")
 
 // finish ends the exchange after the handlers behind have returned err. again
 // says that the origin has to be asked once more, without a condition.
@@ -69,13 +91,13 @@ func (w *fillWriter) abort() {
 	if w.done {
 		return
 	}
-	w.fl.settle(broken)
 	w.end()
 }
 
 // end lets go of the flight, when the client has what it is to have.
 func (w *fillWriter) end() {
-	w.fill.giveUp() // unless the body has come whole
+	w.fl.settle(broken) // unless it has ended otherwise: nobody waits for ever
+	w.fill.stop()
 	if w.pump != nil {
 		<-w.pump.done
 	}

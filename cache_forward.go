@@ -73,8 +73,7 @@ func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 	defer end()
 	fw := newFillWriter(x, fl, f, use)
 	defer fw.abort() // when a handler behind panics
-	err := x.serveNext(fw, req)
-	again, err := fw.finish(err)
+	again, err := fw.finish(fw.await(req))
 	if again {
 		// The origin confirmed, or completed, a response that is not the stored one.
 		x.part = nil
@@ -161,11 +160,13 @@ func (x *exchange) renominate(r *stored.Response, names []string) {
 func (x *exchange) freshenByHead(f *found, head http.Header, t httpcache.Times) {
 	if !httpcache.HeadFreshens(f.header(), head, f.resp.BodySize) {
 		// The body was not confirmed: it keeps its old learn number, and its stamp.
-		resp := *f.resp
-		resp.Terms.FreshUntil = min(resp.Terms.FreshUntil, t.Received.UnixMilli())
-		x.pool.near.Load().Set(resp.Key, newEntry(&resp, f.learn.Load()))
+		if f.resp.Chunks == nil {
+			resp := *f.resp
+			resp.Terms.FreshUntil = min(resp.Terms.FreshUntil, t.Received.UnixMilli())
+			x.pool.near.Load().Set(resp.Key, newEntry(&resp, f.learn.Load()))
+		}
 		if n := x.place.node; n != nil {
-			n.writes.push(write{forget: []string{n.journal.bucket.entry(resp.Key)}})
+			n.writes.push(write{forget: []string{n.journal.bucket.entry(f.resp.Key)}})
 		}
 		return
 	}
@@ -259,6 +260,7 @@ func (x *exchange) validateLater(e *entry) {
 		defer cancel()
 		defer context.AfterFunc(end, cancel)()
 		defer y.recover()
+		defer y.giveBack()
 		y.r = y.r.WithContext(ctx)
 		y.now = time.Now()
 		y.why = "stale"
@@ -306,6 +308,12 @@ func (x *exchange) background() *exchange {
 
 // nowhere is a response writer whose client does not exist.
 type nowhere struct{ header http.Header }
+
+// isBackground reports whether there is no client.
+func (x *exchange) isBackground() bool {
+	_, ok := x.w.(*nowhere)
+	return ok
+}
 
 func (w *nowhere) Header() http.Header         { return w.header }
 func (w *nowhere) Write(p []byte) (int, error) { return len(p), nil }

@@ -154,6 +154,11 @@ func (x *exchange) admit(e *entry) *entry {
 // hold takes n bytes of what all bodies under way may take, until the request
 // is answered; false if there is no room.
 func (x *exchange) hold(n int64) bool {
+	all := &x.pool.flights.recorded
+	if all.Add(n) > maxRecorded {
+		all.Add(-n)
+		return false
+	}
 	x.held += n
-	return x.pool.flights.recorded.Add(n) <= maxRecorded
+	return true
 }

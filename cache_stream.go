@@ -155,19 +155,22 @@ func (f *flight) offer(body []byte) {
 	}
 }
 
-// paceLocked returns how far the forward's pace-maker has come.
+// paceLocked returns how far the forward's pace-maker has come. Who reads chunks
+// is none: those may not be complete until the forward goes on.
 func (f *flight) paceLocked() int64 {
-	least, most := f.have, f.base
+	least, most := f.have, int64(0)
 	for _, off := range f.followers {
 		least, most = min(least, off), max(most, off)
 	}
 	switch {
 	case len(f.followers) == 0:
 		return f.have
-	case f.fastestLeadsLocked():
-		return most
+	case !f.fastestLeadsLocked():
+		return least
+	case most < f.base:
+		return f.have
 	}
-	return least
+	return most
 }
 
 // fastestLeadsLocked reports whether rule 1 holds.
@@ -196,7 +199,7 @@ func (f *flight) holdLocked() {
 		if starving {
 			f.heldUp += time.Since(start)
 		}
-		if len(f.followers) > 1 && !f.fill.isAlive() && (late && !moved || f.divisible && f.heldUp > slowest) {
+		if f.isStarvingLocked() && !f.fill.isAlive() && (late && !moved || f.divisible && f.heldUp > slowest) {
 			f.evictLocked(f.paceLocked())
 			f.heldUp = 0
 		}
@@ -205,6 +208,16 @@ func (f *flight) holdLocked() {
 		}
 		f.trimLocked()
 	}
+}
+
+// isFallenLocked reports whether a client reads chunks.
+func (f *flight) isFallenLocked() bool {
+	for _, off := range f.followers {
+		if off < f.base {
+			return true
+		}
+	}
+	return false
 }
 
 // isStarvingLocked reports whether a client has taken all there is.
@@ -217,13 +230,24 @@ func (f *flight) isStarvingLocked() bool {
 	return false
 }
 
-// isAheadLocked reports whether the forward has to wait.
+// isAheadLocked reports whether the forward has to wait. With several followers
+// it goes on until a chunk more than the pace-maker has taken is complete: who
+// reads chunks has come by then to what memory holds.
 func (f *flight) isAheadLocked() bool {
 	most := int64(ahead)
-	if len(f.followers) > 1 && !f.fastestLeadsLocked() {
-		most = behind
+	if len(f.followers) > 1 {
+		most = f.behindLocked()
 	}
 	return len(f.followers) > 0 && f.have-f.paceLocked() > most
+}
+
+// behindLocked returns how much memory holds for several followers: a chunk at
+// least, so that who reads chunks can go over to it.
+func (f *flight) behindLocked() int64 {
+	if f.fill == nil {
+		return behind
+	}
+	return max(behind, int64(f.fill.size))
 }
 
 // evictLocked sends those away who have taken no more than least.
@@ -244,8 +268,8 @@ func (f *flight) evictLocked(least int64) {
 func (f *flight) trimLocked() {
 	pace := f.paceLocked()
 	keep := int64(0)
-	if len(f.followers) > 1 && f.fastestLeadsLocked() {
-		keep = behind
+	if f.fastestLeadsLocked() && (len(f.followers) > 1 || f.isFallenLocked()) {
+		keep = f.behindLocked()
 	}
 	for len(f.blocks) > 0 {
 		first := f.blocks[0]

@@ -2,6 +2,7 @@ package fluster
 
 import (
 	"net/http"
+	"sync/atomic"
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 )
@@ -118,8 +119,9 @@ func (f *flight) finalLength(x *exchange) (n int64, ok bool) {
 // A pump writes a flight's body to its own leader's client, beside the forward,
 // so that a client that reads slowly holds up nobody but itself.
 type pump struct {
+	lost atomic.Bool // the client needs the rest from elsewhere, when the forward is over
 	done chan struct{}
-	off  int64 // how much of the body the client has
+	off  int64 // how much of the body the client has; known when done
 	end  bodyEnd
 }
 
@@ -133,6 +135,7 @@ func (x *exchange) startPump(f *flight, off int64) *pump {
 		defer close(p.done)
 		defer f.leave(x)
 		p.off, p.end = x.takeBody(f, x.w, off)
+		p.lost.Store(p.end == lost)
 	}()
 	return p
 }

@@ -283,7 +283,7 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 		w.x.place.lock.letGo(isLost)
 	}
 	if w.copying && !w.fl.add(p, w.most) {
-		w.copying = w.fl.isWanted()
+		w.copying = w.isFollowed()
 	}
 	switch {
 	case w.pump != nil && !w.copying:
@@ -292,11 +292,23 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	n, err := w.ResponseWriter.Write(p)
-	if err != nil && w.copying && w.fl.isWanted() {
+	if err != nil && w.copying && w.fl.goOn() {
 		w.muted = true // the client has gone; the others have not
 		return len(p), nil
 	}
 	return n, err
+}
+
+// isFollowed reports whether the copy, which is not kept whole, is for anybody.
+// While the forward goes on for its own client without it, others may yet come.
+func (w *fillWriter) isFollowed() bool {
+	switch {
+	case w.fl.key == "":
+		return false
+	case w.pump == nil || w.pump.lost.Load():
+		return true
+	}
+	return w.fl.goOn()
 }
 
 // toNode stores the next part of the body on the node, if it is a long one.

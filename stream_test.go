@@ -2,6 +2,7 @@ package fluster
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -43,6 +44,7 @@ func TestPace(t *testing.T) {
 		{"a lone slow one", `"a"`, []time.Duration{time.Second}, 257 * time.Second, []bodyEnd{atEnd}},
 		{"a slow one, who cannot go on alone", `W/"a"`, []time.Duration{1, time.Second}, 257 * time.Second, []bodyEnd{atEnd, atEnd}},
 		{"a slow one, who can", `"a"`, []time.Duration{1, time.Second}, 20 * time.Second, []bodyEnd{atEnd, lost}},
+		{"two who are as slow", `"a"`, []time.Duration{15 * time.Second, 15 * time.Second}, 257 * 15 * time.Second, []bodyEnd{atEnd, atEnd}},
 		{"one that takes nothing", "", []time.Duration{1, 0}, 12 * time.Second, []bodyEnd{atEnd, gone}},
 	}
 	for _, tt := range tests {
@@ -91,4 +93,91 @@ func TestPace(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNobodyComesLate: when a flight goes on for nobody, or ends, who comes leads
+// a forward of its own, and is not given what has come until then.
+func TestNobodyComesLate(t *testing.T) {
+	fs := &flights{open: map[string]*flight{}}
+	head := newEntry(&stored.Response{Status: 200}, 0)
+	for name, abandon := range map[string]func(f *flight){
+		"nobody takes it": func(f *flight) {
+			if f.goOn() {
+				t.Error("it goes on for nobody")
+			}
+		},
+		"its client has gone": func(f *flight) {
+			f.cancel = func() {}
+			f.leaderGone()
+		},
+		"its last follower has gone": func(f *flight) {
+			f.cancel = func() {}
+			x := &exchange{}
+			f.followLocked(x, 0)
+			f.leaderGone()
+			if !f.goOn() {
+				t.Error("it does not go on for its follower")
+			}
+			f.leave(x)
+		},
+		"it is broken off": func(f *flight) { f.settle(broken) },
+	} {
+		f, _ := fs.join("key")
+		f.share(head, 0, 100)
+		f.add([]byte("the beginning"), 0)
+		abandon(f)
+		next, leads := fs.join("key")
+		if !leads || next == f {
+			t.Errorf("%s: who comes then follows", name)
+		}
+		f.settle(whole)
+		if again, leads := fs.join("key"); leads || again != next {
+			t.Errorf("%s: when it is over, the next one cannot be followed", name)
+		}
+		next.settle(alone)
+	}
+}
+
+// TestSlowLeaderIsNotForgotten: a client that was sent away from its own forward
+// gets the rest when that is over, which therefore goes on when all others have gone.
+func TestSlowLeaderIsNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := &flights{open: map[string]*flight{}}
+		f, _ := fs.join("key")
+		f.passBy()
+		f.share(newEntry(&stored.Response{Status: 200, Header: []stored.Field{{Name: "Etag", Value: `"a"`}}}, 0), 0, -1)
+		client := func(ctx context.Context, every time.Duration) *exchange {
+			r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+			return &exchange{w: &slowWriter{httptest.NewRecorder(), every, nil}, r: r}
+		}
+		ctx, hangUp := context.WithCancel(t.Context())
+		leader, follower := client(t.Context(), time.Second), client(ctx, 1)
+		w := &fillWriter{x: leader, fl: f, mode: passing, copying: true, pump: leader.startPump(f, 0)}
+		f.mu.Lock()
+		f.followLocked(follower, 0)
+		f.mu.Unlock()
+		go func() {
+			follower.takeBody(f, follower.w, 0)
+			f.leave(follower)
+		}()
+		const length = 100 * blockSize
+		for w.got < length {
+			time.Sleep(50 * time.Millisecond)
+			if _, err := w.Write(make([]byte, blockSize)); err != nil {
+				t.Fatalf("after %d bytes the forward ends: %v", w.got, err)
+			}
+			if w.pump.lost.Load() {
+				hangUp()
+			}
+		}
+		hangUp()
+		if !w.pump.lost.Load() {
+			t.Fatal("the slow one was not sent away")
+		}
+		f.settle(whole)
+		<-w.pump.done
+		if n, ok := f.finalLength(leader); n != length || !ok {
+			t.Errorf("the final length: got %d, %t, want %d", n, ok, length)
+		}
+	})
 }
