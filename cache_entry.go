@@ -2,6 +2,7 @@ package fluster
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -117,6 +118,12 @@ func (e *entry) values(name string) []string {
 		}
 	}
 	return nil
+}
+
+// isAdded reports whether the lines of a stored field are added to those that
+// handlers before the cache have written.
+func (e *entry) isAdded(name string) bool {
+	return slices.ContainsFunc(e.lines, func(l line) bool { return l.added && l.name == name })
 }
 
 const entryOverhead = 256

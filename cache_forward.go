@@ -136,6 +136,11 @@ func (x *exchange) freshen(f *found, header304 http.Header, t httpcache.Times) (
 	}
 	drop(header, v.Drop, x.tags)
 	resp.Header = fields(header, nil)
+	for i, field := range resp.Header {
+		if f.isAdded(field.Name) {
+			resp.Header[i].Name = added + field.Name
+		}
+	}
 	x.renominate(&resp, v.Nominated)
 	e := newEntry(&resp, x.place.learn)
 	e.node = f.node

@@ -98,7 +98,11 @@ func (x *exchange) writeHead(f *found, header http.Header) {
 	h := x.w.Header()
 	delete(h, "Server")
 	for name, values := range header {
-		h[name] = append([]string(nil), values...)
+		if f.isAdded(name) {
+			h[name] = slices.Concat(h[name], values)
+			continue
+		}
+		h[name] = slices.Clone(values)
 	}
 	x.writeAge(h, f)
 	x.tell(h)

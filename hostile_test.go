@@ -169,6 +169,37 @@ func TestFieldsBefore(t *testing.T) {
 	}
 }
 
+// TestFieldsBeforeWhatIsShared: likewise where a response is shared with another
+// request, confirmed, or served in part.
+func TestFieldsBeforeWhatIsShared(t *testing.T) {
+	g := newGate()
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		head := []string{"Cache-Control", "no-cache", "X-Two", "inner", "Etag", `"a"`}
+		if r.Header.Get("If-None-Match") != "" {
+			caddytest.Answer(304, "", head...)(w, r)
+			return
+		}
+		inParts(g, "pa", thenWrite("ge"), head...)(w, r)
+	})
+	c := caddytest.Load(t, "", "route {\nheader +X-Two {http.request.header.X-Id}\nfluster_cache\n"+o.Behind()+"\n}")
+	want := func(what string, h http.Header) {
+		t.Helper()
+		if got := fmt.Sprint(h["X-Two"]); got != "[me inner]" {
+			t.Errorf("%s: got X-Two %s [%s], want its own line and the stored one", what, got, h["Cache-Status"])
+		}
+	}
+	leader := c.Open(testContext(t), "/", "X-Id", "other")
+	follower := c.Open(testContext(t), "/", "X-Id", "me")
+	want("a follower", follower.Header)
+	g.open()
+	wantRest(t, leader, "page")
+	wantRest(t, follower, "page")
+	for range 2 {
+		want("a confirmed one", c.Get("/", "X-Id", "me").Header)
+		want("a part", c.Get("/", "X-Id", "me", "Range", "bytes=0-1").Header)
+	}
+}
+
 // TestEventStream: C6. Events are for whom they are sent to.
 func TestEventStream(t *testing.T) {
 	o := caddytest.NewOrigin(t, caddytest.Answer(200, "data: 1\n\n", "Content-Type", "text/event-stream"))
