@@ -34,6 +34,9 @@ func TestQueueACL(t *testing.T) {
 		for _, rule := range strings.Fields(rules) {
 			args = append(args, rule)
 		}
+		if known := client.Command(t.Context()).Val(); known["waitaof"] != nil {
+			args = append(args, "+waitaof")
+		}
 		if err := client.Do(t.Context(), args...).Err(); err != nil {
 			t.Fatal(err)
 		}

@@ -64,7 +64,20 @@ func (c *Caddy) Nodes() map[string]NodeStatus {
 // WaitUp waits until n nodes are in use.
 func (c *Caddy) WaitUp(n int) {
 	c.tb.Helper()
-	Eventually(c.tb, "the nodes are in use", func() bool { return c.up() == n })
+	Eventually(told{c.tb, c}, "the nodes are in use", func() bool { return c.up() == n })
+}
+
+// told is a test that says what a Caddy has to say, where it fails.
+type told struct {
+	testing.TB
+	c *Caddy
+}
+
+// Fatalf shows the nodes and the end of the log besides.
+func (t told) Fatalf(format string, args ...any) {
+	t.Helper()
+	log := t.c.Log()
+	t.TB.Fatalf(format+"\nnodes: %+v\nlog: %s", append(args, t.c.Nodes(), log[max(0, len(log)-4000):])...)
 }
 
 func (c *Caddy) up() (n int) {
@@ -79,7 +92,7 @@ func (c *Caddy) up() (n int) {
 // WaitState waits until the node with this name is in the state.
 func (c *Caddy) WaitState(name, state string) {
 	c.tb.Helper()
-	Eventually(c.tb, "node "+name+" is "+state, func() bool { return c.Nodes()[name].State == state })
+	Eventually(told{c.tb, c}, "node "+name+" is "+state, func() bool { return c.Nodes()[name].State == state })
 }
 
 // WaitLogged waits until a line of the log holds all words, and returns it.
