@@ -21,6 +21,8 @@ type family struct {
 	out   atomic.Int32 // parts that are out of use
 	history
 
+	syncing chan struct{} // holds a token for each part that is being put to use
+
 	mu      sync.Mutex // guards leavers
 	leavers []leaver   // whose leave is to be marked
 
@@ -59,8 +61,15 @@ type sight struct {
 }
 
 func newFamily(parts []*node) *family {
-	return &family{parts: parts, began: time.Now(), polling: make(chan struct{}, 1), sights: make([]sight, len(parts))}
+	return &family{
+		parts: parts, began: time.Now(), syncing: make(chan struct{}, syncsAtOnce),
+		polling: make(chan struct{}, 1), sights: make([]sight, len(parts)),
+	}
 }
+
+// syncsAtOnce is how many parts are put to use at one time. All 64 of them would
+// take each other's time, and fail for that on a machine that has little.
+const syncsAtOnce = 8
 
 // pollLasts is for how long what a poll has read serves the others: as that much
 // older a proof is, all of it and the time between two polls must be within the

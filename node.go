@@ -215,6 +215,14 @@ var errJournalMoves = errors.New("fluster: the journal could not be read to its 
 // sync does what has to be true before the node is used: it can be written and
 // read, its journal was read to the head, and has the records that it was owed.
 func (n *node) sync(ctx context.Context) error {
+	if f := n.family.Load(); f != nil {
+		select {
+		case f.syncing <- struct{}{}:
+			defer func() { <-f.syncing }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	if err := n.journal.probe(ctx); err != nil {
 		return err
 	}

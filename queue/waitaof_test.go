@@ -171,3 +171,23 @@ func TestAckOfAOFIsWaitedForWithWAITAOF(t *testing.T) {
 	}
 	r.expectDelivered(ids, nil)
 }
+
+// TestAckOfAOFOnARealServer: what a server of today has told to be on its disk is
+// there after kill -9.
+func TestAckOfAOFOnARealServer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, Options{Ack: Ack{AOF: true}}, "--appendonly", "yes", "--appendfsync", "everysec")
+	if r.raw().Command(t.Context()).Val()["waitaof"] == nil {
+		t.Skip("the server is older than WAITAOF; FLUSTER_REDIS_SERVER names another one")
+	}
+	if err := r.c.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ids, refused := r.enqueueMany(24, plainOrNot) // eight at a time, and the disk takes them once a second
+	if refused > 0 {
+		t.Errorf("%d were refused", refused)
+	}
+	r.servers[0].Kill()
+	r.servers[0].RestartWithData()
+	r.expectDelivered(ids, nil)
+}
