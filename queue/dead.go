@@ -229,8 +229,8 @@ func (c *Client) recordIDsOf(ids []string) []string {
 	return out
 }
 
-// deadFields returns some fields of the records of letters, in the order of names.
-func (p *partition) deadFields(ctx context.Context, rids []string, names ...string) ([][]string, error) {
+// recordFields returns some fields of records, in the order of names.
+func (p *partition) recordFields(ctx context.Context, rids []string, names ...string) ([][]string, error) {
 	pipe := p.client().Pipeline()
 	cmds := make([]*redis.SliceCmd, len(rids))
 	for i, rid := range rids {
@@ -250,7 +250,7 @@ func (p *partition) deadFields(ctx context.Context, rids []string, names ...stri
 }
 
 func (c *Client) replayOn(ctx context.Context, p *partition, rids []string) (int, error) {
-	fields, err := p.deadFields(ctx, rids, "o")
+	fields, err := p.recordFields(ctx, rids, "o")
 	if err != nil {
 		return 0, err
 	}
@@ -295,7 +295,7 @@ func (c *Client) dropOn(ctx context.Context, p *partition, rids []string) (dropp
 }
 
 func (c *Client) dropPart(ctx context.Context, p *partition, rids []string) (int, error) {
-	fields, err := p.deadFields(ctx, rids, "n", "c")
+	fields, err := p.recordFields(ctx, rids, "n", "c")
 	if err != nil {
 		return 0, err
 	}

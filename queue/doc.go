@@ -70,6 +70,7 @@
 //	k  "1": tracked, that is, a record T:m:<record id> is kept as long as the message (and its result);
 //	   so it is where there is a second copy, but for the result
 //	c  the partition that has the second copy, <name of the node>/<number>; in a second copy: that has the first
+//	p  "1", of a second copy: promised, that is, whoever wrote it may not take it back
 //	__data__  the frame, last
 //
 // and of a record besides:

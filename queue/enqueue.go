@@ -211,6 +211,10 @@ func (c *Client) settle(ctx context.Context, p *parcel, s *sending, room room) (
 		// It may be this one: what was tried here before without an answer.
 		p.receipt.Replayed = e.id != p.id || p.m.ID != "" && p.triedAs(p.partition) == nothing
 		p.receipt.ID = e.id
+		if err := c.promise(ctx, p); err != nil {
+			return true, err
+		}
+		c.dropSecond(ctx, p) // that has been promised is not this one, or stays
 	case "mismatch":
 		return true, ErrMismatch
 	case "full":
@@ -224,7 +228,7 @@ func (c *Client) settle(ctx context.Context, p *parcel, s *sending, room room) (
 	}
 	if p.secondWasThere && e.what == "in" {
 		// It was of an earlier message of this name, which is gone.
-		_ = c.writeSecond(ctx, p, p.second, false)
+		_ = c.writeSecond(ctx, p, p.second, overwrite)
 	}
 	p.receipt.Node = p.partition.node.Name()
 	p.receipt.FailedOver = len(p.tried) > 0

@@ -143,6 +143,10 @@ for _, d in ipairs(deliveries) do
   if ARGV[6] == '1' then field('k', '1') end
   if ARGV[14] ~= '' then field('c', ARGV[14]) end
   local recorded = ARGV[6] == '1' or ARGV[14] ~= ''
+  local function record(...)
+    redis.call('HSET', d.record, 's', 'ready', 'g', d.lane, 'u', ARGV[2], 'i', ARGV[1], 't', ms(t), 'k', ARGV[6], ...)
+    if ARGV[14] ~= '' then redis.call('HSET', d.record, 'c', ARGV[14]) end
+  end
 
   local inflight = d.order ~= '' and tonumber(redis.call('HGET', KEYS[3], d.order) or 0) or 0
   if d.order ~= '' and (inflight >= tonumber(ARGV[7]) or redis.call('EXISTS', d.waiting) == 1) then
@@ -150,7 +154,7 @@ for _, d in ipairs(deliveries) do
     field('__data__', ARGV[17])
     redis.call('RPUSH', d.waiting, cmsgpack.pack({d.lane, unpack(e)}))
     redis.call('HINCRBY', KEYS[2], 'w', 1)
-    if recorded then redis.call('HSET', d.record, 's', 'ready', 'g', d.lane, 'u', ARGV[2], 'i', ARGV[1], 't', ms(t), 'k', ARGV[6]) end
+    if recorded then record() end
     -- More may be in flight than could when the list began.
     while inflight < tonumber(ARGV[7]) do
       local packed = redis.call('LPOP', d.waiting)
@@ -168,7 +172,7 @@ for _, d in ipairs(deliveries) do
       redis.call('ZADD', KEYS[1], ms(due), d.rid)
     else
       local q = redis.call('XADD', d.stream, '*', unpack(e))
-      if recorded then redis.call('HSET', d.record, 's', 'ready', 'g', d.lane, 'q', q, 'u', ARGV[2], 'i', ARGV[1], 't', ms(t), 'k', ARGV[6]) end
+      if recorded then record('q', q) end
     end
   end
   if ARGV[11] ~= '0' then redis.call('HINCRBY', KEYS[2], 'b', ARGV[11]) end

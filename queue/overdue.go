@@ -185,7 +185,7 @@ if #copy > 0 and redis.call('EXISTS', KEYS[3]) == 0 then
   local clean, u = {}, ''
   for i = 1, #copy, 2 do
     if copy[i] == 'u' then u = copy[i+1] end
-    if copy[i] ~= 'c' and copy[i] ~= 'd' then
+    if copy[i] ~= 'c' and copy[i] ~= 'd' and copy[i] ~= 'p' then
       clean[#clean+1] = copy[i]
       clean[#clean+1] = copy[i+1]
     end
@@ -202,13 +202,14 @@ return 1
 const luaPut = `
 local function put(record, key, counts, orders, waiting, perKey, lanes, fallback, digest)
   local e, lane, recorded = readiness(record)
-  local order, tracked, id, at, counted = '', '0', '', '0', nil
+  local order, tracked, id, at, counted, copy = '', '0', '', '0', nil, nil
   for i = 1, #e, 2 do
     if e[i] == 'o' then order = e[i+1]
     elseif e[i] == 'k' then tracked = e[i+1]
     elseif e[i] == 'i' then id = e[i+1]
     elseif e[i] == 't' then at = e[i+1]
-    elseif e[i] == 'z' then counted = e[i+1] end
+    elseif e[i] == 'z' then counted = e[i+1]
+    elseif e[i] == 'c' then copy = e[i+1] end
   end
   if counted then redis.call('HINCRBY', counts, 'b', counted) end
   local q = ''
@@ -222,6 +223,7 @@ local function put(record, key, counts, orders, waiting, perKey, lanes, fallback
   if recorded then
     redis.call('DEL', key)
     redis.call('HSET', key, 's', 'ready', 'g', lane, 'q', q, 'u', digest, 'i', id, 't', at, 'k', tracked)
+    if copy then redis.call('HSET', key, 'c', copy) end
   else
     redis.call('UNLINK', key)
   end

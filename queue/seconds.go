@@ -12,20 +12,21 @@ import (
 //	KEYS[1]  seconds
 //	KEYS[2]… for each its record; then the chunks, and how they are called when this is done
 //	ARGV[1]  in how many ms they are overdue
-//	ARGV[2]  1: one that is there already stays as it is
+//	ARGV[2]  what becomes of those that are there already: see thoseThere
 //	ARGV[3]  for how many ms they may be delivered; 0: for ever
 //	ARGV[4]  how many they are
 //	ARGV[5]… for each: record id, lane, order hash or empty
 //	…        names and values of the record that they have in common
 //
-// It returns how many were there already; none is written then.
+// It returns how many were there already.
 var putSecondScript = newWriteScript(luaNow + `
 local n = tonumber(ARGV[4])
-if ARGV[2] == '1' then
-  local there = 0
-  for i = 1, n do there = there + redis.call('EXISTS', KEYS[1+i]) end
-  if there > 0 then return there end
+local is, there = {}, 0
+for i = 1, n do
+  is[i] = redis.call('EXISTS', KEYS[1+i])
+  there = there + is[i]
 end
+if ARGV[2] == '1' and there > 0 then return there end
 local chunks = (#KEYS - n - 1) / 2
 for i = 2 + n, 1 + n + chunks do
   if redis.call('EXISTS', KEYS[i]) == 0 then return redis.error_reply('ERR a chunk of the body is gone') end
@@ -34,17 +35,29 @@ local t = now()
 local function ms(n) return string.format('%.0f', n) end
 for i = 1, n do
   local rid, lane, order = ARGV[2+3*i], ARGV[3+3*i], ARGV[4+3*i]
-  redis.call('HSET', KEYS[1+i], 'g', lane, 't', ms(t), unpack(ARGV, 5 + 3 * n))
-  if order ~= '' then redis.call('HSET', KEYS[1+i], 'o', order) end
-  if ARGV[3] ~= '0' then redis.call('HSET', KEYS[1+i], 'x', ms(t + ARGV[3])) end
-  redis.call('ZADD', KEYS[1], ms(t + ARGV[1]), rid)
+  if ARGV[2] == '0' or is[i] == 0 then
+    redis.call('HSET', KEYS[1+i], 'g', lane, 't', ms(t), unpack(ARGV, 5 + 3 * n))
+    if order ~= '' then redis.call('HSET', KEYS[1+i], 'o', order) end
+    if ARGV[3] ~= '0' then redis.call('HSET', KEYS[1+i], 'x', ms(t + ARGV[3])) end
+    redis.call('ZADD', KEYS[1], ms(t + ARGV[1]), rid)
+  end
 end
 for i = 2 + n, 1 + n + chunks do
   if KEYS[i] ~= KEYS[i+chunks] then redis.call('RENAME', KEYS[i], KEYS[i+chunks]) end
   redis.call('PERSIST', KEYS[i+chunks])
 end
-return 0
+return there
 `)
+
+// thoseThere says what becomes of second copies that are there when they are to be
+// written.
+type thoseThere uint8
+
+const (
+	overwrite        thoseThere = iota // they become what is written
+	asTheyAre                          // they stay, and nothing is written
+	leaveWhatIsThere                   // they stay, and the others are written
+)
 
 // putSecond sees to it that another partition than the chosen one has a second
 // copy, which knows that the first is there. It comes before the first: a second
@@ -54,7 +67,7 @@ func (c *Client) putSecond(ctx context.Context, p *parcel) error {
 		return nil
 	}
 	if p.second != nil { // the first that it knows did not take it
-		if c.writeSecond(ctx, p, p.second, p.secondWasThere) == nil {
+		if c.writeSecond(ctx, p, p.second, carefulIf(p.secondWasThere)) == nil {
 			return nil
 		}
 		c.dropSecond(ctx, p)
@@ -68,7 +81,7 @@ func (c *Client) putSecond(ctx context.Context, p *parcel) error {
 		if second == nil {
 			break
 		}
-		if c.writeSecond(ctx, p, second, p.m.ID != "") == nil {
+		if c.writeSecond(ctx, p, second, carefulIf(p.m.ID != "")) == nil {
 			return nil
 		}
 		tried = append(tried, second)
@@ -76,12 +89,20 @@ func (c *Client) putSecond(ctx context.Context, p *parcel) error {
 	return fmt.Errorf("%w: no second node takes a copy", ErrDurability)
 }
 
-// writeSecond writes the second copy. A careful one leaves alone what has the same
-// name: a copy of the same message, which came before.
-func (c *Client) writeSecond(ctx context.Context, p *parcel, second *partition, careful bool) error {
+// carefulIf returns what is done where a copy of the same message may be there,
+// which came before, and where none can be but the parcel's own.
+func carefulIf(another bool) thoseThere {
+	if another {
+		return asTheyAre
+	}
+	return overwrite
+}
+
+// writeSecond writes the second copy.
+func (c *Client) writeSecond(ctx context.Context, p *parcel, second *partition, there thoseThere) error {
 	k, rids := second.keys, c.recordIDs(p.id)
 	from := p.bodyID
-	if !careful {
+	if there == overwrite {
 		from = p.id // it is in, or that is the same
 	}
 	if err := c.copyBody(ctx, p, recordID(from, c.o.Destinations[0]), second); err != nil {
@@ -90,7 +111,7 @@ func (c *Client) writeSecond(ctx context.Context, p *parcel, second *partition, 
 	ctx, cancel := c.bound(ctx, p)
 	defer cancel()
 	keys := []string{k.seconds()}
-	args := []any{c.o.overdueAfter(p.m.Delay).Milliseconds(), flag(careful), p.m.Expire.Milliseconds(), len(rids)}
+	args := []any{c.o.overdueAfter(p.m.Delay).Milliseconds(), int(there), p.m.Expire.Milliseconds(), len(rids)}
 	for i, destination := range c.o.Destinations {
 		keys = append(keys, k.second(rids[i]))
 		args = append(args, rids[i], lane(destination, c.class(p.m)), orderHash(destination, p.m.OrderKey))
@@ -98,12 +119,12 @@ func (c *Client) writeSecond(ctx context.Context, p *parcel, second *partition, 
 	keys = append(keys, c.chunkKeys(k, p)...)
 	e := entry{id: p.id, counted: c.counted(p), size: p.size, tracked: p.tracked(), copy: p.partition.ref, frame: p.frame}
 	args = e.fields(append(args, "u", firstOf(p.body, "-")))
-	there, err := putSecondScript.run(ctx, second, keys, args...).Int()
+	were, err := putSecondScript.run(ctx, second, keys, args...).Int()
 	second.report(ctx, err)
 	if err != nil {
 		return fmt.Errorf("writing a second copy on node %q: %w", second.node.Name(), err)
 	}
-	p.second, p.secondWasThere = second, there > 0
+	p.second, p.secondWasThere = second, were > 0 && there == asTheyAre
 	return nil
 }
 
@@ -135,11 +156,12 @@ func (c *Client) dropSecond(ctx context.Context, p *parcel) {
 	if p.second == nil || p.secondWasThere {
 		return
 	}
-	pipe := p.second.client().Pipeline()
-	for _, rid := range c.recordIDs(p.id) {
-		p.second.deleteCopy(ctx, pipe, rid, p.size)
+	k, rids := p.second.keys, c.recordIDs(p.id)
+	keys, args, chunks := []string{k.seconds()}, []any{}, []string{}
+	for _, rid := range rids {
+		keys, args, chunks = append(keys, k.second(rid)), append(args, rid), append(chunks, k.chunks(rid, p.size)...)
 	}
-	cmds, err := pipe.Exec(p.second.with(ctx))
-	p.second.reportAll(ctx, cmds, err)
+	err := dropSecondScript.run(ctx, p.second, append(keys, chunks...), args...).Err()
+	p.second.report(ctx, err)
 	p.second = nil
 }

@@ -219,7 +219,7 @@ func (l *ledger) compare(r *queueRun) {
 			case x.poison && !isDead:
 				l.t.Errorf("Q1: letter %d, %s, which nobody takes, is no dead letter; tried %d times", x.number, id, x.tried)
 			case !x.poison && x.delivered[id] == 0 && !isDead:
-				l.t.Errorf("Q1: letter %d, %s, is lost; tried %d times", x.number, id, x.tried)
+				l.t.Errorf("Q1: letter %d, %s, is lost; tried %d times, sent %d times, %d without an answer", x.number, id, x.tried, x.times, x.unknown)
 			case !x.poison && isDead:
 				l.t.Errorf("Q1: letter %d, %s, is a dead letter: %s", x.number, id, dead[id])
 			}
@@ -229,7 +229,7 @@ func (l *ledger) compare(r *queueRun) {
 		}
 		for id := range x.delivered {
 			if !x.ids[id] && x.unknown == 0 {
-				l.t.Errorf("Q2: letter %d came as %q, which nobody was told", x.number, id)
+				l.t.Errorf("Q2: letter %d, sent %d times, came as %q, which nobody was told", x.number, x.times, id)
 			}
 		}
 	}
