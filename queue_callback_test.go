@@ -79,9 +79,9 @@ func TestQueueCallback(t *testing.T) {
 		want := map[string][4]string{
 			refused.ID: {"PUT", "/q/2", "422 Unprocessable Entity", "1"},
 			failed.ID:  {"POST", "/q/3", "500 Internal Server Error", "2"},
-			expired.ID: {"POST", "/q/4", "expired", "1"},
+			expired.ID: {"POST", "/q/4", "expired", "0"}, // it was never tried
 		}[h.Get("Fluster-Dead-Id")]
-		if d.method != want[0] || d.uri != want[1] || !strings.Contains(h.Get("Fluster-Dead-Reason"), want[2]) || h.Get("Fluster-Dead-Queue") != "q" ||
+		if d.method != want[0] || d.uri != want[1] || !strings.Contains(h.Get("Fluster-Dead-Reason"), want[2]) || h.Get("Fluster-Dead-Queue") != "q" || h.Get("Fluster-Dead-Attempts") != want[3] ||
 			h.Get("Fluster-Message-Id") != "q/"+h.Get("Fluster-Dead-Id")+"/dead" {
 			t.Errorf("a copy of a dead letter: %s %s %v, want %q", d.method, d.uri, h, want)
 		}

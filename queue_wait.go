@@ -1,6 +1,7 @@
 package fluster
 
 import (
+	"context"
 	"crypto/rand"
 	"maps"
 	"net/http"
@@ -13,6 +14,10 @@ import (
 // maxWaiting is how many requests may wait for the upstream's own answers, of
 // one queue in this process. Those beyond are answered 202 at once.
 const maxWaiting = 1000
+
+// readyFor is how long a request waits until responses are received at all: the
+// first one after a start may be quicker than the subscriptions.
+const readyFor = 100 * time.Millisecond
 
 // awaited is the upstream's own answer, which a request waits for. The zero value
 // waits for nothing.
@@ -36,6 +41,9 @@ func (x *arrival) expectReply(m *queue.Message) *awaited {
 		return &awaited{}
 	}
 	x.opened.receiveReplies()
+	ctx, cancel := context.WithTimeout(x.r.Context(), readyFor)
+	defer cancel()
+	x.opened.replies.Ready(ctx) // if not, the answer may go past it, and the client gets its 202
 	// A name of its own: the same message may come twice, and be waited for twice.
 	token := rand.Text()
 	m.Header[headerCorrelation], m.Header[headerReplyTo] = token, x.opened.replies.ReplyTo()

@@ -17,9 +17,10 @@ import (
 //	the node is away       it is made ready, unless the node was there a visibility
 //	                       ago: it may never come back
 //
-// Until then, what is done to the first pushes its time, or deletes it. None of
-// this must work for a message to be delivered, or to be done: what is not said to
-// the second copy now, it asks for.
+// Until then, what is done to the first pushes its time, or deletes it. The copy of
+// a dead letter knows that it is one, and becomes one where another would be made
+// ready; mend.go says when it is looked at. None of this must work for a message
+// to be delivered, or to be done: what is not said to the second copy now, it asks for.
 
 // A copyNote is what is to be said to where a second copy is.
 type copyNote struct {
@@ -27,7 +28,17 @@ type copyNote struct {
 	recordID string
 	size     int64         // of its body, if that lies in chunks
 	overdue  time.Duration // from now; 0: it is done, delete it
+	dead     *obituary     // nil: it lives
 }
+
+// An obituary is what the copy of a dead letter is told of it.
+type obituary struct {
+	attempts, status int
+	lastError        string
+	reason           string
+}
+
+func (o *obituary) args() []any { return []any{o.attempts, o.status, o.lastError, o.reason} }
 
 const (
 	// copyOfDead is for how long the copy of a dead letter is hidden at a time.
@@ -49,7 +60,8 @@ func (s *source) noteCopy(r *result) {
 	switch r.ending {
 	case endDone:
 	case endDead:
-		n.overdue = copyOfDead
+		reason := cutText(r.said.Reason, errorMost)
+		n.overdue, n.dead = copyOfDead, &obituary{r.attempts, r.said.Status, reason, reason}
 	default:
 		n.overdue = s.w.client.o.overdueAfter(r.delay)
 	}
@@ -113,6 +125,60 @@ end
 return 1
 `)
 
+// buryScript tells second copies, if they are there, that they are of dead letters.
+//
+//	KEYS[1]  T:y
+//	KEYS[2]… the copies
+//	ARGV[1]  for how many ms they are hidden
+//	ARGV[2]… for each: record id, attempts, last status, last error, reason
+var buryScript = newScript(luaNow + `
+local due = string.format('%.0f', now() + ARGV[1])
+for i = 2, #KEYS do
+  local at = 5 * i - 8
+  if redis.call('EXISTS', KEYS[i]) == 1 then
+    redis.call('HSET', KEYS[i], 's', 'dead', 'a', ARGV[at+1], 'l', ARGV[at+2], 'e', ARGV[at+3], 'r', ARGV[at+4])
+    redis.call('ZADD', KEYS[1], 'XX', due, ARGV[at])
+  end
+end
+return 1
+`)
+
+// reviveScript tells second copies that they are of no dead letters any more, as
+// replayScript does, and hides them as those of messages that are ready.
+//
+//	KEYS[1]  T:y
+//	KEYS[2]… the copies
+//	ARGV[1]  for how many ms they are hidden
+//	ARGV[2]… record ids
+var reviveScript = newScript(luaNow + `
+local due = string.format('%.0f', now() + ARGV[1])
+for i = 2, #KEYS do
+  redis.call('HDEL', KEYS[i], 's', 'r', 'a', 'e', 'l', 'x')
+  redis.call('ZADD', KEYS[1], 'XX', due, ARGV[i])
+end
+return 1
+`)
+
+// buryCall tells second copies on a partition that they are of dead letters.
+func (p *partition) buryCall(dead map[string]*obituary) *call {
+	keys, args := []string{p.keys.seconds()}, []any{copyOfDead.Milliseconds()}
+	for rid, o := range dead {
+		keys = append(keys, p.keys.second(rid))
+		args = append(append(args, rid), o.args()...)
+	}
+	return &call{script: buryScript, keys: keys, args: args}
+}
+
+// reviveCall tells second copies on a partition that they are of messages that
+// are ready.
+func (p *partition) reviveCall(rids []string, hidden time.Duration) *call {
+	keys, args := []string{p.keys.seconds()}, []any{hidden.Milliseconds()}
+	for _, rid := range rids {
+		keys, args = append(keys, p.keys.second(rid)), append(args, rid)
+	}
+	return &call{script: reviveScript, keys: keys, args: args}
+}
+
 // tell tells the nodes of what is noted.
 func (s *source) tell(notes []copyNote) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -137,18 +203,27 @@ func (s *source) tellOne(ctx context.Context, to *partition, notes []copyNote) e
 	pipe := to.client().Pipeline()
 	var push []any
 	var done []string
+	dead := map[string]*obituary{}
 	for _, n := range notes {
-		if n.overdue > 0 {
+		switch {
+		case n.dead != nil:
+			dead[n.recordID] = n.dead
+		case n.overdue > 0:
 			push = append(push, n.recordID, n.overdue.Milliseconds())
-			continue
+		default:
+			done = append(done, s.p.keys.tombstone(n.recordID))
+			to.deleteCopy(ctx, pipe, n.recordID, n.size)
 		}
-		done = append(done, s.p.keys.tombstone(n.recordID))
-		to.deleteCopy(ctx, pipe, n.recordID, n.size)
 	}
+	var calls []*call
 	if len(push) > 0 {
-		if err := pushScript.run(ctx, to, []string{to.keys.seconds()}, push...).Err(); err != nil {
-			return err
-		}
+		calls = append(calls, &call{script: pushScript, keys: []string{to.keys.seconds()}, args: push})
+	}
+	if len(dead) > 0 {
+		calls = append(calls, to.buryCall(dead))
+	}
+	if err := runEach(ctx, to, calls); err != nil {
+		return err
 	}
 	if len(done) == 0 {
 		return nil

@@ -39,9 +39,7 @@ func TestCopiesLeaveNothing(t *testing.T) {
 	if d.total() != 60 {
 		t.Errorf("got %d deliveries, want 60", d.total())
 	}
-	if keys := r.keys(); len(keys) > 0 {
-		t.Errorf("left: %v", keys)
-	}
+	r.expectEmpty()
 }
 
 // A node that is gone, for good or without its data, loses nothing.
@@ -175,8 +173,33 @@ func TestCopyOfADeadLetter(t *testing.T) {
 		t.Error("a dead letter was delivered by its copy")
 	}
 	r.servers[first].Client(t).FlushAll(t.Context())
-	raw.ZAdd(t.Context(), seconds, z(1, "b"))
-	eventually(t, 10*time.Second, "it is tried again, as its node has lost it", func() bool { return d.of("y") == 1 && r.empty() })
+	eventually(t, 15*time.Second, "it is a dead letter where its copy was, and has another copy", func() bool {
+		return len(r.deadOn(second)) == 1 && len(r.seconds(first)) == 1 && len(r.seconds(second)) == 0
+	})
+	if copy := r.seconds(first)["b"]; copy.state != stateDead || copy.copy != r.c.partitions[second].ref {
+		t.Errorf("its new copy is %+v", copy)
+	}
 	drain()
+	if d.total() > 0 {
+		t.Error("a dead letter was tried again")
+	}
+	if n, err := r.c.Drop(t.Context(), nil, nil); n != 1 || err != nil {
+		t.Errorf("dropping: got %d, %v", n, err)
+	}
 	r.expectEmpty()
+}
+
+// deadOn returns the dead letters on a server, by record id.
+func (r *rig) deadOn(server int) map[string]record {
+	r.t.Helper()
+	client, k := r.servers[server].Client(r.t), r.c.partitions[server].keys
+	out := map[string]record{}
+	for _, id := range client.ZRange(context.Background(), k.dead(), 0, -1).Val() {
+		rec, err := parseRecord(client.HGetAll(context.Background(), k.record(id)).Val())
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		out[id] = rec
+	}
+	return out
 }

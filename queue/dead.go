@@ -250,18 +250,27 @@ func (p *partition) recordFields(ctx context.Context, rids []string, names ...st
 }
 
 func (c *Client) replayOn(ctx context.Context, p *partition, rids []string) (int, error) {
-	fields, err := p.recordFields(ctx, rids, "o")
+	fields, err := p.recordFields(ctx, rids, "o", "c")
 	if err != nil {
 		return 0, err
 	}
+	revived := map[string][]string{}
 	streams, names := c.allLanes(p)
 	keys := append([]string{p.keys.dead(), p.keys.counters(), p.keys.orders()}, streams...)
 	args := append([]any{c.o.PerKey, len(names)}, names...)
 	for i, rid := range rids {
 		keys = append(keys, p.keys.record(rid), p.keys.order(fields[i][0]))
 		args = append(args, rid)
+		revived[fields[i][1]] = append(revived[fields[i][1]], rid)
 	}
-	return replayScript.run(ctx, p, keys, args...).Int()
+	n, err := replayScript.run(ctx, p, keys, args...).Int()
+	for ref, rids := range revived {
+		if to := c.byRef(ref); to != nil && err == nil && !to.resting() {
+			// One that does not hear it asks in time.
+			to.report(ctx, runEach(ctx, to, []*call{to.reviveCall(rids, c.o.overdueAfter(0))}))
+		}
+	}
+	return n, err
 }
 
 // dropScript deletes dead letters with their bodies.

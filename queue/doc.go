@@ -27,7 +27,8 @@
 //	Q1  What Enqueue has accepted is done or a dead letter in the end, or waits. Never neither.
 //	Q2  What it refused is not delivered, unless nobody can know (a lost reply).
 //	Q3  Header and body arrive byte for byte.
-//	Q4  After a drain no key is left, but those with a time to live: dedup keys, kept results.
+//	Q4  After a drain no key is left, but those with a time to live: dedup keys, kept results,
+//	    and what says that a partition has not lost its data.
 //	Q5  A message is delivered twice only where a process or node died, or was taken for
 //	    dead, between doing and recording; each delivery carries the same id.
 //	Q6  A node that is down, slow or full slows nobody else.
@@ -49,11 +50,12 @@
 //	T:b:<record id>:<n>  a chunk of a body; has a time to live until the message is in, and a
 //	                     name that no other message has until then, even if the client chose its id
 //	T:y               sorted set: record id → overdue, in ms: second copies of messages on other nodes
-//	T:y:<record id>   hash, a record: a second copy
+//	T:y:<record id>   hash, a record: a second copy; state dead, if it is of a dead letter
 //	T:n:<record id>   string, PX: done here, while the second copy elsewhere may not know
 //	T:c               hash: w (how many wait in lists), b (bytes, where a limit on bytes is kept)
 //	T:p               string: there while the queue is paused
 //	T:g               hash: the token bucket of the queue's rate (on one node at a time)
+//	T:i               string, PX: the incarnation, which goes when the data is lost; with two copies
 //
 // Fields of a stream's entry, and of a record:
 //

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -149,6 +150,51 @@ func TestEndWithoutAGroup(t *testing.T) {
 			drain()
 			if want := map[Outcome]int{Done: 2, Retry: 4, Dead: 2, Release: 4}[outcome]; d.total() != want {
 				t.Errorf("got %d deliveries, want %d", d.total(), want)
+			}
+		})
+	}
+}
+
+// What is under way and pending to nobody, though there is a group (an operator
+// acked it, or moved the group on), is ended by who has it: nobody else does.
+func TestEndOfWhatIsPendingToNobody(t *testing.T) {
+	t.Parallel()
+	for _, outcome := range []Outcome{Done, Retry, Dead} {
+		t.Run(fmt.Sprint(outcome), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, 1, Options{Visibility: time.Second})
+			r.enqueue(&Message{Body: []byte("plain")}, &Message{Body: []byte("tracked"), Track: true}, &Message{Body: []byte("ordered"), OrderKey: "k"})
+			var begun atomic.Int64
+			goOn := make(chan struct{})
+			d, seen := newDiary(), &watcher{}
+			_, drain := run(t, r.c, WorkerOptions{Observe: seen}, func(_ context.Context, m *Delivery) Result {
+				d.note(m)
+				begun.Add(1)
+				<-goOn
+				if m.Attempt > 1 {
+					return Result{Outcome: Done}
+				}
+				return Result{Outcome: outcome}
+			})
+			eventually(t, 5*time.Second, "all are under way", func() bool { return begun.Load() == 3 })
+			ctx, key := t.Context(), r.c.partitions[0].keys.stream("")
+			for _, e := range r.raw().XRange(ctx, key, "-", "+").Val() {
+				r.raw().XAck(ctx, key, group, e.ID)
+			}
+			if n := r.raw().XPending(ctx, key, group).Val().Count; n != 0 {
+				t.Fatalf("%d are pending", n)
+			}
+			time.Sleep(1500 * time.Millisecond) // they are renewed, which finds nobody who has them
+			close(goOn)
+			eventually(t, 10*time.Second, "all are ended", func() bool {
+				return r.empty() && r.raw().XLen(ctx, key).Val() == 0
+			})
+			drain()
+			if want := map[Outcome]int{Done: 3, Retry: 6, Dead: 3}[outcome]; d.total() != want || seen.lost > 0 {
+				t.Errorf("got %d deliveries, want %d; %d lost", d.total(), want, seen.lost)
+			}
+			if n := r.raw().ZCard(ctx, r.c.partitions[0].keys.dead()).Val(); (n == 3) != (outcome == Dead) {
+				t.Errorf("%d dead letters", n)
 			}
 		})
 	}

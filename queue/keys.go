@@ -27,14 +27,15 @@ func (k keys) stream(name string) string {
 	return string(k) + ":" + name + ":s"
 }
 
-func (k keys) tag() string      { return string(k) }
-func (k keys) delayed() string  { return string(k) + ":d" }
-func (k keys) dead() string     { return string(k) + ":x" }
-func (k keys) orders() string   { return string(k) + ":o" }
-func (k keys) seconds() string  { return string(k) + ":y" }
-func (k keys) counters() string { return string(k) + ":c" }
-func (k keys) paused() string   { return string(k) + ":p" }
-func (k keys) bucket() string   { return string(k) + ":g" }
+func (k keys) tag() string         { return string(k) }
+func (k keys) delayed() string     { return string(k) + ":d" }
+func (k keys) dead() string        { return string(k) + ":x" }
+func (k keys) orders() string      { return string(k) + ":o" }
+func (k keys) seconds() string     { return string(k) + ":y" }
+func (k keys) counters() string    { return string(k) + ":c" }
+func (k keys) paused() string      { return string(k) + ":p" }
+func (k keys) bucket() string      { return string(k) + ":g" }
+func (k keys) incarnation() string { return string(k) + ":i" }
 
 func (k keys) record(rid string) string    { return string(k) + ":m:" + rid }
 func (k keys) order(hash string) string    { return string(k) + ":o:" + hash }

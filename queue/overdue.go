@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
@@ -14,7 +13,9 @@ type overdueCopy struct {
 	from     string // ref of where the first is
 	order    string
 	size     int64 // of its body, if that lies in chunks
+	dead     bool  // it knows that it is of a dead letter
 	first    fate
+	died     *obituary // of a first that is a dead letter
 }
 
 // A fate is what has become of the first copy.
@@ -56,7 +57,7 @@ func (s *source) overdueOnes(ctx context.Context, ids []string) ([]*overdueCopy,
 	pipe := s.p.client().Pipeline()
 	cmds := make([]*redis.SliceCmd, len(ids))
 	for i, id := range ids {
-		cmds[i] = pipe.HMGet(s.p.with(ctx), s.p.keys.second(id), "c", "o", "n")
+		cmds[i] = pipe.HMGet(s.p.with(ctx), s.p.keys.second(id), "c", "o", "n", "s")
 	}
 	if _, err := pipe.Exec(s.p.with(ctx)); err != nil {
 		return nil, err
@@ -70,6 +71,7 @@ func (s *source) overdueOnes(ctx context.Context, ids []string) ([]*overdueCopy,
 		size, _ := cmds[i].Val()[2].(string)
 		c.size, _ = strconv.ParseInt(size, 10, 64)
 		c.size = max(0, min(c.size, maxChunked))
+		c.dead = cmds[i].Val()[3] == stateDead
 		copies[i] = c
 		by[c.from] = append(by[c.from], c)
 	}
@@ -84,29 +86,35 @@ func (s *source) askFirsts(ctx context.Context, first *partition, cs []*overdueC
 	if first == nil {
 		return // configured away
 	}
-	away := first.taken.silentFor() < s.w.client.o.Visibility
+	silent := first.taken.silentFor()
 	pipe := first.client().Pipeline()
-	tombstones, states := make([]*redis.IntCmd, len(cs)), make([]*redis.StringCmd, len(cs))
+	tombstones, records := make([]*redis.IntCmd, len(cs)), make([]*redis.SliceCmd, len(cs))
 	for i, c := range cs {
 		tombstones[i] = pipe.Exists(first.with(ctx), first.keys.tombstone(c.recordID))
-		states[i] = pipe.HGet(first.with(ctx), first.keys.record(c.recordID), "s")
+		records[i] = pipe.HMGet(first.with(ctx), first.keys.record(c.recordID), "s", "a", "l", "e", "r")
 	}
 	var err error
 	if !first.resting() {
 		_, err = pipe.Exec(first.with(ctx))
 		first.report(ctx, err)
 	}
-	asked := !first.resting() && (err == nil || errors.Is(err, redis.Nil))
+	asked := !first.resting() && err == nil
 	for i, c := range cs {
-		switch state := states[i].Val(); {
-		case !asked && away:
+		var f [5]string
+		for j, v := range records[i].Val() {
+			f[j], _ = v.(string)
+		}
+		switch state := f[0]; {
+		case !asked && (silent < s.w.client.o.Visibility || c.dead && silent < copyOfDead):
 			c.first = fateAway
 		case !asked:
 			c.first = fateLost
 		case tombstones[i].Val() > 0 || state == stateDone:
 			c.first = fateDone
 		case state == stateDead:
-			c.first = fateDead
+			c.first, c.died = fateDead, &obituary{lastError: f[3], reason: f[4]}
+			c.died.attempts, _ = strconv.Atoi(f[1])
+			c.died.status, _ = strconv.Atoi(f[2])
 		case state != "":
 			c.first = fateThere
 		}
@@ -118,34 +126,49 @@ func (s *source) askFirsts(ctx context.Context, first *partition, cs []*overdueC
 func (s *source) seeToCopies(ctx context.Context, copies []*overdueCopy) (waiting bool, err error) {
 	pipe := s.p.client().Pipeline()
 	var push []any
+	var revived []string
+	orphans := false // that are dead letters, without a copy
 	var calls []*call
-	done := map[*partition][]string{}
+	dead, done := map[string]*obituary{}, map[*partition][]string{}
 	for _, c := range copies {
 		switch c.first {
 		case fateAway:
+			if c.dead { // nobody is in need of it, and others are overdue
+				push = append(push, c.recordID, (2 * choresEvery).Milliseconds())
+				continue
+			}
 			waiting = true
 		case fateThere:
+			if c.dead {
+				revived = append(revived, c.recordID)
+				continue
+			}
 			push = append(push, c.recordID, s.w.client.o.overdueAfter(0).Milliseconds())
 		case fateDead:
-			push = append(push, c.recordID, copyOfDead.Milliseconds())
+			dead[c.recordID] = c.died
 		case fateDone:
 			s.p.deleteCopy(ctx, pipe, c.recordID, c.size)
 			first := s.w.client.byRef(c.from)
 			done[first] = append(done[first], first.keys.tombstone(c.recordID))
 		case fateLost:
+			orphans = orphans || c.dead
 			calls = append(calls, s.promoteCopyCall(c))
 		}
 	}
 	if len(push) > 0 {
 		calls = append(calls, &call{script: pushScript, keys: []string{s.p.keys.seconds()}, args: push})
 	}
-	if err := runAll(ctx, s.p, calls); err != nil {
+	if len(revived) > 0 {
+		calls = append(calls, s.p.reviveCall(revived, s.w.client.o.overdueAfter(0)))
+	}
+	if len(dead) > 0 {
+		calls = append(calls, s.p.buryCall(dead))
+	}
+	if err := runEach(ctx, s.p, calls); err != nil {
 		return waiting, err
 	}
-	for _, c := range calls {
-		if c.Err() != nil {
-			return waiting, c.Err()
-		}
+	if orphans {
+		s.p.taken.wantsMending(0)
 	}
 	if pipe.Len() == 0 {
 		return waiting, nil
@@ -169,28 +192,35 @@ func (s *source) seeToCopies(ctx context.Context, copies []*overdueCopy) (waitin
 //	KEYS[4]  counts
 //	KEYS[5]  orders
 //	KEYS[6]  list of what waits for its order key
-//	KEYS[7]… streams of all lanes
+//	KEYS[7]  dead letters
+//	KEYS[8]… streams of all lanes
 //	ARGV[1]  record id
 //	ARGV[2]  how many of an order key may be in flight
 //	ARGV[3]… names of the lanes
 //
-// It returns 1 if it is a message now.
+// It returns 1 if it is a message, or a dead letter, now.
 var promoteCopyScript = newScript(luaNow + luaReady + luaPut + `
 local due = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not due or tonumber(due) > now() then return 0 end
 local copy = redis.call('HGETALL', KEYS[2])
 if #copy > 0 and redis.call('EXISTS', KEYS[3]) == 0 then
   local lanes = {}
-  for i = 3, #ARGV do lanes[ARGV[i]] = KEYS[4+i] end
-  local clean, u = {}, ''
+  for i = 3, #ARGV do lanes[ARGV[i]] = KEYS[5+i] end
+  local clean, u, dead = {}, '', false
   for i = 1, #copy, 2 do
     if copy[i] == 'u' then u = copy[i+1] end
+    if copy[i] == 's' then dead = copy[i+1] == 'dead' end
     if copy[i] ~= 'c' and copy[i] ~= 'd' and copy[i] ~= 'p' then
       clean[#clean+1] = copy[i]
       clean[#clean+1] = copy[i+1]
     end
   end
-  put(clean, KEYS[3], KEYS[4], KEYS[5], KEYS[6], tonumber(ARGV[2]), lanes, KEYS[7], u)
+  if dead then
+    redis.call('HSET', KEYS[3], unpack(clean))
+    redis.call('ZADD', KEYS[7], string.format('%.0f', now()), ARGV[1])
+  else
+    put(clean, KEYS[3], KEYS[4], KEYS[5], KEYS[6], tonumber(ARGV[2]), lanes, KEYS[8], u)
+  end
 end
 redis.call('UNLINK', KEYS[2])
 redis.call('ZREM', KEYS[1], ARGV[1])
@@ -234,7 +264,7 @@ end
 func (s *source) promoteCopyCall(c *overdueCopy) *call {
 	k := s.p.keys
 	keys, names := s.w.client.allLanes(s.p)
-	keys = append([]string{k.seconds(), k.second(c.recordID), k.record(c.recordID), k.counters(), k.orders(), k.order(c.order)}, keys...)
+	keys = append([]string{k.seconds(), k.second(c.recordID), k.record(c.recordID), k.counters(), k.orders(), k.order(c.order), k.dead()}, keys...)
 	args := append([]any{c.recordID, s.w.client.o.PerKey}, names...)
 	return &call{script: promoteCopyScript, keys: keys, args: args}
 }

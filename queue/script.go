@@ -81,6 +81,19 @@ func runAll(ctx context.Context, p *partition, calls []*call) error {
 	return nil
 }
 
+// runEach is runAll, and returns the first error of any of the calls.
+func runEach(ctx context.Context, p *partition, calls []*call) error {
+	if err := runAll(ctx, p, calls); err != nil {
+		return err
+	}
+	for _, c := range calls {
+		if c.Err() != nil {
+			return c.Err()
+		}
+	}
+	return nil
+}
+
 // connectionError returns err unless the server itself answered so.
 func connectionError(err error) error {
 	var reply redis.Error

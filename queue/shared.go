@@ -121,6 +121,8 @@ type taken struct {
 	nextPause, nextChores time.Time // when somebody is to look at these again
 
 	heard time.Time // when the node last answered a look; zero: no look was taken
+
+	mending mending
 }
 
 // dueIn says that something on the partition is due in d, so that this process

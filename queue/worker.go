@@ -159,6 +159,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	for _, s := range w.sources {
 		readers.Go(func() { s.read(w.taking) })
 		readers.Go(func() { s.look(w.taking) })
+		readers.Go(func() { s.keepCopies(w.taking) })
 		keepers.Go(func() { s.renew(keeping) })
 		keepers.Go(func() { s.record(keeping) })
 		keepers.Go(func() { s.tellCopies(keeping) })

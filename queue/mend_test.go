@@ -1,0 +1,195 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// lose has a server lose its data.
+func (r *rig) lose(i int) {
+	r.servers[i].Kill()
+	r.servers[i].Restart()
+}
+
+// eachHasACopy reports whether all that is dead or delayed on the servers has a second
+// copy on another one, and nothing else has.
+func (r *rig) eachHasACopy(set func(keys) string) bool {
+	want := map[string]string{}
+	for i, s := range r.servers {
+		p := r.c.partitions[i]
+		for _, rid := range s.Client(r.t).ZRange(context.Background(), set(p.keys), 0, -1).Val() {
+			want[rid] = p.ref
+		}
+	}
+	for i := range r.servers {
+		for rid, second := range r.seconds(i) {
+			if want[rid] != second.copy || want[rid] == r.c.partitions[i].ref {
+				return false
+			}
+			delete(want, rid)
+		}
+	}
+	return len(want) == 0
+}
+
+// Dead letters outlive their nodes, one after the other, as dead letters.
+func TestDeadLettersSurviveTheirNodes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3, Options{Copies: 2, Visibility: time.Second, InlineBody: 100})
+	bodies := map[string]string{}
+	for i := range 60 {
+		m := &Message{ID: fmt.Sprint("m", i), Body: fmt.Append(nil, i)}
+		switch i % 4 {
+		case 1:
+			m.OrderKey = fmt.Sprint(i % 3)
+		case 2:
+			m.Body = fmt.Append(nil, strings.Repeat("large ", 60_000), i)
+		case 3:
+			m.Expire = time.Hour
+		}
+		bodies[m.ID] = string(m.Body)
+		r.enqueue(m)
+	}
+	refuse := func(context.Context, *Delivery) Result {
+		return Result{Outcome: Dead, Status: 422, Reason: "bad " + "letter"}
+	}
+	_, drain := run(t, r.c, WorkerOptions{}, refuse)
+	eventually(t, 20*time.Second, "all are dead", r.empty)
+	check := func(c *Client) bool {
+		infos, _, err := c.Dead(t.Context(), 1000, "")
+		if err != nil || len(infos) != len(bodies) {
+			return false
+		}
+		for _, i := range infos {
+			if i.State != stateDead || i.Attempts != 1 || i.LastStatus != 422 || i.Reason != "bad letter" || bodies[i.ID] == "" {
+				t.Errorf("got the dead letter %+v", i)
+			}
+		}
+		return true
+	}
+	for i := range r.servers {
+		eventually(t, 20*time.Second, "each has a copy", func() bool { return r.eachHasACopy(keys.dead) })
+		if i == 2 { // another process need not have seen what was there before
+			drain()
+			r.lose(i)
+			r.c = r.client()
+			_, drain = run(t, r.c, WorkerOptions{}, refuse)
+			defer drain()
+		} else {
+			r.lose(i)
+		}
+		eventually(t, 20*time.Second, fmt.Sprintf("all are dead letters without server %d", i), func() bool { return check(r.c) })
+	}
+	eventually(t, 20*time.Second, "each has a copy in the end", func() bool { return r.eachHasACopy(keys.dead) })
+	drain()
+
+	if n, err := r.c.Replay(t.Context(), nil, nil); n != len(bodies) || err != nil {
+		t.Errorf("replaying: got %d, %v", n, err)
+	}
+	for i := range r.servers {
+		for rid, second := range r.seconds(i) {
+			if second.state == stateDead {
+				t.Errorf("the copy of %s, which is replayed, is one of a dead letter", rid)
+			}
+		}
+	}
+	d := newDiary()
+	_, drain = run(t, r.client(), WorkerOptions{}, d.done)
+	eventually(t, 20*time.Second, "all are delivered", func() bool { return d.distinct() == len(bodies) && r.empty() && r.noCopies() })
+	drain()
+	for _, m := range d.all {
+		if d.of(bodies[m.ID]) != 1 {
+			t.Errorf("%s came with another body, or %d times", m.ID, d.of(bodies[m.ID]))
+		}
+	}
+	r.expectEmpty()
+}
+
+// What is delayed gets its copy again when the node of that has lost it.
+func TestDelayedMessagesSurviveTheirNodes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, Options{Copies: 2, Visibility: time.Second, InlineBody: 100})
+	d := newDiary()
+	_, drain := run(t, r.c, WorkerOptions{}, d.done)
+	for i := range 20 {
+		m := &Message{Body: fmt.Append(nil, i), Delay: 9 * time.Second}
+		if i%2 == 0 {
+			m.Body = fmt.Append(nil, strings.Repeat("large ", 100), i)
+		}
+		r.enqueue(m)
+	}
+	before := time.Now()
+	time.Sleep(time.Second) // it is known what the nodes are
+	eventually(t, 5*time.Second, "each has a copy", func() bool { return r.eachHasACopy(keys.delayed) })
+	r.lose(0)
+	// Those whose firsts were there come in time; the others get their copies again.
+	eventually(t, 8*time.Second, "those of the other node have a copy again", func() bool {
+		n := r.servers[1].Client(t).ZCard(t.Context(), r.c.partitions[1].keys.delayed()).Val()
+		return n > 0 && len(r.seconds(0)) == int(n)
+	})
+	if time.Since(before) > 8500*time.Millisecond {
+		t.Skip("the machine is too slow for this")
+	}
+	// A copy that is on the node which is lost now is of what the first loss made
+	// overdue; the others are what this is about.
+	due := map[string]bool{}
+	for _, second := range r.seconds(0) {
+		due[second.id] = true
+	}
+	r.lose(1)
+	eventually(t, 20*time.Second, "they are delivered", func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for _, m := range d.all {
+			delete(due, m.ID)
+		}
+		return len(due) == 0
+	})
+	drain()
+	if twice := d.twice(); len(twice) > 0 {
+		t.Errorf("more than once: %v", twice)
+	}
+}
+
+// A copy that was not told learns that its first is a dead letter when it asks, and
+// that it is none any more.
+func TestCopyAsksForWhatItWasNotTold(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, Options{Copies: 2, Visibility: time.Second})
+	r.makeDead(&Message{ID: "a", Body: []byte("x")})
+	_, second := r.withTheFirst()
+	k, raw := r.c.partitions[second].keys, r.servers[second].Client(t)
+	eventually(t, 5*time.Second, "it is told", func() bool { return r.seconds(second)["a"].state == stateDead })
+	raw.HDel(t.Context(), k.second("a"), "s", "r", "l", "e")
+	raw.ZAdd(t.Context(), k.seconds(), z(1, "a"))
+	_, drain := run(t, r.c, WorkerOptions{}, newDiary().done)
+	eventually(t, 10*time.Second, "it knows", func() bool {
+		c := r.seconds(second)["a"]
+		return c.state == stateDead && c.reason == "bad" && c.lastStatus == 400 && c.attempts == 1
+	})
+	drain()
+	if n, err := r.c.Replay(t.Context(), nil, nil); n != 1 || err != nil {
+		t.Fatalf("replaying: %d, %v", n, err)
+	}
+	if c := r.seconds(second)["a"]; c.state != "" || c.reason != "" {
+		t.Errorf("after a replay the copy is %+v", c)
+	}
+	// As if the replay had not been told.
+	raw.HSet(t.Context(), k.second("a"), "s", stateDead, "r", "bad")
+	raw.ZAdd(t.Context(), k.seconds(), z(1, "a"))
+	if err := r.c.SetPaused(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	d := newDiary()
+	_, drain = run(t, r.client(), WorkerOptions{}, d.done)
+	eventually(t, 10*time.Second, "it knows that it is none", func() bool { return r.seconds(second)["a"].state == "" })
+	if err := r.c.SetPaused(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "it is done", func() bool { return d.total() == 1 && r.empty() && r.noCopies() })
+	drain()
+	r.expectEmpty()
+}
