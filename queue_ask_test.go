@@ -1,9 +1,12 @@
 package fluster_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -160,6 +163,71 @@ func TestQueueWait(t *testing.T) {
 		t.Errorf("without Prefer: it took %s", r.Took)
 	} else {
 		wantAccepted(t, r)
+	}
+}
+
+// lateSubscriptions stands before a server, which hears of subscriptions only after
+// some time.
+func lateSubscriptions(t *testing.T, s *redistest.Server, late time.Duration) (addr string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	forward := func(dst, src net.Conn) {
+		defer dst.Close()
+		defer src.Close()
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := src.Read(buf)
+			if err != nil {
+				return
+			}
+			if bytes.Contains(buf[:n], []byte("\r\nsubscribe\r\n")) {
+				time.Sleep(late)
+			}
+			if _, err := dst.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}
+	wg.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", s.Addr())
+			if err != nil {
+				client.Close()
+				continue
+			}
+			wg.Go(func() { forward(server, client) })
+			wg.Go(func() { forward(client, server) })
+		}
+	})
+	t.Cleanup(wg.Wait) // the last: then the Caddys are gone
+	t.Cleanup(func() { l.Close() })
+	return l.Addr().String()
+}
+
+// The first request after a start gets the upstream's answer too, though the nodes
+// are not told yet to send it here; but it does not wait for that for long.
+func TestQueueWaitOfTheFirst(t *testing.T) {
+	for late, want := range map[time.Duration]int{60 * time.Millisecond: 201, time.Second: 202} {
+		origin := caddytest.NewOrigin(t, caddytest.Answer(201, "the answer"))
+		addr := lateSubscriptions(t, redistest.Start(t), late)
+		c := caddytest.Load(t, "fluster {\nnodes redis://"+addr+"\n}", `route {
+			fluster_queue q {
+				`+deliverTo(origin)+`
+				wait 10s
+			}
+		}`)
+		r := c.Do("POST", "/", "x", "Prefer", "wait=1")
+		if r.Status != want {
+			t.Errorf("subscribed after %s: got %v, want %d", late, r, want)
+		}
+		c.Stop()
 	}
 }
 
