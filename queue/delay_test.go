@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -45,6 +46,65 @@ func TestDelayed(t *testing.T) {
 	}
 	eventually(t, 10*time.Second, "all is done", r.empty)
 	r.expectEmptyButStreams()
+}
+
+// Ten thousand that are due over five seconds: none early, all of them, and not all
+// at the end.
+func TestTenThousandDelayed(t *testing.T) {
+	t.Parallel()
+	const n, over, first = 10_000, 5 * time.Second, 2 * time.Second
+	r := newRig(t, 2, Options{})
+	due := make([]time.Time, n)
+	ms := make([]*Message, n)
+	var early, total atomic.Int64
+	times := make([]atomic.Int32, n)
+	var half atomic.Int64 // how many were delivered before the last half began
+	enqueued := make(chan struct{})
+	deliver := func(_ context.Context, m *Delivery) Result {
+		<-enqueued // due is written
+		var i int
+		fmt.Sscan(string(m.Body), &i)
+		if time.Until(due[i]) > time.Millisecond { // the node's unit
+			early.Add(1)
+		}
+		if time.Until(due[n/2]) > 0 {
+			half.Add(1)
+		}
+		times[i].Add(1)
+		total.Add(1)
+		return Result{Outcome: Done}
+	}
+	_, drain := run(t, r.c, WorkerOptions{Concurrency: 64}, deliver)
+	_, drainOther := run(t, r.client(), WorkerOptions{Concurrency: 64}, deliver)
+	for i := range ms {
+		ms[i] = &Message{Delay: first + over*time.Duration(i)/n, Body: fmt.Append(nil, i)}
+	}
+	for part := range 20 { // all of them take less time than the first is delayed
+		batch := ms[part*n/20 : (part+1)*n/20]
+		began := time.Now() // and not sooner than by this
+		for i, m := range batch {
+			due[part*n/20+i] = began.Add(m.Delay)
+		}
+		if _, err := r.c.EnqueueBatch(t.Context(), batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(enqueued)
+	eventually(t, 60*time.Second, "all are delivered", func() bool { return total.Load() >= n && r.empty() })
+	drain()
+	drainOther()
+	if e := early.Load(); e > 0 {
+		t.Errorf("%d were early", e)
+	}
+	if h := half.Load(); h < n/20 {
+		t.Errorf("%d were delivered before the second half was due, want about %d", h, n/2)
+	}
+	for i := range times {
+		if k := times[i].Load(); k != 1 {
+			t.Errorf("message %d was delivered %d times", i, k)
+		}
+	}
+	r.expectEmpty()
 }
 
 // A process that takes the node's clock for another, by ten minutes, makes

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	stdflag "flag"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -42,8 +43,15 @@ func (o *orderer) end(key string, done bool) {
 	}
 }
 
+// longFlag has tests do what takes long; make chaos does.
+var longFlag = stdflag.Bool("long", false, "tests in their long forms")
+
 func TestOrderPerKey(t *testing.T) {
-	const keys, each = 100, 20
+	const keys = 100
+	each := 20
+	if *longFlag {
+		each = 200
+	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
