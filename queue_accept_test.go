@@ -2,16 +2,19 @@ package fluster_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -227,6 +230,37 @@ func TestQueueBodies(t *testing.T) {
 		wantProblem(t, r, 413)
 	}
 	box.wait(t, n)
+}
+
+// TestQueueLongBodies: 20 MB of any bytes, which lie in chunks, arrive as they were,
+// also when the first try fails.
+func TestQueueLongBodies(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	body := make([]byte, 20<<20)
+	rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)}).Read(body)
+	var tries, whole atomic.Int64
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		got, err := io.ReadAll(r.Body)
+		if err != nil || !bytes.Equal(got, body) || r.ContentLength != int64(len(body)) {
+			t.Errorf("got %d bytes, of which the length was said to be %d, %v; or others", len(got), r.ContentLength, err)
+		}
+		if tries.Add(1)%2 == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		whole.Add(1)
+	})
+	a, b := redistest.Start(t), redistest.Start(t)
+	c := caddytest.Load(t, queueOn(a, b), queueSite(deliverTo(o), "max_body 20MiB", "concurrency 1", "backoff 1ms 1ms", "copies 2"))
+	for i, isChunked := range []bool{false, true} {
+		wantAccepted(t, post(t, c, string(body), isChunked))
+		caddytest.Eventually(t, "it is delivered", func() bool { return whole.Load() == int64(i+1) })
+	}
+	wantEmpty(t, a, b)
+	if n := tries.Load(); n != 4 {
+		t.Errorf("%d tries, want 4", n)
+	}
 }
 
 // post posts a body, with or without its length. header is names and values in turn.

@@ -46,8 +46,9 @@ func TestQueueACL(t *testing.T) {
 	box := newLetterbox(t, 503, 422)
 	c := caddytest.Load(t, line+"\n}", queueSite(deliverTo(box.Origin),
 		"copies 2", "ack aof", "status /status", "wait", "dedup {header.Key}", "order_by {header.Order}", "priority {header.Class} high=2", "backlog 1000 1MiB 1h",
-		"rate 1000/s", "inline_body 10", "allow_client delay expire", "backoff 1ms 1ms", "when prefer", "dead_letters 100 1h"))
-	for _, header := range [][]string{{}, {}, {"Key", "k"}, {"Key", "k"}, {"Order", "o"}, {"Order", "o"}, {"Class", "high"}, {"Fluster-Delay", "1s"}, {"Fluster-Expire", "1h"}} {
+		"rate 1000/s", "inline_body 10", "allow_client delay expire", "backoff 1ms 1ms", "when prefer", "dead_letters 100 1h",
+		"id {header.X-Id}", "visibility 1s"))
+	for _, header := range [][]string{{}, {}, {"Key", "k"}, {"Key", "k"}, {"Order", "o"}, {"Order", "o"}, {"Class", "high"}, {"Fluster-Delay", "1s"}, {"Fluster-Expire", "1h"}, {"X-Id", "mine"}, {"X-Id", "mine"}} {
 		wantAccepted(t, c.Do("POST", "/", "longer than ten bytes", append(header, "Prefer", "respond-async")...))
 	}
 	if r := c.Do("POST", "/", "x", "Prefer", "respond-async, wait=10"); r.Status != 200 {
@@ -62,6 +63,14 @@ func TestQueueACL(t *testing.T) {
 			t.Errorf("GET %s: %v", path, r)
 		}
 	}
+	caddytest.Eventually(t, "second copies are seen to", func() bool {
+		n := 0
+		for _, client := range clients {
+			n += int(client.Exists(t.Context(), "{fluster:q:q:0}:i").Val())
+		}
+		return n == 2
+	})
+	sleepFor(t, 1500) // and of the dead letter
 	c.DoAdmin("POST", "/fluster/queues/q/pause", "")
 	c.DoAdmin("POST", "/fluster/queues/q/resume", "")
 	for _, all := range []string{"POST /fluster/queues/q/dead/replay", "DELETE /fluster/queues/q/dead"} {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -117,7 +118,8 @@ func (l *ledger) check(t *testing.T, ids map[string]bool, mayRepeat int) {
 	}
 }
 
-// wantEmpty waits until nothing is left on the nodes but empty streams.
+// wantEmpty waits until nothing is left on the nodes but empty streams, and what has
+// a time to live.
 func wantEmpty(t *testing.T, servers ...*redistest.Server) {
 	t.Helper()
 	for _, s := range servers {
@@ -135,6 +137,9 @@ func wantEmpty(t *testing.T, servers ...*redistest.Server) {
 			}
 			left = nil
 			for _, k := range keys {
+				if client.PTTL(t.Context(), k).Val() > 0 {
+					continue
+				}
 				if n, err := client.XLen(t.Context(), k).Result(); err != nil || n > 0 {
 					left = append(left, k)
 				}
@@ -284,6 +289,65 @@ func TestQueueKilled(t *testing.T) {
 	}
 	if a := l.Last().Header.Get("Fluster-Attempt"); a != "2" {
 		t.Errorf("a delivery after a crash is attempt %s, want 2", a)
+	}
+}
+
+// TestQueueStoppedCaddy: a Caddy that is stopped (SIGSTOP) for longer than the
+// visibility and wakes with a success in its hands does not end what another one
+// delivers by now: that may fail, and is tried again.
+func TestQueueStoppedCaddy(t *testing.T) {
+	type attempt struct {
+		number string
+		answer chan int
+	}
+	attempts := make(chan attempt, 10)
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		a := attempt{r.Header.Get("Fluster-Attempt"), make(chan int)}
+		attempts <- a
+		select {
+		case status := <-a.answer:
+			w.WriteHeader(status)
+		case <-t.Context().Done():
+		}
+	})
+	next := func(number string) attempt {
+		t.Helper()
+		select {
+		case a := <-attempts:
+			if a.number != number {
+				t.Fatalf("it is attempt %s, want %s", a.number, number)
+			}
+			return a
+		case <-time.After(10 * time.Second):
+			t.Fatalf("there is no attempt %s", number)
+			panic("unreachable")
+		}
+	}
+	servers, global := nodes(t, 1)
+	site := queueSite(deliverTo(o), "visibility 1s", "backoff 1ms 1ms", "id {header.X-Id}")
+	stopped := caddytest.Start(t, global, site)
+	wantAccepted(t, stopped.Do("POST", "/", "x", "X-Id", "one"))
+	first := next("1")
+	other := caddytest.Load(t, global, site)
+	stopped.Signal(syscall.SIGSTOP)
+	t.Cleanup(func() { stopped.Signal(syscall.SIGCONT) })
+	second := next("2")
+	first.answer <- http.StatusOK // before it wakes
+	time.Sleep(100 * time.Millisecond)
+	stopped.Signal(syscall.SIGCONT)
+	time.Sleep(1500 * time.Millisecond) // it has done whatever it does
+	if m := ask[messageTold](t, other, "/fluster/queues/q/messages/one"); m.State != "in_flight" {
+		t.Errorf("under delivery by another Caddy, it is %s", m.State)
+	}
+	second.answer <- http.StatusInternalServerError
+	third := next("3")
+	third.answer <- http.StatusOK
+	caddytest.Eventually(t, "it is done", func() bool {
+		return ask[messageTold](t, other, "/fluster/queues/q/messages/one").State == "done"
+	})
+	wantEmpty(t, servers...)
+	if n := len(attempts); n > 0 {
+		t.Errorf("%d attempts more", n)
 	}
 }
 

@@ -29,13 +29,19 @@ func TestQueueDedup(t *testing.T) {
 	box.wait(t, 3)
 }
 
+// TestQueueDedupAtOnce: the same key fifty times at once, on two Caddys, is one
+// message, and one delivery.
 func TestQueueDedupAtOnce(t *testing.T) {
 	box := newLetterbox(t)
-	c := caddytest.Load(t, queueOn(redistest.Start(t), redistest.Start(t)), queueSite(deliverTo(box.Origin), "dedup {header.Idempotency-Key} 1m"))
+	global := queueOn(redistest.Start(t), redistest.Start(t))
+	site := queueSite(deliverTo(box.Origin), "dedup {header.Idempotency-Key} 1m")
+	caddies := []*caddytest.Caddy{caddytest.Load(t, global, site), caddytest.Start(t, global, site)}
 	ids := make([]string, 50)
 	var wg sync.WaitGroup
 	for i := range ids {
-		wg.Go(func() { ids[i] = c.Do("POST", "/", "a", "Idempotency-Key", "k").Header.Get("Fluster-Message-Id") })
+		wg.Go(func() {
+			ids[i] = caddies[i%2].Do("POST", "/", "a", "Idempotency-Key", "k").Header.Get("Fluster-Message-Id")
+		})
 	}
 	wg.Wait()
 	for _, id := range ids {
