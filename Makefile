@@ -40,7 +40,8 @@ sim: ## the long simulation of invalidation, SCHEDULES (100000) schedules
 
 chaos: ## faults of all kinds under load, FOR (60s) each mode: make chaos SEED=…
 	@sh scripts/install-redis.sh
-	$(GO) test ./internal/chaos -run TestChaos -v -timeout 60m -for $(or $(FOR),60s) $(if $(SEED),-seed $(SEED))
+	$(GO) test ./internal/chaos -run TestChaos -v -timeout 60m -for $(or $(FOR),60s) -storm 50000 $(if $(SEED),-seed $(SEED))
+	$(GO) test ./queue -run TestOrderPerKey -v -long
 
 soak: ## very many URLs through a small near cache, for SOAK (3m)
 	@sh scripts/install-redis.sh

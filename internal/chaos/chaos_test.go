@@ -20,6 +20,7 @@
 //	move_test.go      which keys move when nodes come and go
 //	queue_test.go     the queue under the same faults
 //	ledger_test.go    what was sent to it, and what came
+//	storm_test.go     what waits for an upstream that comes back
 //
 // The long form, each mode for half a minute:
 //
