@@ -19,9 +19,13 @@ func follow(t *testing.T, master *redistest.Server) *redistest.Server {
 	if err := replica.Client(t).SlaveOf(t.Context(), host, port).Err(); err != nil {
 		t.Fatal(err)
 	}
+	// A replica that loads what the master had at first counts already.
+	written, read := master.Client(t), replica.Client(t)
 	eventually(t, 20*time.Second, "the replica follows", func() bool {
-		return master.Client(t).Wait(t.Context(), 1, time.Second).Val() == 1
+		written.Set(t.Context(), "followed", "yes", 0)
+		return written.Wait(t.Context(), 1, time.Second).Val() == 1 && read.Get(t.Context(), "followed").Val() == "yes"
 	})
+	written.Del(t.Context(), "followed")
 	return replica
 }
 

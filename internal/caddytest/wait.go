@@ -73,11 +73,11 @@ type told struct {
 	c *Caddy
 }
 
-// Fatalf shows the nodes and the end of the log besides.
+// Fatalf shows the nodes and what was logged of them besides.
 func (t told) Fatalf(format string, args ...any) {
 	t.Helper()
-	log := t.c.Log()
-	t.TB.Fatalf(format+"\nnodes: %+v\nlog: %s", append(args, t.c.Nodes(), log[max(0, len(log)-4000):])...)
+	lines := t.c.Logged(`"logger":"fluster`)
+	t.TB.Fatalf(format+"\nnodes: %+v\n%s", append(args, t.c.Nodes(), strings.Join(lines[max(0, len(lines)-40):], "\n"))...)
 }
 
 func (c *Caddy) up() (n int) {
