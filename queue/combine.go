@@ -12,10 +12,14 @@ import (
 
 const (
 	// maxFlying is how many pipelines of enqueuing may be under way on one
-	// partition: while the server works on one, the next one fills. Those that wait
-	// until they are durable are more.
+	// partition. Those that wait until they are durable are more.
 	maxFlying        = 2
 	maxFlyingDurable = 8
+	// spread is how long after one pipeline the next one goes while that is still
+	// under way. A server that is near has answered by then, and what came
+	// meanwhile goes together: half as many system calls, here and there. One that
+	// is far, or stalls, holds nobody up for longer.
+	spread = time.Millisecond
 	// A pipeline takes no more than this.
 	maxPipeline      = 256
 	maxPipelineBytes = 512 << 10
@@ -55,17 +59,20 @@ func (once) NoRetry() bool { return true }
 
 // A combiner sends what many callers want to send at once in common pipelines.
 //
-// There is no goroutine behind it: a caller that finds less than flying
-// pipelines under way takes the lead, that is, sends its own commands and those of
-// all who wait, and, when they are answered, leaves the lead to the first of those
-// who came meanwhile. What always holds: while somebody waits, there are
-// flying leaders, each of whom is sending or was woken to.
+// There is no goroutine behind it: a caller that finds no pipeline under way, or
+// fewer than flying and none that began within spread, takes the lead, that is,
+// sends its own commands and those of all who wait, and, when they are answered,
+// leaves the lead to the first of those who came meanwhile. What always holds:
+// while somebody waits, there is a leader, who is sending or was woken to; and the
+// first who waits looks again every spread whether there may be another.
 type combiner struct {
 	partition *partition
 	flying    int
+	spread    time.Duration
 	mu        sync.Mutex // guards what follows
 	waiting   []*sending
 	leaders   int
+	began     time.Time // when the last pipeline did
 }
 
 // do sends s and waits until it is done. Its error is errNotSent, errLeft, or
@@ -80,22 +87,50 @@ func (c *combiner) do(ctx context.Context, s *sending) error {
 	}
 	s.wake = make(chan bool, 1)
 	c.mu.Lock()
+	first := len(c.waiting) == 0
 	c.waiting = append(c.waiting, s)
-	lead := c.leaders < c.flying
-	if s.lead = lead; lead {
-		c.leaders++
-	}
+	lead := c.takeLeadLocked(s)
 	c.mu.Unlock()
 	if lead {
 		c.fly(ctx, s)
 		return nil
 	}
-	select {
-	case lead := <-s.wake:
-		return c.woken(ctx, s, lead)
-	case <-ctx.Done():
+	return c.wait(ctx, s, first)
+}
+
+// takeLeadLocked makes s, which waits, a leader if there may be one more.
+func (c *combiner) takeLeadLocked(s *sending) bool {
+	s.lead = c.leaders == 0 || c.leaders < c.flying && time.Since(c.began) >= c.spread
+	if s.lead {
+		c.leaders++
 	}
-	return c.leave(s)
+	return s.lead
+}
+
+// wait waits until s was sent by another, or is to lead.
+func (c *combiner) wait(ctx context.Context, s *sending, first bool) error {
+	var again <-chan time.Time
+	if first && c.spread > 0 {
+		t := time.NewTicker(c.spread)
+		defer t.Stop()
+		again = t.C
+	}
+	for {
+		select {
+		case lead := <-s.wake:
+			return c.woken(ctx, s, lead)
+		case <-ctx.Done():
+			return c.leave(s)
+		case <-again:
+		}
+		c.mu.Lock()
+		lead := !s.lead && slices.Contains(c.waiting, s) && c.takeLeadLocked(s)
+		c.mu.Unlock()
+		if lead {
+			c.fly(ctx, s)
+			return nil
+		}
+	}
 }
 
 // woken goes on with a caller who was told that it leads, or that it is done.
@@ -157,7 +192,7 @@ func (c *combiner) fly(ctx context.Context, s *sending) {
 // takeLocked takes s, and as many of the others as fit, out of those who wait.
 func (c *combiner) takeLocked(s *sending) []*sending {
 	batch, cmds, bytes := []*sending{s}, len(s.cmds), s.bytes
-	s.sent = true
+	s.sent, c.began = true, time.Now()
 	rest := c.waiting[:0]
 	for _, other := range c.waiting {
 		switch {
@@ -189,8 +224,13 @@ func (c *combiner) turnAwayLocked() {
 	c.waiting = rest
 }
 
-// passOnLocked gives the lead to the first who waits, or to nobody.
+// passOnLocked gives the lead to the first who waits, or to nobody: also where
+// another leads, whose pipeline has just begun.
 func (c *combiner) passOnLocked() {
+	if c.leaders > 1 && time.Since(c.began) < c.spread {
+		c.leaders--
+		return
+	}
 	for _, s := range c.waiting {
 		if !s.lead {
 			s.lead = true

@@ -144,3 +144,42 @@ func TestCombinerTurnsAwayThoseWhoWaitForAServerThatIsSilent(t *testing.T) {
 		t.Errorf("%d were not sent, want most", notSent)
 	}
 }
+
+func TestCombinerLetsPipelinesGoOneByOneAtAServerThatIsNear(t *testing.T) {
+	c := &combiner{flying: 2, spread: time.Hour, leaders: 1, began: time.Now()}
+	s := &sending{wake: make(chan bool, 1)}
+	c.waiting = []*sending{s}
+	if c.takeLeadLocked(s) || c.leaders != 1 {
+		t.Error("a second one goes just behind the first")
+	}
+	c.began = time.Now().Add(-2 * time.Hour)
+	if !c.takeLeadLocked(s) || c.leaders != 2 {
+		t.Error("none goes though the first is under way for long")
+	}
+	c.began, s.lead = time.Now(), false
+	if c.passOnLocked(); c.leaders != 1 || s.lead || len(s.wake) != 0 {
+		t.Error("one that is back is followed by another while a second one has just begun")
+	}
+	if c.passOnLocked(); c.leaders != 1 || !s.lead || len(s.wake) != 1 {
+		t.Error("the last one that is back does not pass the lead on")
+	}
+}
+
+func TestCombinerDoesNotWaitForAPipelineThatStalls(t *testing.T) {
+	r := newRig(t, 1, Options{})
+	c := &r.c.partitions[0].combiner
+	r.servers[0].Pause()
+	defer r.servers[0].Resume()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for range 2 {
+		wg.Go(func() {
+			c.do(t.Context(), &sending{cmds: []redis.Cmder{once{redis.NewCmd(t.Context(), "incr", "{q}n")}}}) //nolint:errcheck // it fails
+		})
+	}
+	eventually(t, 250*time.Millisecond, "both are under way", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.leaders == 2
+	})
+}

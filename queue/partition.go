@@ -54,9 +54,9 @@ func newPartition(c *Client, p Partition, index int) *partition {
 	out := &partition{owner: c, node: p.Node, number: p.Number, index: index, keys: newKeys(o.Namespace, o.Name, p.Number)}
 	out.ref = p.Node.Name() + "/" + strconv.Itoa(p.Number)
 	out.seed = mix(xxhash.Sum64String(out.ref))
-	out.combiner.partition, out.combiner.flying = out, maxFlying
+	out.combiner.partition, out.combiner.flying, out.combiner.spread = out, maxFlying, spread
 	if c.asksMore() {
-		out.combiner.flying = maxFlyingDurable
+		out.combiner.flying, out.combiner.spread = maxFlyingDurable, 0
 	}
 	out.durability.ack = o.Ack
 	return out
