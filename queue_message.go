@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -64,7 +63,7 @@ var errFieldsTooLarge = errors.New("the header fields are too large")
 // messageOf makes a message of a request; its body is the caller's to add. keep
 // reports whether a field, by its canonical name, is kept.
 func messageOf(r *http.Request, keep func(name string) bool, accepted time.Time) (*queue.Message, error) {
-	header := make(map[string]string, len(r.Header)+8)
+	header := make(map[string]string, len(r.Header)+5)
 	header[headerMethod] = r.Method
 	header[headerHost] = r.Host
 	header[headerAccepted] = accepted.UTC().Format("2006-01-02T15:04:05.000Z07:00")
@@ -102,11 +101,10 @@ func responseHeader(status int, h http.Header) map[string]string {
 
 // addFields puts fields into a message's header, or into exact.
 func addFields(header map[string]string, exact *exactFields, h http.Header, keep func(name string) bool) {
-	kept := httpcache.EndToEnd(h)
-	for _, name := range slices.Sorted(maps.Keys(kept)) {
-		values := kept[name]
+	named := httpcache.ConnectionOptions(h)
+	for name, values := range h {
 		canonical := http.CanonicalHeaderKey(name)
-		if isNeverKept(canonical) || !keep(canonical) {
+		if httpcache.IsHopByHop(name) || slices.Contains(named, name) || isNeverKept(canonical) || !keep(canonical) {
 			continue
 		}
 		lower := strings.ToLower(name)
@@ -118,6 +116,7 @@ func addFields(header map[string]string, exact *exactFields, h http.Header, keep
 			exact.add(name, v)
 		}
 	}
+	slices.SortStableFunc(*exact, func(a, b exactField) int { return strings.Compare(a.name, b.name) })
 }
 
 // isNeverKept reports whether a field is about this hop or for this queue

@@ -46,6 +46,7 @@ func (c *Client) EnqueueBatch(ctx context.Context, ms []*Message) ([]Receipt, er
 	for i, p := range parcels {
 		p.receipt.Err = errs[i]
 		receipts[i] = p.receipt
+		c.recycle(p)
 		if first == nil {
 			first = errs[i]
 		}

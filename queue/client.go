@@ -34,14 +34,14 @@ func NewClient(o Options) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{o: o, name: newID()}
-	for i, p := range o.Partitions {
-		c.partitions = append(c.partitions, newPartition(c, p, i))
-	}
 	for _, destination := range o.Destinations {
 		c.lanes = append(c.lanes, lane(destination, ""))
 		for _, class := range o.Classes {
 			c.lanes = append(c.lanes, lane(destination, class.Name))
 		}
+	}
+	for i, p := range o.Partitions {
+		c.partitions = append(c.partitions, newPartition(c, p, i))
 	}
 	c.backlog.bounds, c.backlog.turn = o.Backlog, make(chan struct{}, 1)
 	return c, nil

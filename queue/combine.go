@@ -42,6 +42,10 @@ type sending struct {
 	large  bool     // goes on the connections for such
 	hidden []hidden // what is to be shown once it is durable
 
+	// The command and the arguments of a plain one.
+	cmd  [1]redis.Cmder
+	args [7]any
+
 	// What came of it, once it is done; each command has its own error besides.
 	durable bool
 

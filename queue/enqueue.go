@@ -29,6 +29,7 @@ func (c *Client) Enqueue(ctx context.Context, m *Message) (Receipt, error) {
 		err = c.put(ctx, p)
 	}
 	p.receipt.Err = err
+	c.recycle(p)
 	return p.receipt, err
 }
 

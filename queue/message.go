@@ -15,7 +15,8 @@ type Message struct {
 	// FastStream knows (content-type, reply_to), and values, both UTF-8.
 	// correlation_id and message_id are set to the ID where they are missing.
 	Header map[string]string
-	// Body is the payload. One longer than Options.InlineBody lies in chunks.
+	// Body is the payload. One longer than Options.InlineBody lies in chunks. It is
+	// the caller's again when Enqueue has returned.
 	Body []byte
 	// Reader is the payload instead of Body where it is not in memory. It is read
 	// once, to its end, before the message is in.

@@ -25,11 +25,12 @@ type parcel struct {
 	id string
 	// bodyID is what its chunks are called until it is in: no other message has it.
 	bodyID string
-	frame  []byte // with the body, or where that lies in chunks, without
-	body   string // digest of the body, where one is asked for
-	size   int64  // bytes of the body, if it lies in chunks
-	plain  bool   // a plain XADD is all that it needs
-	hash   uint64 // its order of the partitions
+	frame  []byte  // with the body, or where that lies in chunks, without
+	buffer *[]byte // that the frame is in
+	body   string  // digest of the body, where one is asked for
+	size   int64   // bytes of the body, if it lies in chunks
+	plain  bool    // a plain XADD is all that it needs
+	hash   uint64  // its order of the partitions
 
 	kept    []byte    // the body, or as much of it as was read
 	more    io.Reader // the rest of a body that is too long to be kept; nil: there is none
@@ -125,7 +126,8 @@ func (c *Client) makeFrame(p *parcel) (err error) {
 	if p.size == 0 {
 		inline = p.kept
 	}
-	p.frame, err = appendNamedFrame(nil, p.id, p.m.Header, inline)
+	p.buffer = frameBuffers.Get().(*[]byte)
+	p.frame, err = appendNamedFrame((*p.buffer)[:0], p.id, p.m.Header, inline)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrMessage, err)
 	}
@@ -150,8 +152,9 @@ func (c *Client) sending(ctx context.Context, p *parcel, room room, reload bool)
 	s := &sending{bytes: len(p.frame) + 256, plain: p.plain && hide == 0}
 	s.large = s.bytes > largeSending
 	if s.plain {
-		key := p.partition.keys.stream(lane(c.o.Destinations[0], c.class(p.m)))
-		s.cmds = []redis.Cmder{once{redis.NewCmd(ctx, "xadd", key, "*", "i", p.id, dataField, p.frame)}}
+		s.args = [...]any{"xadd", p.partition.streams[lane(c.o.Destinations[0], c.class(p.m))], "*", "i", p.id, dataField, p.frame}
+		s.cmd[0] = once{redis.NewCmd(ctx, s.args[:]...)}
+		s.cmds = s.cmd[:]
 		return s
 	}
 	args := []any{"evalsha", enqueueScript.Hash()}

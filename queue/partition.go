@@ -41,6 +41,8 @@ type partition struct {
 	keys   keys
 	seed   uint64 // a hash of its name, for rendezvous
 
+	streams map[string]any // the keys of the streams, by lane: strings
+
 	owner      *Client
 	rest       rest
 	combiner   combiner
@@ -51,7 +53,10 @@ type partition struct {
 
 func newPartition(c *Client, p Partition, index int) *partition {
 	o := c.o
-	out := &partition{owner: c, node: p.Node, number: p.Number, index: index, keys: newKeys(o.Namespace, o.Name, p.Number)}
+	out := &partition{owner: c, node: p.Node, number: p.Number, index: index, keys: newKeys(o.Namespace, o.Name, p.Number), streams: map[string]any{}}
+	for _, lane := range c.lanes {
+		out.streams[lane] = out.keys.stream(lane)
+	}
 	out.ref = p.Node.Name() + "/" + strconv.Itoa(p.Number)
 	out.seed = mix(xxhash.Sum64String(out.ref))
 	out.combiner.partition, out.combiner.flying, out.combiner.spread = out, maxFlying, spread
