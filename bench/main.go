@@ -19,7 +19,7 @@
 //	load.go      wrk
 //	compare.go   two sides in turns
 //	hits.go misses.go large.go herd.go cost.go growth.go   the cases of the cache
-//	queue.go queuehttp.go asynq.go                         those of the queue, and its peer
+//	queue.go queuehttp.go queuelatency.go asynq.go         those of the queue, and its peer
 //	report.go plot.go   the table and the plots
 package main
 

@@ -3,15 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -33,7 +29,8 @@ func accepting(l *Lab, r *Report) error {
 	if err != nil {
 		return err
 	}
-	caddy, addr, err := l.startCaddy("caddy", queueGlobal(redis), "handle /queue {\n\t\tfluster_queue bench\n\t}\n\trespond 202")
+	// A route, as respond is sorted before fluster_queue otherwise; both have the same way then.
+	caddy, addr, err := l.startCaddy("caddy", queueGlobal(redis), "route {\n\t\tfluster_queue /queue bench\n\t\trespond 202\n\t}")
 	if err != nil {
 		return err
 	}
@@ -64,133 +61,6 @@ func isQueued(url string, server *Process) error {
 		return fmt.Errorf("got %s, and %d messages on the server (%w)", resp.Status, n, err)
 	}
 	return nil
-}
-
-// delivering measures how long it takes from sending a request until it arrives
-// upstream, at 1000 a second, through the queue and, in turns, through a proxy
-// alone: that is what machine and load take themselves.
-func delivering(l *Lab, r *Report) error {
-	redis, err := l.startRedis("redis")
-	if err != nil {
-		return err
-	}
-	a := &arrivals{took: map[string]time.Duration{}}
-	upstream := httptest.NewServer(a)
-	defer upstream.Close()
-	to := "reverse_proxy " + strings.TrimPrefix(upstream.URL, "http://")
-	_, addr, err := l.startCaddy("caddy", queueGlobal(redis), "handle /queue {\n\t\tfluster_queue bench {\n\t\t\tdeliver {\n\t\t\t\t"+to+"\n\t\t\t}\n\t\t}\n\t}\n\t"+to)
-	if err != nil {
-		return err
-	}
-	paths := []string{"/queue", "/proxy"}
-	found := map[string][][2]float64{} // p50 and p99 of each round, in ms
-	for round := range l.rounds + 1 {
-		slices.Reverse(paths)
-		for _, path := range paths {
-			took, err := a.measure("http://"+addr+path, l.length)
-			if err != nil {
-				return fmt.Errorf("%s: %w", path, err)
-			}
-			if round > 0 { // the first warms up
-				found[path] = append(found[path], [2]float64{ms(took[len(took)/2]), ms(took[len(took)*99/100])})
-			}
-		}
-	}
-	tell := func(path string) (string, float64) {
-		var p50, p99 []float64
-		for _, f := range found[path] {
-			p50, p99 = append(p50, f[0]), append(p99, f[1])
-		}
-		return fmt.Sprintf("p50 %.1f ms, p99 %.1f ms", median(p50), median(p99)), median(p99)
-	}
-	ours, p99 := tell("/queue")
-	theirs, _ := tell("/proxy")
-	var all []string
-	for _, f := range found["/queue"] {
-		all = append(all, fmt.Sprintf("%.1f", f[1]))
-	}
-	r.add(Row{Case: "queue, HTTP: from sending to arriving upstream, at 1000/s", Ours: ours, Against: "reverse_proxy at once", Theirs: theirs,
-		Result: fmt.Sprintf("p99 %.1f ms (rounds: %s)", p99, strings.Join(all, ", ")), Goal: "< 20 ms", Met: p99 < 20})
-	return nil
-}
-
-// arrivals is an upstream that notes how long requests took to it. Each has the
-// time of sending in its query.
-type arrivals struct {
-	mu   sync.Mutex // guards took
-	took map[string]time.Duration
-}
-
-// epoch is what the times in queries count from.
-var epoch = time.Now()
-
-// ServeHTTP answers.
-func (a *arrivals) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
-	at := time.Since(epoch)
-	if n, err := io.Copy(io.Discard, r.Body); err != nil || n != int64(len(queueBody)) {
-		return
-	}
-	sent, _ := strconv.ParseInt(r.URL.RawQuery, 10, 64)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, ok := a.took[r.URL.RawQuery]; !ok {
-		a.took[r.URL.RawQuery] = at - time.Duration(sent)
-	}
-}
-
-func (a *arrivals) number() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.took)
-}
-
-// measure posts 1000 times a second, whether or not the ones before were
-// answered, and returns how long each took to arrive, in order.
-func (a *arrivals) measure(url string, length time.Duration) ([]time.Duration, error) {
-	a.mu.Lock()
-	clear(a.took)
-	a.mu.Unlock()
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1000}}
-	defer client.CloseIdleConnections()
-	n := int(length / time.Millisecond)
-	errs := make(chan error, n)
-	var wg sync.WaitGroup
-	began := time.Now()
-	for i := range n {
-		time.Sleep(time.Until(began.Add(time.Duration(i) * time.Millisecond)))
-		wg.Go(func() {
-			// Two that are sent in one nanosecond would be one.
-			resp, err := client.Post(fmt.Sprintf("%s?%d", url, time.Since(epoch)), "", bytes.NewReader(queueBody)) //nolint:noctx // the client has a time-out
-			if err != nil {
-				errs <- err
-				return
-			}
-			io.Copy(io.Discard, resp.Body) //nolint:errcheck // the status says it
-			resp.Body.Close()              //nolint:errcheck // it was read
-			if resp.StatusCode/100 != 2 {
-				errs <- errors.New(resp.Status)
-			}
-		})
-	}
-	wg.Wait()
-	select {
-	case err := <-errs:
-		return nil, err
-	default:
-	}
-	for end := time.Now().Add(queuePatience); a.number() < n; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			return nil, fmt.Errorf("%d of %d arrived", a.number(), n)
-		}
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var took []time.Duration
-	for _, t := range a.took {
-		took = append(took, t)
-	}
-	slices.Sort(took)
-	return took, nil
 }
 
 // idling measures what a Caddy with one queue on five nodes takes when there is
