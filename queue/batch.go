@@ -96,7 +96,7 @@ func (c *Client) putGroup(ctx context.Context, on *partition, parcels []*parcel,
 
 // take takes what came of a sending of a group.
 func (c *Client) take(ctx context.Context, p *parcel, s *sending, room room) (over bool, err error) {
-	if redis.HasErrorPrefix(s.cmds[0].Err(), "NOSCRIPT") {
+	if !s.plain && redis.HasErrorPrefix(s.cmds[0].Err(), "NOSCRIPT") {
 		s = c.sending(ctx, p, room, true)
 		p.partition.send(ctx, []*sending{s})
 	}

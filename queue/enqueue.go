@@ -187,7 +187,7 @@ func (c *Client) send(ctx context.Context, p *parcel, room room) (over bool, err
 		if err := p.partition.combiner.do(ctx, s); err != nil {
 			return errors.Is(err, errLeft), err
 		}
-		if !reload && redis.HasErrorPrefix(s.cmds[0].Err(), "NOSCRIPT") {
+		if !s.plain && !reload && redis.HasErrorPrefix(s.cmds[0].Err(), "NOSCRIPT") {
 			continue
 		}
 		return c.settle(ctx, p, s, room)
