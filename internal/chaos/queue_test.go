@@ -48,11 +48,15 @@ var always = []string{
 	"caddy-kill", "caddy-pause", "caddy-reload", "upstream-down", "upstream-slow",
 }
 
-// queueModes: a node that writes everything to its disk first may be killed; one
-// that does not may even lose everything, where each message has a second copy.
+// nodes can happen to independent nodes that write everything to their disk first.
+var nodes = append([]string{"kill", "read-only", "swallow", "delay", "cut", "reset", "babble", "all-swallow"}, always...)
+
+// queueModes: a node that writes everything to its disk first may be killed,
+// whether or not it is asked; one that does not may even lose everything, where
+// each message has a second copy.
 var queueModes = []queueMode{
-	{"aof", openDurableNodes, "ack aof",
-		append([]string{"kill", "read-only", "swallow", "delay", "cut", "reset", "babble", "all-swallow"}, always...), nil, 5 * time.Second},
+	{"aof", openDurableNodes, "ack aof", nodes, nil, 5 * time.Second},
+	{"memory", openDurableNodes, "ack memory", nodes, nil, 3 * time.Second},
 	{"copies", openNodes, "copies 2",
 		append([]string{"kill", "restart-empty", "swallow", "delay", "cut", "reset", "babble"}, always...),
 		map[string]bool{"kill": true, "restart-empty": true}, 5 * time.Second},
