@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync/atomic"
 
@@ -107,29 +108,39 @@ func (h memberHook) answered(ctx context.Context, cmd redis.Cmder, err error) {
 
 // Confirm sends commands, all about the master of key, in one pipeline, and then
 // waits there until a replica has what they did, for half of the node's time-out
-// at most. It returns how many have it, and the first error of the commands. A
-// Redis Cluster may answer that the key has moved (MOVED, ASK): that is not
-// followed.
+// at most. It returns how many have it, and the first error of the commands; that
+// none has it in time is no error. A Redis Cluster may answer that the key has
+// moved (MOVED, ASK): that is not followed.
 func (n *Node) Confirm(ctx context.Context, key string, send func(redis.Pipeliner)) (replicas int64, err error) {
 	bounded, cancel := context.WithTimeout(n.With(ctx), n.timeout)
 	defer cancel()
-	client := n.batched
-	if c, ok := client.(*redis.ClusterClient); ok {
-		if client, err = c.MasterForKey(bounded, key); err != nil {
-			n.report(Classify(ctx, err), err)
-			return 0, err
-		}
+	client, err := n.master(bounded, key)
+	if err != nil {
+		n.report(Classify(ctx, err), err)
+		return 0, err
 	}
-	pipe := client.Pipeline()
+	conn := client.Conn() // WAIT is about what its own connection has written
+	defer conn.Close()    //nolint:errcheck // it goes back to its pool
+	pipe := conn.Pipeline()
 	send(pipe)
-	wait := pipe.Do(bounded, "wait", 1, max(1, n.timeout.Milliseconds()/2))
-	cmds, _ := pipe.Exec(bounded)
-	for _, cmd := range cmds[:len(cmds)-1] {
-		if err == nil {
-			err = cmd.Err()
-		}
-	}
+	_, err = pipe.Exec(bounded)
 	n.report(Classify(ctx, err), err)
-	replicas, _ = wait.Int64() // whoever may not wait has none
-	return replicas, err
+	if err != nil {
+		return 0, err
+	}
+	// By itself, as without its answer, which may be late, a pipeline has failed.
+	// Whoever may not wait has no replicas.
+	replicas, _ = conn.Do(bounded, "wait", 1, max(1, n.timeout.Milliseconds()/2)).Int64()
+	return replicas, nil
+}
+
+// master returns the client of the server that has the key.
+func (n *Node) master(ctx context.Context, key string) (*redis.Client, error) {
+	switch c := n.batched.(type) {
+	case *redis.ClusterClient:
+		return c.MasterForKey(ctx, key)
+	case *redis.Client:
+		return c, nil
+	}
+	return nil, errors.New("shard: no client of one server")
 }

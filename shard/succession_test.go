@@ -77,3 +77,26 @@ func TestClusterSuccession(t *testing.T) {
 	}
 	read("in the end")
 }
+
+// TestConfirmWithoutReplicas: that no replica confirms is no failure of what was
+// written, however late the server says so: an idle one looks ten times a second
+// whose time is over.
+func TestConfirmWithoutReplicas(t *testing.T) {
+	s := redistest.Start(t)
+	a, err := ParseAddress(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := NewNode(a, Options{Timeout: 100 * time.Millisecond}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeNodes(t, []*Node{n})
+	for i := range 20 {
+		key := fmt.Sprint("key ", i)
+		confirmed, err := n.Confirm(t.Context(), key, func(pipe redis.Pipeliner) { pipe.Set(t.Context(), key, "value", 0) })
+		if confirmed != 0 || err != nil {
+			t.Errorf("write %d: %d replicas have it, %v; want none, and no error", i, confirmed, err)
+		}
+	}
+}
