@@ -1,7 +1,9 @@
 package queue
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"strings"
 	"time"
 )
@@ -134,6 +136,7 @@ func (s *source) calls(batch []*result) (calls []*call, of [][]*result) {
 		}
 	}
 	for in, rs := range acks {
+		slices.SortFunc(rs, func(a, b *result) int { return compareIDs(a.id, b.id) })
 		args := make([]any, 0, 2+len(rs))
 		args = append(args, group, s.w.name)
 		for _, r := range rs {
@@ -149,6 +152,15 @@ func (s *source) calls(batch []*result) (calls []*call, of [][]*result) {
 		calls, of = append(calls, s.giveBackCall(in, ids, false)), append(of, rs)
 	}
 	return calls, of
+}
+
+// compareIDs compares the ids of two entries as a stream orders them: by two
+// numbers, neither of which begins with a zero.
+func compareIDs(a, b string) int {
+	aMillis, aSeq, _ := strings.Cut(a, "-")
+	bMillis, bSeq, _ := strings.Cut(b, "-")
+	return cmp.Or(cmp.Compare(len(aMillis), len(bMillis)), cmp.Compare(aMillis, bMillis),
+		cmp.Compare(len(aSeq), len(bSeq)), cmp.Compare(aSeq, bSeq))
 }
 
 // isPlain reports whether a message is an entry of a stream and nothing else.

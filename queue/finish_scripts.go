@@ -44,18 +44,24 @@ local function advance(order, orders, waiting, counts, perKey, lanes, fallback)
 end
 `
 
-// ackScript ends entries of one lane that are nothing but entries.
+// ackScript ends entries of one lane that are nothing but entries. Which are ours
+// it asks once for all from the first to the last; only of those that this did
+// not tell, one by one: a sixth of the node's time for a message.
 //
 //	KEYS[1]   stream
 //	ARGV[1]   group
 //	ARGV[2]   this consumer
-//	ARGV[3]…  ids of entries
+//	ARGV[3]…  ids of entries, in their order
 //
 // It returns for each 1 if it is ended, 0 if another consumer has it.
 var ackScript = newScript(luaOwner + `
-local out, mine = {}, {}
+local out, mine, ours = {}, {}, {}
+local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[#ARGV], 2 * #ARGV, ARGV[2])
+if not pending.err then
+  for _, p in ipairs(pending) do ours[p[1]] = 1 end
+end
 for i = 3, #ARGV do
-  local o = owner(KEYS[1], ARGV[1], ARGV[2], ARGV[i])
+  local o = ours[ARGV[i]] or owner(KEYS[1], ARGV[1], ARGV[2], ARGV[i])
   out[#out+1] = o == 0 and 0 or 1
   if o ~= 0 then mine[#mine+1] = ARGV[i] end
 end
