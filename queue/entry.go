@@ -160,7 +160,7 @@ func (e *entry) parse(get func(string) (string, bool)) error {
 	e.tracked = k == "1"
 	e.copy, _ = get("c")
 	if data, ok := get(dataField); ok {
-		e.frame = []byte(data)
+		e.frame = aliasBytes(data)
 	}
 	if e.size > maxChunked {
 		bad, e.size = append(bad, "n"), 0
