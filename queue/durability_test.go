@@ -83,7 +83,8 @@ func enqueueKinds(t *testing.T, c *Client, told func(name string, m *Message, re
 
 func TestAckOfReplicas(t *testing.T) {
 	eachWay(t, func(t *testing.T, o Options) {
-		r := newRig(t, 1, o)
+		// On a machine under load a replica may take longer than usual.
+		r := newPatientRig(t, 800*time.Millisecond, 1, o)
 		replica := follow(t, r.servers[0])
 		if err := r.c.Check(t.Context()); err != nil {
 			t.Fatal(err)

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,12 +24,19 @@ type rig struct {
 	servers []*redistest.Server
 	o       Options
 	c       *Client
+	timeout time.Duration // of the nodes; 0: 300 ms
 }
 
 // newRig starts n servers with a queue on them.
 func newRig(t testing.TB, n int, o Options, args ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, o: o}
+	return newPatientRig(t, 0, n, o, args...)
+}
+
+// newPatientRig is newRig with nodes that may take longer than usual to answer.
+func newPatientRig(t testing.TB, timeout time.Duration, n int, o Options, args ...string) *rig {
+	t.Helper()
+	r := &rig{t: t, o: o, timeout: timeout}
 	for range n {
 		r.servers = append(r.servers, redistest.Start(t, args...))
 	}
@@ -46,7 +54,7 @@ func (r *rig) client() *Client {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		node, err := shard.NewNode(a, shard.Options{Timeout: 300 * time.Millisecond}, nil)
+		node, err := shard.NewNode(a, shard.Options{Timeout: cmp.Or(r.timeout, 300*time.Millisecond)}, nil)
 		if err != nil {
 			r.t.Fatal(err)
 		}

@@ -236,7 +236,8 @@ func (l *ledger) compare(r *queueRun) {
 			}
 		}
 	}
-	if l.slowest > 3*time.Second {
+	// A Caddy that was stopped answers when it goes on, and within its second then.
+	if l.slowest > stopped+1500*time.Millisecond {
 		l.t.Errorf("an answer took %s", l.slowest)
 	}
 }

@@ -138,6 +138,9 @@ type queueRun struct {
 // visibility is short, so that what a dead worker had in hand comes again within the test.
 const visibility = 2 * time.Second
 
+// stopped is for how long a Caddy is stopped: longer than its deliveries are hidden.
+const stopped = visibility + visibility/4
+
 func newQueueRun(t *testing.T, m queueMode, seed uint64) *queueRun {
 	r := &queueRun{t: t, mode: m, seed: seed, world: queueWorld{m.open(t), m}, began: time.Now()}
 	r.ledger = newLedger(t, seed)
@@ -235,7 +238,7 @@ func (r *queueRun) begin(f fault) {
 	case "caddy-pause":
 		c := r.caddy(f.dice)
 		c.Signal(syscall.SIGSTOP)
-		pass(r.t, visibility+visibility/4) // longer than its deliveries are hidden
+		pass(r.t, stopped)
 		c.Signal(syscall.SIGCONT)
 	case "caddy-reload":
 		r.reload(r.caddy(f.dice), "21ms")
