@@ -6,10 +6,17 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
+
+	"github.com/caddy-fluster/caddy-fluster/shard"
 )
 
 // patternOf returns n bytes that differ from place to place.
@@ -217,5 +224,130 @@ func TestChunkThatIsMissingIsAnError(t *testing.T) {
 	body.Close()
 	if _, err := body.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("after Close: got %v", err)
+	}
+}
+
+// lossyProxy stands before a server. Once told to, it lets the next script through
+// and then ends the connection instead of passing on what came of it.
+type lossyProxy struct {
+	addr  string
+	loses atomic.Bool
+	lost  atomic.Int32
+}
+
+func newLossyProxy(t *testing.T, s *redistest.Server) *lossyProxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &lossyProxy{addr: l.Addr().String()}
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	t.Cleanup(func() { l.Close() })
+	wg.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", s.Addr())
+			if err != nil {
+				client.Close()
+				continue
+			}
+			t.Cleanup(func() { client.Close(); server.Close() })
+			var loses atomic.Bool
+			wg.Go(func() {
+				forward(server, client, func(b []byte) bool {
+					if bytes.Contains(b, []byte("\r\nevalsha\r\n")) && p.loses.CompareAndSwap(true, false) {
+						loses.Store(true)
+						p.lost.Add(1)
+					}
+					return true
+				})
+			})
+			wg.Go(func() { forward(client, server, func([]byte) bool { return !loses.Load() }) })
+		}
+	})
+	return p
+}
+
+// forward copies from src to dst as long as it may.
+func forward(dst, src net.Conn, may func([]byte) bool) {
+	defer dst.Close()
+	defer src.Close()
+	b := make([]byte, 64<<10)
+	for {
+		n, err := src.Read(b)
+		if err != nil || !may(b[:n]) {
+			return
+		}
+		if _, err := dst.Write(b[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// A message whose body lies in chunks is not put a second time where it may be in
+// already: both would have the same chunks, and the first that is done takes them
+// along.
+func TestBodyInChunksIsThereOnce(t *testing.T) {
+	r := newRig(t, 1, Options{InlineBody: 1000})
+	proxy := newLossyProxy(t, r.servers[0])
+	a, err := shard.ParseAddress("redis://" + proxy.addr + "?name=n0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := shard.NewNode(a, shard.Options{Timeout: 300 * time.Millisecond}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { node.Close() })
+	o := r.c.Options()
+	o.Partitions = OnNodes(node)
+	c, err := NewClient(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Enqueue(t.Context(), &Message{Body: patternOf(5000)}); err != nil {
+		t.Fatal(err)
+	}
+	proxy.loses.Store(true)
+	if receipt, err := c.Enqueue(t.Context(), &Message{Body: patternOf(6000)}); !errors.Is(err, ErrNoNode) {
+		t.Errorf("without a word of whether it is in: got %+v, %v; want %v", receipt, err, ErrNoNode)
+	}
+	if proxy.lost.Load() != 1 {
+		t.Fatal("no reply was lost")
+	}
+	if n := r.raw().XLen(t.Context(), r.c.partitions[0].keys.stream("")).Val(); n != 2 {
+		t.Fatalf("%d entries, want 2", n)
+	}
+	d, seen := newDiary(), &watcher{}
+	_, drain := run(t, r.c, WorkerOptions{Observe: seen}, func(_ context.Context, m *Delivery) Result {
+		body := m.Open()
+		defer body.Close()
+		if _, err := io.ReadAll(body); err != nil {
+			return Result{Outcome: Retry, Reason: err.Error()}
+		}
+		d.note(m)
+		return Result{Outcome: Done}
+	})
+	eventually(t, 10*time.Second, "both are delivered", func() bool { return d.total() == 2 && r.empty() })
+	drain()
+	if seen.count(stateDelayed) > 0 {
+		t.Errorf("%d deliveries had no body", seen.count(stateDelayed))
+	}
+	r.expectEmpty()
+
+	// What is short goes there again, under the same id.
+	proxy.loses.Store(true)
+	o.InlineBody = 10_000
+	o.Partitions = OnNodes(node)
+	if c, err = NewClient(o); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Enqueue(t.Context(), &Message{Body: patternOf(6000), Track: true}); err != nil {
+		t.Errorf("a short one: %v", err)
 	}
 }

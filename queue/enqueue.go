@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -111,7 +112,7 @@ func (c *Client) choose(ctx context.Context, p *parcel) error {
 func (c *Client) backSoon(p *parcel) bool {
 	now := time.Now()
 	for _, other := range c.partitions {
-		if v := p.triedAs(other); other != p.second && (v == nothing || v >= ended && p.more == nil) && other.rest.briefly(now) {
+		if again := !p.mayNotRepeat(other); other != p.second && (again || p.triedAs(other) == nothing) && other.rest.briefly(now) {
 			return true
 		}
 	}
@@ -122,6 +123,7 @@ func (c *Client) backSoon(p *parcel) bool {
 type trial struct {
 	*partition
 	verdict verdict
+	mayHave bool // the message may be there
 }
 
 // triedAs returns what a partition has said last; nothing: it was not tried.
@@ -150,9 +152,13 @@ func (p *parcel) leavesOut(ctx context.Context, other *partition) bool {
 
 // mayNotRepeat reports whether a partition must not have the message again, where
 // no other takes it: all but those whose connection broke or that did not answer,
-// which may have been nothing but that.
+// which may have been nothing but that. Of a body in chunks there is one on a
+// partition: were the message there twice, the first that is done would take it along.
 func (p *parcel) mayNotRepeat(other *partition) bool {
-	return other == p.second || p.triedAs(other) < ended || p.more != nil
+	if other == p.second || p.triedAs(other) < ended || p.more != nil {
+		return true
+	}
+	return p.size > 0 && slices.ContainsFunc(p.tried, func(t trial) bool { return t.partition == other && t.mayHave })
 }
 
 // try puts the message into the partition that was chosen. over says that it is
@@ -184,6 +190,7 @@ func (c *Client) try(ctx context.Context, p *parcel) (over bool, err error) {
 func (c *Client) send(ctx context.Context, p *parcel, room room) (over bool, err error) {
 	for reload := false; ; reload = true {
 		s := c.sending(ctx, p, room, reload)
+		p.asked = p.partition
 		if err := p.partition.combiner.do(ctx, s); err != nil {
 			return errors.Is(err, errLeft), err
 		}
@@ -265,7 +272,7 @@ func (p *parcel) fail(ctx context.Context, err error) {
 	if p.written == p.partition && v >= ended && !errors.Is(err, errNotSent) {
 		p.unknown = true
 	}
-	p.tried = append(p.tried, trial{p.partition, v})
+	p.tried = append(p.tried, trial{p.partition, v, p.asked == p.partition && v >= ended && !errors.Is(err, errNotSent)})
 }
 
 // refusal returns why no partition has the message.

@@ -41,6 +41,7 @@ type parcel struct {
 	second         *partition    // that has its second copy
 	secondWasThere bool          // of an earlier message with the same id
 	written        *partition    // where its chunks are
+	asked          *partition    // that was last told to take it
 	streamed       bool          // more was read: there is no second try
 	unknown        bool          // the message may be where its chunks are
 	began          time.Time     // when it was first tried
