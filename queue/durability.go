@@ -14,6 +14,10 @@ import (
 // which it does once a second with appendfsync everysec.
 const aofTime = 1200 * time.Millisecond
 
+// waitTick is how much later than its time is over a WAIT may be answered: an idle
+// server looks ten times a second.
+const waitTick = 150 * time.Millisecond
+
 // durabilityCheck is how long it is believed what a node can do.
 const durabilityCheck = 30 * time.Second
 
@@ -193,7 +197,7 @@ func (p *partition) sendAndWait(ctx context.Context, conn *redis.Conn, batch []*
 
 // waitAOF waits until what was written on conn is on the server's disk.
 func (p *partition) waitAOF(ctx context.Context, conn *redis.Conn) bool {
-	ctx, cancel := context.WithTimeout(ctx, aofTime+p.node.Timeout())
+	ctx, cancel := context.WithTimeout(ctx, aofTime+p.node.Timeout()+waitTick)
 	defer cancel()
 	n, err := conn.WaitAOF(ctx, 1, 0, aofTime).Result()
 	p.report(ctx, connectionError(err))
@@ -202,8 +206,8 @@ func (p *partition) waitAOF(ctx context.Context, conn *redis.Conn) bool {
 
 // waitReplicas waits until what was written on conn is on replicas.
 func (p *partition) waitReplicas(ctx context.Context, conn *redis.Conn) bool {
-	most := p.node.Timeout() * 2 / 3
-	ctx, cancel := context.WithTimeout(ctx, p.node.Timeout())
+	most := max(p.node.Timeout()*2/3, time.Millisecond) // 0 would be for ever
+	ctx, cancel := context.WithTimeout(ctx, p.node.Timeout()+waitTick)
 	defer cancel()
 	n, err := conn.Wait(ctx, p.durability.ack.Replicas, most).Result()
 	p.report(ctx, connectionError(err))

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -59,18 +60,24 @@ func eachWay(t *testing.T, do func(t *testing.T, o Options)) {
 	}
 }
 
-// enqueueKinds puts four messages of each kind in, all at once.
-func enqueueKinds(t *testing.T, c *Client, told func(name string, m *Message, receipt Receipt, err error)) {
+// enqueueKinds puts four messages of each kind in, all at once. Those that are
+// refused are tried so often: a machine under load may be too slow for its replica.
+func enqueueKinds(t *testing.T, c *Client, tries int, told func(name string, m *Message, receipt Receipt, err error)) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	for name, kind := range kinds() {
 		for range 4 {
 			wg.Go(func() {
-				m := kind()
-				began := time.Now()
-				receipt, err := c.Enqueue(t.Context(), m)
-				if took := time.Since(began); took > 1300*time.Millisecond {
-					t.Errorf("%s: it took %v to say %v", name, took, err)
+				var m *Message
+				var receipt Receipt
+				err := errTest
+				for try := 0; err != nil && try < tries; try++ {
+					m = kind()
+					began := time.Now()
+					receipt, err = c.Enqueue(t.Context(), m)
+					if took := time.Since(began); took > 1300*time.Millisecond {
+						t.Errorf("%s: it took %v to say %v", name, took, err)
+					}
 				}
 				mu.Lock()
 				defer mu.Unlock()
@@ -83,14 +90,13 @@ func enqueueKinds(t *testing.T, c *Client, told func(name string, m *Message, re
 
 func TestAckOfReplicas(t *testing.T) {
 	eachWay(t, func(t *testing.T, o Options) {
-		// On a machine under load a replica may take longer than usual.
-		r := newPatientRig(t, 800*time.Millisecond, 1, o)
+		r := newRig(t, 1, o)
 		replica := follow(t, r.servers[0])
 		if err := r.c.Check(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		ids, waits := map[string]bool{}, 0
-		enqueueKinds(t, r.c, func(name string, m *Message, receipt Receipt, err error) {
+		enqueueKinds(t, r.c, 5, func(name string, m *Message, receipt Receipt, err error) {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -142,7 +148,7 @@ func TestAckOfReplicasThatIsNotReachedDeliversNothing(t *testing.T) {
 		}
 		want := len(r.c.o.Destinations)
 		eventually(t, 4*time.Second, "the first is delivered", func() bool { return seen.total() == want })
-		enqueueKinds(t, r.c, func(name string, _ *Message, _ Receipt, err error) {
+		enqueueKinds(t, r.c, 1, func(name string, _ *Message, _ Receipt, err error) {
 			if !errors.Is(err, ErrDurability) {
 				t.Errorf("%s: got %v, want %v", name, err, ErrDurability)
 			}
@@ -226,4 +232,37 @@ func TestCheckLeavesOutWhatIsAway(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// That no replica has a message in time is not the node's fault, however late an
+// idle server says so: it looks ten times a second whose time is over.
+func TestAckThatIsNotReachedIsNoFaultOfTheNode(t *testing.T) {
+	t.Parallel()
+	r := newPatientRig(t, 100*time.Millisecond, 1, Options{Ack: Ack{Replicas: 1}})
+	p := r.c.partitions[0]
+	connections := func() int {
+		info := r.raw().Info(t.Context(), "stats").Val()
+		_, rest, _ := strings.Cut(info, "total_connections_received:")
+		text, _, _ := strings.Cut(rest, "\r")
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := 0
+	for i := range 40 {
+		if _, err := r.c.Enqueue(t.Context(), &Message{}); !errors.Is(err, ErrDurability) {
+			t.Errorf("without a replica: got %v, want %v", err, ErrDurability)
+		}
+		if p.resting() {
+			t.Fatalf("after %d messages the node rests", i+1)
+		}
+		if i == 4 { // it is connected
+			before = connections()
+		}
+	}
+	if more := connections() - before; more > 3 { // some that were too slow for other reasons
+		t.Errorf("%d connections were lost", more)
+	}
 }
