@@ -92,7 +92,8 @@ func TestAckOfReplicasOutlivesTheMaster(t *testing.T) {
 	}
 	group.KillMaster()
 	// There is no second replica, so that nothing more is accepted.
-	eventually(t, 20*time.Second, "the replica answers", func() bool {
+	// Sentinels that vote for each other take some rounds, of ten seconds each.
+	eventually(t, time.Minute, "the replica answers", func() bool {
 		_, err := r.c.Enqueue(t.Context(), &Message{})
 		return errors.Is(err, ErrDurability)
 	})
