@@ -256,9 +256,10 @@ func (w *fillWriter) confirmToClient() {
 	http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // it only hurries
 }
 
-// pumpAfter is how much of a body that others may share is written to the
-// client at once: as much as the system takes without waiting for it.
-const pumpAfter = 16 << 10
+// pumpAfter is how much of a body that others may share is written to the client
+// at once: as much as the system takes without waiting for it. It is what a proxy
+// reads at one time, so that the first byte waits for nothing else.
+const pumpAfter = 32 << 10
 
 // Write sends a part of the body to the client and to the copy.
 func (w *fillWriter) Write(p []byte) (int, error) {
@@ -274,8 +275,8 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 	default:
 		return len(p), nil
 	}
-	if w.copying && w.pump == nil && !w.muted && w.fl.key != "" && w.got+int64(len(p)) > pumpAfter {
-		w.pump = w.x.startPump(w.fl, w.got)
+	if err := w.toClient(p); err != nil {
+		return 0, err
 	}
 	w.toNode(p)
 	w.got += int64(len(p))
@@ -285,18 +286,43 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 	if w.copying && !w.fl.add(p, w.most) {
 		w.copying = w.isFollowed()
 	}
-	switch {
-	case w.pump != nil && !w.copying:
+	if w.pump != nil && !w.copying {
 		return 0, errNobodyWants
-	case w.pump != nil || w.muted:
-		return len(p), nil
 	}
-	n, err := w.ResponseWriter.Write(p)
-	if err != nil && w.copying && w.fl.goOn() {
-		w.muted = true // the client has gone; the others have not
-		return len(p), nil
+	return len(p), nil
+}
+
+// toClient sends the next part of the body to the client, unless the pump does.
+func (w *fillWriter) toClient(p []byte) error {
+	if w.got+int64(len(p)) > pumpAfter {
+		w.startPump()
 	}
-	return n, err
+	w.pumpStreams()
+	if w.pump != nil || w.muted {
+		return nil
+	}
+	_, err := w.ResponseWriter.Write(p)
+	if err == nil || !w.copying || !w.fl.goOn() {
+		return err
+	}
+	w.muted = true // the client has gone; the others have not
+	return nil
+}
+
+// pumpStreams starts the pump where even the first write may wait for the client:
+// in HTTP/2 and /3, for as long as that likes.
+func (w *fillWriter) pumpStreams() {
+	if w.x.r.ProtoMajor > 1 {
+		w.startPump()
+	}
+}
+
+// startPump lets the client take the body beside the forward, if others may share
+// it, who must not wait for that client.
+func (w *fillWriter) startPump() {
+	if w.pump == nil && w.copying && !w.muted && w.fl.key != "" {
+		w.pump = w.x.startPump(w.fl, w.got)
+	}
 }
 
 // isFollowed reports whether the copy, which is not kept whole, is for anybody.
@@ -350,8 +376,9 @@ func (w *fillWriter) ReadFrom(r io.Reader) (int64, error) {
 
 // FlushError sends on what was written, if it was for the client.
 func (w *fillWriter) FlushError() error {
+	w.pumpStreams()
 	if w.mode > passing || w.muted || w.pump != nil {
-		return nil
+		return nil // the pump does it by itself
 	}
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }

@@ -231,3 +231,32 @@ func TestLateFollowerIsNotHeldUp(t *testing.T) {
 		})
 	}
 }
+
+// TestLeaderTakesNothing: a client over HTTP/2 that does not let a byte come holds
+// up nobody who wants the same, however short that is.
+func TestLeaderTakesNothing(t *testing.T) {
+	g := newGate()
+	o := caddytest.NewOrigin(t, inParts(g, "be", thenWrite("gin"), fresh...))
+	c := caddytest.Load(t, "servers {\nprotocols h1 h2c\n}", cached(o))
+	transport := &http.Transport{Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 1}}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	ctx := testContext(t)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.Addr+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = caddytest.Host
+	leader, err := transport.RoundTrip(req)
+	if err != nil || leader.ProtoMajor != 2 {
+		t.Fatalf("got %v, %v", leader, err)
+	}
+	defer leader.Body.Close() // of which nothing is read
+	follower := c.Open(ctx, "/")
+	g.open()
+	wantRest(t, follower, "begin")
+	wantBody(t, wantHit(t, c, "near", "/"), 200, "begin")
+	if o.Count() != 1 {
+		t.Errorf("the origin was asked %d times, want once", o.Count())
+	}
+}
