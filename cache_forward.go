@@ -231,6 +231,7 @@ func (x *exchange) keepAgain(e *entry) {
 	}
 	resp, ttl := x.asKept(e, e.resp.BodySize)
 	w := encodeRenewal(x.place.node.journal.bucket, resp, ttl)
+	w.key, w.received = resp.Key, resp.Terms.Received
 	w.lock = x.place.lock.hand()
 	x.place.node.writes.push(w)
 }

@@ -104,6 +104,14 @@ type write struct {
 // what is newer, and have forgotten it. To forget is never too late.
 func (w write) isLate() bool { return len(w.forget) == 0 && time.Since(w.queued) > storeWithin }
 
+// dropped notes that w is not done.
+func (w write) dropped() {
+	w.lock.letGo(isLost)
+	if len(w.forget) == 0 {
+		metrics.stores.WithLabelValues("dropped").Inc()
+	}
+}
+
 func (w write) size() int64 {
 	var n int64
 	for _, v := range w.values {
@@ -156,8 +164,7 @@ func (n *node) write(ctx context.Context) {
 		batch := slices.DeleteFunc(n.writes.popMore(w), func(w write) bool {
 			drop := !n.inUse() || w.isLate()
 			if drop {
-				metrics.stores.WithLabelValues("dropped").Inc()
-				w.lock.letGo(isLost)
+				w.dropped()
 			}
 			return drop
 		})
@@ -173,6 +180,9 @@ func (n *node) write(ctx context.Context) {
 
 // stored takes note of how a write has ended.
 func (n *node) stored(w write, err error) {
+	if len(w.forget) > 0 {
+		return // nothing was to be stored
+	}
 	if err == nil {
 		w.lock.letGo(wasStored)
 		metrics.stores.WithLabelValues("stored").Inc()

@@ -29,16 +29,14 @@ func (q *writeQueue) push(w write) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.bytes+size > maxWriteBytes && q.bytes > 0 {
-		metrics.stores.WithLabelValues("dropped").Inc()
-		w.lock.letGo(isLost)
+		w.dropped()
 		return
 	}
 	select {
 	case q.queue <- w:
 		q.bytes += size
 	default:
-		w.lock.letGo(isLost)
-		metrics.stores.WithLabelValues("dropped").Inc()
+		w.dropped()
 	}
 }
 
