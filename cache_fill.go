@@ -56,23 +56,36 @@ type fill struct {
 type fills struct {
 	room  *semaphore.Weighted
 	count atomic.Int64 // fills under way
-	pools [4]sync.Pool // buffers of minChunk, 2·minChunk, … chunkSize
+
+	mu    sync.Mutex       // guards all below
+	spare map[int][][]byte // buffers for the next chunks, by size
+	idle  int              // bytes of them
 }
 
 const (
 	// maxFilling is how many bytes all fills of a pool hold together.
-	maxFilling = 8 << 20
+	maxFilling = 4 << 20
+	// maxSpare is how many bytes of buffers are kept for the next chunks. (A
+	// sync.Pool keeps as many again as are in use, until they were unused for two
+	// collections.)
+	maxSpare = 1 << 20
 	// minChunk is the length of a chunk where many bodies come at one time.
 	minChunk = 32 << 10
 	// maxChunk is the longest chunk that is written, or believed.
 	maxChunk = 1 << 20
 	// maxChunks bounds the manifest, which has a sum for each chunk.
 	maxChunks = 1 << 16
+	// fillers is how many fills write to one node at one time, each chunkSize. If it
+	// were all of them, each would take as much longer, and many bodies that come at
+	// one time would have a node penalized that is only busy with them.
+	fillers = 4
 	// queued is how many chunks of one fill may wait for the node.
 	queued = 4
 )
 
-func newFills() *fills { return &fills{room: semaphore.NewWeighted(maxFilling)} }
+func newFills() *fills {
+	return &fills{room: semaphore.NewWeighted(maxFilling), spare: map[int][][]byte{}}
+}
 
 // chunkFor returns the length of the chunks of the n-th fill under way, so that
 // each can hold some, for a body of this length, −1 if it is not known.
@@ -296,6 +309,14 @@ func (f *fill) put(ctx context.Context, batch [][]byte) error {
 	if len(sums)+len(batch) > maxChunks || !f.n.inUse() {
 		return errNotKept
 	}
+	select {
+	case f.n.filling <- struct{}{}:
+		defer func() { <-f.n.filling }()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-f.dead:
+		return errNotKept
+	}
 	// No manifest may outlive its chunks.
 	ttl := time.Until(f.until) + time.Minute
 	_, err := f.n.Bulk().Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -336,7 +357,7 @@ func (f *fill) seal(ctx context.Context) error {
 
 // failIf ends a fill that the node has refused.
 func (f *fill) failIf(err error) {
-	if err == nil {
+	if err == nil || !f.isAlive() {
 		return
 	}
 	f.kill()
@@ -430,30 +451,32 @@ func (f *fill) changedLocked() {
 
 func (f *fill) key(i int) string { return f.n.journal.bucket.chunk(f.token, i) }
 
-// buffer returns an empty buffer for a chunk of this size.
+// buffer returns an empty buffer for a chunk of this size. Where there is none,
+// those of other sizes are of no use any more either.
 func (a *fills) buffer(size int) []byte {
-	if p := a.poolOf(size); p != nil {
-		if b, ok := p.Get().(*[]byte); ok {
-			return (*b)[:0]
-		}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list := a.spare[size]
+	if len(list) == 0 {
+		clear(a.spare)
+		a.idle = 0
+		return make([]byte, 0, size)
 	}
-	return make([]byte, 0, size)
+	last := len(list) - 1
+	buf := list[last]
+	list[last], a.spare[size] = nil, list[:last]
+	a.idle -= size
+	return buf
 }
 
 // release gives back the room of a chunk that nobody needs any more.
 func (f *fill) release(chunk []byte) {
-	if p := f.all.poolOf(f.size); p != nil && cap(chunk) == f.size {
-		p.Put(&chunk)
+	a := f.all
+	a.mu.Lock()
+	if a.idle+f.size <= maxSpare {
+		a.spare[f.size] = append(a.spare[f.size], chunk[:0])
+		a.idle += f.size
 	}
-	f.all.room.Release(int64(f.size))
-}
-
-// poolOf returns where buffers of this size are kept for the next chunk.
-func (a *fills) poolOf(size int) *sync.Pool {
-	for i := range a.pools {
-		if size == minChunk<<i {
-			return &a.pools[i]
-		}
-	}
-	return nil
+	a.mu.Unlock()
+	a.room.Release(int64(f.size))
 }

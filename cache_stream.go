@@ -24,12 +24,12 @@ import (
 const (
 	// blockSize is the length of a block of a body whose length is not known, or
 	// is too long for one block.
-	blockSize = 32 << 10
+	blockSize = 16 << 10
 	// firstBody is the longest body that is one block, made for it by its
 	// Content-Length before it has come.
 	firstBody = 256 << 10
 	// ahead is how far the forward may be before a lone client.
-	ahead = 32 << 10
+	ahead = 16 << 10
 	// behind is how much memory holds for those who are behind the fastest.
 	behind = 256 << 10
 	// slowest is how long all wait for a follower that takes nothing.

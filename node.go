@@ -49,6 +49,7 @@ type node struct {
 	end    context.CancelFunc
 	wg     sync.WaitGroup
 
+	filling chan struct{} // holds a token for each fill that writes
 	reading chan struct{} // holds a token while somebody reads the journal
 }
 
@@ -68,7 +69,7 @@ func newNode(sn *shard.Node, n int, key string, state *poolState, c *PoolConfig)
 		channel: c.Channel, forwards: c.Namespace + ":forwards", timeout: time.Duration(c.Timeout),
 		writes: newWriteQueue(),
 		wake:   make(chan struct{}, 1), tried: make(chan struct{}),
-		reading: make(chan struct{}, 1),
+		filling: make(chan struct{}, fillers), reading: make(chan struct{}, 1),
 	}
 }
 

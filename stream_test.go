@@ -41,11 +41,11 @@ func TestPace(t *testing.T) {
 		want  []bodyEnd
 	}{
 		{"all fast", "", []time.Duration{1, 1, 1}, time.Second, []bodyEnd{atEnd, atEnd, atEnd}},
-		{"a lone slow one", `"a"`, []time.Duration{time.Second}, 257 * time.Second, []bodyEnd{atEnd}},
-		{"a slow one, who cannot go on alone", `W/"a"`, []time.Duration{1, time.Second}, 257 * time.Second, []bodyEnd{atEnd, atEnd}},
-		{"a slow one, who can", `"a"`, []time.Duration{1, time.Second}, 20 * time.Second, []bodyEnd{atEnd, lost}},
-		{"two who are as slow", `"a"`, []time.Duration{15 * time.Second, 15 * time.Second}, 257 * 15 * time.Second, []bodyEnd{atEnd, atEnd}},
-		{"one that takes nothing", "", []time.Duration{1, 0}, 12 * time.Second, []bodyEnd{atEnd, gone}},
+		{"a lone slow one", `"a"`, []time.Duration{time.Second}, (length/blockSize + 1) * time.Second, []bodyEnd{atEnd}},
+		{"a slow one, who cannot go on alone", `W/"a"`, []time.Duration{1, time.Second}, (length/blockSize + 1) * time.Second, []bodyEnd{atEnd, atEnd}},
+		{"a slow one, who can", `"a"`, []time.Duration{1, time.Second}, 2 * slowest, []bodyEnd{atEnd, lost}},
+		{"two who are as slow", `"a"`, []time.Duration{15 * time.Second, 15 * time.Second}, (length/blockSize + 1) * 15 * time.Second, []bodyEnd{atEnd, atEnd}},
+		{"one that takes nothing", "", []time.Duration{1, 0}, slowest + 2*time.Second, []bodyEnd{atEnd, gone}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
