@@ -36,11 +36,16 @@ func (x *exchange) unmarkAlone() {
 
 // settleAlone releases all who wait for this response, here and in other
 // processes. It marks the key if there were any, or if nothing was found where
-// the next request would look in vain again.
+// the next request would look in vain again; but not where something may lie that
+// stands in for a failure, or was only not found as the node was slow.
 func (w *fillWriter) settleAlone(status int) {
 	x := w.x
-	if w.fl.settle(alone) || !x.alone && x.list == nil && w.f == nil && x.isNeverShared(status) {
+	waited, never := w.fl.settle(alone), x.isNeverShared(status)
+	switch {
+	case x.seen && w.f == nil && (waited || never && !x.alone && x.list == nil), x.seen && waited && never:
 		x.markAlone()
+	case never && w.f != nil:
+		x.pool.near.Load().Delete(w.f.resp.Key) // else it is found, and waited for, each time
 	}
 	x.place.lock.letGo(isAlone)
 }

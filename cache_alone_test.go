@@ -78,3 +78,64 @@ func TestFailuresAreLookedUp(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatHasBecomePrivate: what was for all once, and lies in the near cache yet,
+// makes nobody wait when it is for each client alone.
+func TestWhatHasBecomePrivate(t *testing.T) {
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, "for all", "Cache-Control", "max-age=0", "Etag", `"a"`))
+	c := caddytest.Load(t, "", cached(o))
+	wantMiss(t, c, "/")
+	o.Handle(caddytest.Answer(200, "mine", "Cache-Control", "private"))
+	for range 2 {
+		wantBody(t, c.Get("/"), 200, "mine")
+	}
+	g := newGate()
+	o.Handle(func(w http.ResponseWriter, r *http.Request) {
+		g.wait(r)
+		caddytest.Answer(200, "mine", "Cache-Control", "private")(w, r)
+	})
+	before := o.Count()
+	answers := []<-chan caddytest.Response{background(c, "/"), background(c, "/"), background(c, "/")}
+	caddytest.Eventually(t, "all are forwarded at once", func() bool { return o.Count() == before+3 })
+	g.open()
+	for _, answer := range answers {
+		wantBody(t, <-answer, 200, "mine")
+	}
+}
+
+// TestSlowNodeIsLookedUpAgain: that the origin failed several who waited, while
+// the node was too slow to say what it has, keeps nobody from looking there again.
+func TestSlowNodeIsLookedUpAgain(t *testing.T) {
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", fresh...))
+	servers, global := nodes(t, 1, "near off")
+	c := caddytest.Load(t, global, cached(o))
+	c.WaitUp(1)
+	wantMiss(t, c, "/")
+	wantHit(t, c, "node", "/")
+	g := newGate()
+	asked := o.Count()
+	o.Handle(func(w http.ResponseWriter, r *http.Request) {
+		g.wait(r)
+		w.WriteHeader(503)
+	})
+	servers[0].Pause()
+	answers := []<-chan caddytest.Response{background(c, "/"), background(c, "/")}
+	caddytest.Eventually(t, "the origin is asked", func() bool { return o.Count() > asked })
+	time.Sleep(300 * time.Millisecond) // until both wait
+	g.open()
+	for _, answer := range answers {
+		if r := <-answer; r.Status != 503 {
+			t.Errorf("while the node stands still: got %s, want 503", r)
+		}
+	}
+	servers[0].Resume()
+	since := time.Now()
+	c.WaitUp(1)
+	caddytest.Eventually(t, "what the node has is used", func() bool {
+		r := c.Get("/")
+		return r.Status == 200 && r.Hit("")
+	})
+	if took := time.Since(since); took > 8*time.Second {
+		t.Errorf("what the node has was used after %v, want at once", took)
+	}
+}
