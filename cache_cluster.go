@@ -37,11 +37,7 @@ func (x *exchange) lead(fl *flight, f *found, use httpcache.Reuse) error {
 		return x.leadTo(fl, g, x.write)
 	}
 	// Unless the store lets go of it, when the response lies there.
-	defer func() {
-		if x.place.lock != nil && !x.place.lock.handed {
-			x.place.lock.letGo(isLost)
-		}
-	}()
+	defer func() { x.place.lock.letGoUnlessHanded() }()
 	return x.fetch(fl, f, use)
 }
 

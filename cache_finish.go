@@ -81,8 +81,14 @@ func (w *fillWriter) awaitPump() {
 	if w.pump == nil {
 		return
 	}
-	<-w.pump.done
+	w.endPump()
 	w.x.complete(w.fl, w.pump.off, w.pump.end)
+}
+
+// endPump waits for the client, which may be slow; nobody else is to wait for it.
+func (w *fillWriter) endPump() {
+	w.x.place.lock.letGoUnlessHanded()
+	<-w.pump.done
 }
 
 // abort ends the exchange when a handler behind panics, which is how a response
@@ -99,7 +105,7 @@ func (w *fillWriter) end() {
 	w.fl.settle(broken) // unless it has ended otherwise: nobody waits for ever
 	w.fill.stop()
 	if w.pump != nil {
-		<-w.pump.done
+		w.endPump()
 	}
 	w.fl.end()
 }

@@ -238,20 +238,8 @@ func TestLeaderTakesNothing(t *testing.T) {
 	g := newGate()
 	o := caddytest.NewOrigin(t, inParts(g, "be", thenWrite("gin"), fresh...))
 	c := caddytest.Load(t, "servers {\nprotocols h1 h2c\n}", cached(o))
-	transport := &http.Transport{Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 1}}
-	transport.Protocols.SetUnencryptedHTTP2(true)
-	defer transport.CloseIdleConnections()
 	ctx := testContext(t)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.Addr+"/", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Host = caddytest.Host
-	leader, err := transport.RoundTrip(req)
-	if err != nil || leader.ProtoMajor != 2 {
-		t.Fatalf("got %v, %v", leader, err)
-	}
-	defer leader.Body.Close() // of which nothing is read
+	takesNothing(t, ctx, c)
 	follower := c.Open(ctx, "/")
 	g.open()
 	wantRest(t, follower, "begin")
@@ -259,4 +247,47 @@ func TestLeaderTakesNothing(t *testing.T) {
 	if o.Count() != 1 {
 		t.Errorf("the origin was asked %d times, want once", o.Count())
 	}
+}
+
+// takesNothing asks over HTTP/2, and lets no byte of the answer come.
+func takesNothing(t *testing.T, ctx context.Context, c *caddytest.Caddy) {
+	t.Helper()
+	transport := &http.Transport{Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 1}}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.Addr+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = caddytest.Host
+	resp, err := transport.RoundTrip(req)
+	if err != nil || resp.ProtoMajor != 2 {
+		t.Fatalf("got %v, %v", resp, err)
+	}
+	t.Cleanup(func() {
+		resp.Body.Close()
+		transport.CloseIdleConnections()
+	})
+}
+
+// TestLockOfWhatIsNotStored: a response that is not stored after all, as it was
+// invalidated meanwhile, has no other Caddy wait until its client has taken it.
+func TestLockOfWhatIsNotStored(t *testing.T) {
+	g := newGate()
+	o := caddytest.NewOrigin(t, inParts(g, "be", thenWrite("gin"), fresh...))
+	servers, global := nodes(t, 1, "timeout 5s")
+	var caddies [2]*caddytest.Caddy
+	for i := range caddies {
+		caddies[i] = caddytest.Start(t, global+"\nservers {\nprotocols h1 h2c\n}", cached(o, "collapse cluster"))
+		caddies[i].WaitUp(1)
+	}
+	waitListening(t, servers, 2)
+	takesNothing(t, testContext(t), caddies[0])
+	waitLocked(t, servers[0])
+	waiter := background(caddies[1], "/")
+	time.Sleep(100 * time.Millisecond)
+	if r := caddies[0].Invalidate(`{"all":true}`); r.Status != 200 {
+		t.Fatalf("invalidating: got %s", r)
+	}
+	g.open()
+	wantBody(t, within(t, 10*time.Second, "who waits in another Caddy", waiter), 200, "begin")
 }

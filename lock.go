@@ -149,6 +149,13 @@ func (l *lock) letGo(o outcome) {
 	})
 }
 
+// letGoUnlessHanded lets go of the lock of a forward whose response is not stored.
+func (l *lock) letGoUnlessHanded() {
+	if l != nil && !l.handed {
+		l.letGo(isLost)
+	}
+}
+
 // hand notes that the lock is let go of by the store, and returns it.
 func (l *lock) hand() *lock {
 	if l != nil {
