@@ -13,10 +13,10 @@ import (
 )
 
 // await runs the handlers behind. One that breaks its response off does so by a
-// panic; where the client gets nothing of that response, it is an error like others.
+// panic; where something stored stands in for that response, it says nothing more.
 func (w *fillWriter) await(req *http.Request) (err error) {
 	defer func() {
-		if w.mode <= passing {
+		if w.mode != replaced {
 			return
 		}
 		switch p := recover(); p {

@@ -139,6 +139,7 @@ func TestRangesReadWhatTheyNeed(t *testing.T) {
 	body := bodyOf(4 << 20)
 	node, o, c := largeSite(t, file(body))
 	wantMiss(t, c, "/")
+	waitStored(t, []*redistest.Server{node}, 1)
 	wantHit(t, c, "node", "/")
 	client := node.Client(t)
 	for _, key := range chunkKeys(t, node, "*") {
