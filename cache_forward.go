@@ -244,7 +244,7 @@ func (x *exchange) asKept(e *entry, size int64) (*stored.Response, time.Duration
 	ttl := keepFor(&resp.Terms, now)
 	if len(resp.Nominated) > 0 {
 		v := stored.Variant{Nominated: resp.Nominated, Key: resp.Key, Stored: now.UnixMilli(), Language: e.field("Content-Language")}
-		x.pool.keepVariants(x.place, x.list.with(x.key, v), max(ttl, keepList))
+		x.pool.keepVariants(x.place, x.list.with(x.key, v), resp.Terms.Received, max(ttl, keepList))
 	}
 	return &resp, ttl
 }

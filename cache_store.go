@@ -70,13 +70,14 @@ func (p *pool) keep(pl place, e *entry, ttl time.Duration) {
 }
 
 // keepVariants puts the list of a URL's variants where its responses lie.
-func (p *pool) keepVariants(pl place, list *entry, ttl time.Duration) {
+// received is when the response was that has made it anew.
+func (p *pool) keepVariants(pl place, list *entry, received int64, ttl time.Duration) {
 	v := list.variants
 	p.near.Load().Set(v.Key, list)
 	if pl.node == nil || !pl.ok || !pl.node.inUse() {
 		return
 	}
-	pl.node.writes.push(write{values: []value{{pl.node.journal.bucket.entry(v.Key), stored.AppendEncodeVariants(nil, v)}}, ttl: ttl, short: true})
+	pl.node.writes.push(write{values: []value{{pl.node.journal.bucket.entry(v.Key), stored.AppendEncodeVariants(nil, v)}}, ttl: ttl, short: true, key: v.Key, received: received})
 }
 
 // value is a Redis key and what is to lie there.
@@ -95,8 +96,8 @@ type write struct {
 	short  bool  // it is one value that lies in one piece, and may go in a batch
 	lock   *lock // let go of when it is done
 
-	key      string // the cache key of a response
-	received int64  // when it was
+	key      string // the cache key of a response, or of a URL whose variants are listed
+	received int64  // when the response was
 	queued   time.Time
 }
 

@@ -76,6 +76,11 @@ func (x *exchange) recallUse(list *entry) {
 	x.pool.notes.Set(note, list)
 }
 
+// has reports whether the variant with this key is in the list; none is in a nil one.
+func (e *entry) has(key string) bool {
+	return e != nil && slices.ContainsFunc(e.variants.List, func(v stored.Variant) bool { return v.Key == key })
+}
+
 // with returns the list with v in it; what was used least recently goes when
 // there are too many. A nil list is empty.
 func (e *entry) with(key string, v stored.Variant) *entry {

@@ -157,16 +157,25 @@ func (x *exchange) isOlder(e *entry) bool {
 }
 
 // noteServed notes that the origin's answer with this entity tag is served, which
-// is to be stored under key: it says nothing of other variants of its URL. One
-// that is not stored has the URL's own key, and counts for all variants.
+// is to be stored under key: it says nothing of other variants of its URL, unless
+// it is not known what there are. One that is not stored has the URL's own key, and
+// counts for all variants.
 func (w *fillWriter) noteServed(key string, stored bool, etag string) {
 	x := w.x
 	seen := x.seen && !w.use.Request
 	if seen && !stored || len(x.pool.nodes) == 0 || !httpcache.IsSafe(x.r.Method) {
 		return
 	}
+	keys := []string{key}
+	if !seen && key != x.key && !x.list.has(key) {
+		// What lies under the URL's own key may be an answer that does not vary, or a
+		// list by which another variant is selected.
+		keys = append(keys, x.key)
+	}
 	n := &x.pool.newest
-	if !n.served(key, w.times.Sent.UnixMilli(), n.etagHash(etag), seen, w.times.Received) {
-		x.pool.doubtAll()
+	for _, key := range keys {
+		if !n.served(key, w.times.Sent.UnixMilli(), n.etagHash(etag), seen, w.times.Received) {
+			x.pool.doubtAll()
+		}
 	}
 }
