@@ -94,13 +94,17 @@ func (s *poolState) markAway(ctx context.Context, leavers []leaver) {
 	mark := []journal.Record{s.book.NewRecord(journal.Target{Kind: journal.Mark})}
 	var wg sync.WaitGroup
 	for _, other := range s.others(nil) {
-		leaves := slices.ContainsFunc(leavers, func(l leaver) bool { return l.node == other })
-		if leaves || !other.inUse() {
-			continue // it gets a position when it is back
+		if slices.ContainsFunc(leavers, func(l leaver) bool { return l.node == other }) {
+			continue
+		}
+		if !other.inUse() {
+			other.unmarked.Store(true) // it may have begun to return before they left
+			continue
 		}
 		wg.Go(func() {
 			a, err := other.append(ctx, mark)
 			if err != nil {
+				other.unmarked.Store(true)
 				return
 			}
 			for _, l := range leavers {
@@ -109,6 +113,37 @@ func (s *poolState) markAway(ctx context.Context, leavers []leaver) {
 		})
 	}
 	wg.Wait()
+}
+
+// markMissing puts a mark into the node's journal for those that are away and have
+// no position in it: it was slow when they left, or not yet in use. Without one,
+// all that stands in for them here would be validated until they are back.
+func (n *node) markMissing(ctx context.Context) error {
+	if !n.unmarked.Swap(false) {
+		return nil
+	}
+	var missing []leaver
+	for _, other := range n.state.others(n) {
+		if other.takesKeys() {
+			continue
+		}
+		time := other.away.now()
+		if _, ok := other.away.on(n); !ok {
+			missing = append(missing, leaver{other, time})
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	a, err := n.append(ctx, []journal.Record{n.state.book.NewRecord(journal.Target{Kind: journal.Mark})})
+	if err != nil {
+		n.unmarked.Store(true)
+		return err
+	}
+	for _, l := range missing {
+		l.node.away.set(l.time, n, a.head)
+	}
+	return nil
 }
 
 // settleDoubt writes into the node's journal that what lies there is to be

@@ -39,6 +39,7 @@ type node struct {
 	away     away        // while it is out of use
 	own      history     // of an independent node
 	gone     atomic.Bool // it was taken out of the configuration
+	unmarked atomic.Bool // its journal may lack the mark of some that are away
 
 	label  string                 // what users call it: its name, or that of its cluster
 	family atomic.Pointer[family] // of a part of a cluster: all its parts
@@ -350,7 +351,7 @@ func (n *node) watch(ctx context.Context) error {
 			continue
 		}
 		tick.Reset(n.nextPoll())
-		if err := n.settleDoubt(ctx); err != nil && !n.inUse() {
+		if err := errors.Join(n.settleDoubt(ctx), n.markMissing(ctx)); err != nil && !n.inUse() {
 			return err
 		}
 		if n.view.Owes() == 0 {

@@ -102,6 +102,52 @@ func TestFailedLookup(t *testing.T) {
 	}
 }
 
+// TestVaryAppears: C4. As TestFailedLookup, where the newer version is the only one
+// that varies, or varies by something else, and is not stored either.
+func TestVaryAppears(t *testing.T) {
+	for _, before := range []string{"", "Accept"} {
+		t.Run("Vary before: "+before, func(t *testing.T) {
+			v := newVersioned(t)
+			v.o.Handle(caddytest.Answer(200, "version 1", "Cache-Control", "max-age=600", "Vary", before))
+			v.wantNewest("at the start")
+			home := v.servers[v.home()].Client(t)
+			v.newest = 2
+			v.o.Handle(caddytest.Answer(200, "version 2", "Cache-Control", "max-age=600", "Vary", "Accept-Language"))
+			if err := home.Do(t.Context(), "client", "pause", 230, "all").Err(); err != nil {
+				t.Fatal(err)
+			}
+			if r := v.c.Get("/page"); string(r.Body) != "version 2" || r.Hit("") {
+				t.Fatalf("while its node stands still: got %s, want version 2 from the origin", r)
+			}
+			home.Ping(t.Context()) // which is answered when the pause is over
+			for range 5 {
+				if r := v.c.Get("/page"); string(r.Body) != "version 2" {
+					t.Fatalf("C4: when its node goes on: got %s, want version 2 as before", r)
+				}
+			}
+			v.wantNewest("then")
+		})
+	}
+}
+
+// TestSlowWhenOneLeaves: a node that is slow for a moment just when another one
+// goes out of use stands in for that all the same, without a forward each time.
+func TestSlowWhenOneLeaves(t *testing.T) {
+	v := newVersioned(t)
+	v.wantNewest("at the start")
+	home := v.home()
+	other := v.servers[1-home].Client(t)
+	if err := other.Do(t.Context(), "client", "pause", 150, "all").Err(); err != nil {
+		t.Fatal(err)
+	}
+	v.servers[home].Kill()
+	v.c.Get("/page")
+	v.away(home)
+	other.Ping(t.Context()) // which is answered when the pause is over
+	v.c.WaitUp(1)
+	v.wantNewest("while its node is away")
+}
+
 // TestAwayTwice: C4. What was stored on another node during an outage is no
 // longer fresh in the next one, when the page was served anew in between.
 func TestAwayTwice(t *testing.T) {
