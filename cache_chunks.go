@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -63,7 +64,7 @@ func (x *exchange) openAt(f *found, r httpcache.Range) bool {
 		return false
 	}
 	c := f.chunks(r)
-	data, err := c.read(x.r.Context())
+	data, err := x.readPatiently(c)
 	if err == nil && data == nil {
 		x.forgetTorn(f.entry)
 	}
@@ -73,6 +74,39 @@ func (x *exchange) openAt(f *found, r httpcache.Range) bool {
 	}
 	x.opened = &opened{entry: f.entry, from: c.first, data: data}
 	return true
+}
+
+// readPatiently reads the next chunks, and gives up when nodes have cost the request
+// what they may. The read goes on then until the node's own time-out: a node that
+// does not answer is to blame for it.
+func (x *exchange) readPatiently(c *chunkRun) ([][]byte, error) {
+	if x.patience <= 0 {
+		return nil, context.DeadlineExceeded
+	}
+	start := time.Now()
+	defer func() { x.patience -= time.Since(start) }()
+	type answer struct {
+		data [][]byte
+		err  error
+	}
+	answers := make(chan answer, 1)
+	ctx := context.WithoutCancel(x.r.Context())
+	if !x.pool.goLater(func(context.Context) {
+		data, err := c.read(ctx)
+		answers <- answer{data, err}
+	}) {
+		return nil, context.Canceled
+	}
+	timer := time.NewTimer(x.patience)
+	defer timer.Stop()
+	select {
+	case a := <-answers:
+		return a.data, a.err
+	case <-timer.C:
+		return nil, context.DeadlineExceeded
+	case <-x.r.Context().Done():
+		return nil, x.r.Context().Err()
+	}
 }
 
 // forgetTorn deletes the manifest of a body that is not all there.
@@ -251,7 +285,7 @@ func (x *exchange) load(e *entry, most int64) (*entry, bool) {
 	body := make([]byte, 0, min(e.resp.BodySize, readAhead)) // the rest when it has come
 	c := e.chunks(httpcache.Range{Length: e.resp.BodySize})
 	for c.first < c.end {
-		data, err := c.read(x.r.Context())
+		data, err := x.readPatiently(c)
 		if err == nil && data == nil {
 			x.forgetTorn(e)
 		}

@@ -81,7 +81,7 @@ func (x *exchange) awaitOthers() (*found, error) {
 	news, end := x.pool.waits.add(key)
 	defer end()
 	for step := firstStep; n.inUse(); step = min(2*step, longestStep) {
-		l, state := n.takeLock(ctx, key)
+		l, state := x.takeLock(n, key)
 		if state == lockTaken {
 			// Whoever had it until now may have stored what we look for.
 			if g := x.lookAgain(); g != nil {
@@ -113,6 +113,22 @@ func (x *exchange) awaitOthers() (*found, error) {
 		}
 	}
 	return nil, nil
+}
+
+// takeLock is the node's, for as long as nodes may yet cost the request time. What
+// others keep it waiting is not held against the node.
+func (x *exchange) takeLock(n *node, key string) (*lock, lockState) {
+	if x.patience <= 0 {
+		return nil, noLock
+	}
+	ctx, cancel := context.WithTimeout(x.r.Context(), x.patience)
+	defer cancel()
+	start := time.Now()
+	l, state := n.takeLock(ctx, key)
+	if state != heldByAnother {
+		x.patience -= time.Since(start)
+	}
+	return l, state
 }
 
 // hearWithin waits for news for d.

@@ -34,6 +34,7 @@ type exchange struct {
 	held       int64         // bytes of body that were read from a node for this request alone
 	place      place         // where what is fetched will lie
 	nodeFailed bool          // the node did not answer the lookup
+	patience   time.Duration // how much more time nodes may cost the request (C2)
 	why        string        // why it is forwarded: fwd of Cache-Status
 
 	status httpcache.CacheStatus // told to the client
@@ -57,7 +58,7 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if isTunnel(r) {
 		return next.ServeHTTP(w, r)
 	}
-	x := &exchange{Cache: h, w: w, r: r, next: next, now: time.Now()}
+	x := &exchange{Cache: h, w: w, r: r, next: next, now: time.Now(), patience: time.Duration(h.pool.config.Timeout)}
 	x.lines = x.room[:0]
 	var filtered *http.Request
 	x.names, filtered = h.Key.name(r)
@@ -180,7 +181,7 @@ type found struct {
 // lookup looks in the near cache, then on the node. What the near cache has and
 // may not be believed is still good to be validated.
 func (x *exchange) lookup() *found {
-	x.pool.waitReady(x.r.Context())
+	x.patience -= x.pool.waitReady(x.r.Context())
 	f, known := x.lookupNear()
 	if f != nil && (!f.blind || x.pool.pick(x.key) == nil) {
 		return f

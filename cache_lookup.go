@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-fluster/caddy-fluster/stored"
 )
 
-// lookupNode looks on the key's node, within the node's time-out, and returns
+// lookupNode looks on the key's node, within the exchange's patience, and returns
 // the response that the request selects and the list of variants, if it read
 // that. All trouble is a miss. After a fast failure one further node is asked.
 // known, if not empty, is the key of the variant that is selected.
@@ -20,11 +20,19 @@ func (x *exchange) lookupNode(known string) (e, list *entry) {
 		x.seen = true // what lies on nodes that come back is validated
 		return nil, nil
 	}
-	deadline := time.Now().Add(time.Duration(p.config.Timeout))
+	start := time.Now()
+	deadline := start.Add(x.patience)
+	defer func() { x.patience -= time.Since(start) }()
 	x.node = p.byShard[sn]
-	// The first read has its node's time-out, which is the same, and thus a node
+	ctx := x.r.Context()
+	if x.patience < time.Duration(p.config.Timeout) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	// Else the first read has its node's time-out, which is the same, and thus a node
 	// that does not answer is to blame for that.
-	e, list, err = x.lookupOn(x.r.Context(), deadline, known)
+	e, list, err = x.lookupOn(ctx, deadline, known)
 	x.nodeFailed = err != nil
 	if err == nil || !time.Now().Before(deadline) {
 		return e, list

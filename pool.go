@@ -279,14 +279,16 @@ func (p *pool) field() zap.Field {
 }
 
 // waitReady holds the first requests up, which may come before the app is
-// started, until the nodes were tried; at most for one time-out.
-func (p *pool) waitReady(ctx context.Context) {
+// started, until the nodes were tried; at most for one time-out. It returns for how
+// long it did.
+func (p *pool) waitReady(ctx context.Context) time.Duration {
 	if !p.asked.Load() {
 		p.asked.Store(true)
 	}
 	if p.ready.Load() || len(p.nodes) == 0 {
-		return
+		return 0
 	}
+	start := time.Now()
 	timer := time.NewTimer(time.Duration(p.config.Timeout))
 	defer timer.Stop()
 	select {
@@ -295,6 +297,7 @@ func (p *pool) waitReady(ctx context.Context) {
 	case <-ctx.Done():
 	}
 	p.ready.Store(p.doubtUntried())
+	return time.Since(start)
 }
 
 // doubtUntried notes that a request goes on without the nodes that were not tried
