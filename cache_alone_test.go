@@ -35,6 +35,7 @@ func TestPrivateIsNotLookedUp(t *testing.T) {
 			servers, global := nodes(t, 1, "near off")
 			c := caddytest.Load(t, global, cached(o))
 			c.WaitUp(1)
+			servers[0].Client(t).ConfigResetStat(t.Context()) // trying the node is no lookup
 			for range 5 {
 				if r := c.Get("/"); !strings.Contains(r.CacheStatus(), "detail="+detail) {
 					t.Fatalf("Cache-Status: got %q, want the detail %s", r.CacheStatus(), detail)
@@ -69,6 +70,7 @@ func TestFailuresAreLookedUp(t *testing.T) {
 			servers, global := nodes(t, 1, "near off")
 			c := caddytest.Load(t, global, cached(o))
 			c.WaitUp(1)
+			servers[0].Client(t).ConfigResetStat(t.Context()) // trying the node is no lookup
 			for range 3 {
 				c.Get("/", tt.request...)
 			}

@@ -262,7 +262,7 @@ func (j journalOn) probe(ctx context.Context) error {
 	ctx = j.node.With(ctx)
 	pipe := j.node.Client().Pipeline()
 	pipe.Set(ctx, j.bucket.probe(), "1", 10*time.Second)
-	pipe.Get(ctx, j.bucket.probe())
+	pipe.MGet(ctx, j.bucket.probe(), j.bucket.head()) // as lookups do
 	_, err := pipe.Exec(ctx)
 	return err
 }

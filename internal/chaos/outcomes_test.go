@@ -138,6 +138,43 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
+// TestSlowTwice: C2. The replies that one request needs of a node are each late, but
+// in time: of the value, of the chunks of its body, and of the lock on the forward.
+func TestSlowTwice(t *testing.T) {
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, strings.Repeat("x", 300<<10), "Cache-Control", "max-age=600"))
+	for _, collapse := range []string{"process", "cluster"} {
+		t.Run(collapse, func(t *testing.T) {
+			x := newTroubled(t, true, nil, plainURL)
+			x.c.Reload(fmt.Sprintf("fluster {\nnear off\nnodes redis://%s?name=a\ntimeout %s\n}", x.proxy.addr(), outcomesTimeout),
+				"fluster_cache {\ncollapse "+collapse+"\n}\n"+o.Behind())
+			x.c.WaitUp(1)
+			caddytest.Eventually(t, "a hit on the node", func() bool { return x.c.Get("/long").Hit("node") })
+			x.proxy.set(delaying, outcomesTimeout*3/4)
+			for _, path := range []string{"/long", "/long", "/new"} {
+				r := x.c.Get(path)
+				if r.Status != 200 || len(r.Body) != 300<<10 {
+					t.Errorf("%s: got %d with %d bytes", path, r.Status, len(r.Body))
+				}
+				x.within(r.Took, outcomesTimeout, path)
+			}
+		})
+	}
+}
+
+// TestNotWellYet: a node that does all but what a lookup does is not put to use.
+func TestNotWellYet(t *testing.T) {
+	x := newTroubled(t, false, nil, plainURL)
+	x.do("acl", "setuser", "default", "-mget")
+	x.wantOutcome(0, "NOPERM")
+	for range 12 {
+		x.ask()
+		time.Sleep(50 * time.Millisecond)
+	}
+	if lines := x.c.Logged("node returned"); len(lines) > 0 {
+		t.Errorf("it was put to use: %s", lines[0])
+	}
+}
+
 // TestTLSTurnsBad: as TestOutcomes, for a server whose certificate is replaced by
 // one that is not for it.
 func TestTLSTurnsBad(t *testing.T) {
