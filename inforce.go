@@ -20,9 +20,9 @@ import (
 func (s *poolState) enter(p *pool) (gone []*node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	names := map[string]bool{}
+	names, weights := map[string]bool{}, map[string]float64{}
 	for _, n := range p.nodes {
-		names[n.Name()] = true
+		names[n.Name()], weights[n.Name()] = true, n.Weight()
 	}
 	known := s.gone
 	for _, other := range s.running {
@@ -32,6 +32,13 @@ func (s *poolState) enter(p *pool) (gone []*node) {
 		if !names[n.Name()] {
 			names[n.Name()] = true
 			gone = append(gone, n)
+		}
+	}
+	lighter := func(n *node) bool { w, stays := weights[n.Name()]; return stays && w < n.Weight() }
+	if len(gone) > maxGone || slices.ContainsFunc(known, lighter) {
+		// Keys go to nodes that may have had them before.
+		for _, n := range p.nodes {
+			n.seat.doubt()
 		}
 	}
 	p.takenOut = gone[max(0, len(gone)-maxGone):]

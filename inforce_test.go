@@ -1,6 +1,7 @@
 package fluster
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -67,4 +68,49 @@ func TestInForce(t *testing.T) {
 	old.stop()
 	want(next, 1<<15)
 	next.stop()
+}
+
+// TestLighter: C4. A node that gets keys of another one, as that has less weight
+// than before, may have had them before: what lies there is validated. So it is when
+// more nodes were taken out than are remembered.
+func TestLighter(t *testing.T) {
+	servers := []*redistest.Server{redistest.Start(t), redistest.Start(t)}
+	var last *pool
+	reload := func(urls ...string) (doubted bool) {
+		t.Helper()
+		p, err := newPool(t.Name(), PoolConfig{Nodes: urls}, caddy.NewReplacer(), zap.NewNop(), func(string, map[string]any) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		doubts := p.nodes[0].seat.doubts.Load()
+		p.start()
+		if last != nil {
+			last.stop()
+			last.close()
+		}
+		last = p
+		return p.nodes[0].seat.doubts.Load() > doubts
+	}
+	a, b := servers[0].URL()+"?name=a", servers[1].URL()+"?name=b&weight="
+	reload(a, b+"2")
+	for _, step := range []struct {
+		urls []string
+		want bool
+	}{
+		{[]string{a, b + "3"}, false}, // the keys that move go to b
+		{[]string{a, b + "3"}, false},
+		{[]string{a, b + "1"}, true},
+		{[]string{a}, false}, // the mark in its journal says it
+	} {
+		if got := reload(step.urls...); got != step.want {
+			t.Errorf("with %q: what lies on a is doubted: got %t, want %t", step.urls, got, step.want)
+		}
+	}
+	for i := range maxGone + 1 {
+		if got, want := reload(a, fmt.Sprint(servers[1].URL(), "?name=", i)), i == maxGone; got != want {
+			t.Errorf("when %d nodes were taken out: what lies on a is doubted: got %t, want %t", i+1, got, want)
+		}
+	}
+	last.stop()
+	last.close()
 }
