@@ -9,23 +9,43 @@ import (
 // while: the requests that come then neither wait for one another nor look on a
 // node, where there is nothing. A response that may be stored takes the mark away. What
 // another process stores meanwhile is found here when the mark has had its time,
-// or has cost one forward.
+// or has cost one forward. It may be older than what was served here since, which
+// nobody has held against what lies on the node: the mark remembers that, too (C4),
+// for as long as there is room for it.
 
 // aloneFor is how long a mark counts.
 const aloneFor = 10 * time.Second
 
+// mark says that responses of a key cannot be shared.
+type mark struct {
+	until int64 // until when that is believed, Unix ms
+	last  note  // the newest response that was served while it was
+}
+
 // weighAlone returns about how many bytes of memory a mark takes.
-func weighAlone(key string, _ int64) uint32 { return uint32(min(len(key)+128, 1<<31)) }
+func weighAlone(key string, _ mark) uint32 { return uint32(min(len(key)+160, 1<<31)) }
 
 // isAlone reports whether the key is marked.
 func (x *exchange) isAlone() bool {
-	until, ok := x.pool.alone.Get(x.key)
-	return ok && x.now.UnixMilli() < until
+	m, ok := x.pool.alone.Get(x.key)
+	return ok && x.now.UnixMilli() < m.until
 }
 
 // markAlone spares the requests to come the waiting for a response that will not
 // be for them.
-func (x *exchange) markAlone() { x.pool.alone.Set(x.key, time.Now().Add(aloneFor).UnixMilli()) }
+func (x *exchange) markAlone() {
+	m, _ := x.pool.alone.Get(x.key)
+	m.until = time.Now().Add(aloneFor).UnixMilli()
+	x.pool.alone.Set(x.key, m)
+}
+
+// servedAlone notes that a response was served without looking on a node.
+func (x *exchange) servedAlone(sent int64, etag uint64) {
+	if m, ok := x.pool.alone.Get(x.key); ok && m.last.sent < sent {
+		m.last = note{sent: sent, etag: etag}
+		x.pool.alone.Set(x.key, m)
+	}
+}
 
 // unmarkAlone takes the mark away, as a response may be stored.
 func (x *exchange) unmarkAlone() {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	fluster "github.com/caddy-fluster/caddy-fluster"
 	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
 	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
 )
@@ -53,6 +54,29 @@ func TestPrivateIsNotLookedUp(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOlderThanPrivate: C4. What another Caddy has stored while responses here were
+// for nobody else, and nobody looked, is not fresh when it is older than those.
+func TestOlderThanPrivate(t *testing.T) {
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, "version 0", "Cache-Control", "no-store"))
+	_, global := nodes(t, 1, "near off")
+	c, other := caddytest.Load(t, global, cached(o)), caddytest.Start(t, global, cached(o))
+	c.WaitUp(1)
+	other.WaitUp(1)
+	wantMiss(t, c, "/")
+	o.Handle(caddytest.Answer(200, "version 1", fresh...))
+	wantMiss(t, other, "/")
+	wantHit(t, other, "node", "/")
+	o.Handle(caddytest.Answer(200, "version 2", "Cache-Control", "no-store"))
+	wantBody(t, wantMiss(t, c, "/"), 200, "version 2")
+	if !fluster.EndMark("http://" + caddytest.Host + "/") {
+		t.Fatal("the key is not marked")
+	}
+	wantBody(t, c.Get("/"), 200, "version 2")
+	o.Handle(caddytest.Answer(200, "version 3", fresh...))
+	wantMiss(t, c, "/")
+	wantBody(t, wantHit(t, c, "node", "/"), 200, "version 3")
 }
 
 // TestFailuresAreLookedUp: what says nothing of the responses to come leaves the

@@ -132,8 +132,13 @@ func (n *newest) isOlder(key string, received int64, etag uint64) bool {
 	if !ok {
 		return false
 	}
-	last := v.(note)
-	return received < last.sent && (etag == 0 || etag != last.etag)
+	return v.(note).isAfter(received, etag)
+}
+
+// isAfter reports whether the answer was asked for after this one was received,
+// and is another one.
+func (n note) isAfter(received int64, etag uint64) bool {
+	return received < n.sent && (etag == 0 || etag != n.etag)
 }
 
 // etagHash returns a hash of a strong entity tag; 0 of anything else.
@@ -148,11 +153,12 @@ func (n *newest) etagHash(etag string) uint64 {
 // served.
 func (x *exchange) isOlder(e *entry) bool {
 	n := &x.pool.newest
-	if n.count.Load() == 0 {
+	m, marked := x.pool.alone.Get(x.key)
+	if n.count.Load() == 0 && !marked {
 		return false
 	}
 	etag := n.etagHash(e.field("Etag"))
-	return n.isOlder(e.resp.Key, e.resp.Terms.Received, etag) ||
+	return marked && m.last.isAfter(e.resp.Terms.Received, etag) || n.isOlder(e.resp.Key, e.resp.Terms.Received, etag) ||
 		e.resp.Key != x.key && n.isOlder(x.key, e.resp.Terms.Received, etag)
 }
 
@@ -163,7 +169,14 @@ func (x *exchange) isOlder(e *entry) bool {
 func (w *fillWriter) noteServed(key string, stored bool, etag string) {
 	x := w.x
 	seen := x.seen && !w.use.Request
-	if seen && !stored || len(x.pool.nodes) == 0 || !httpcache.IsSafe(x.r.Method) {
+	if len(x.pool.nodes) == 0 || !httpcache.IsSafe(x.r.Method) {
+		return
+	}
+	if seen && x.alone { // in truth nobody has looked
+		x.servedAlone(w.times.Sent.UnixMilli(), x.pool.newest.etagHash(etag))
+		seen = !stored
+	}
+	if seen && !stored {
 		return
 	}
 	keys := []string{key}

@@ -36,7 +36,7 @@ type poolState struct {
 	// notes are what is known of URLs beside their responses: how their queries
 	// are compared, when their variants were used. They are never off.
 	notes *near.Cache[*entry]
-	alone *near.Cache[int64] // of keys whose responses cannot be shared: until when that is believed, Unix ms
+	alone *near.Cache[mark] // of keys whose responses cannot be shared
 
 	newest newest // URLs whose nodes may hold what is older than what was served
 
