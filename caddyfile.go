@@ -54,6 +54,9 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if !d.AllArgs(&name) {
 			return d.ArgErr()
 		}
+		if name == "" {
+			return d.Errf("a pool needs a name")
+		}
 		if a.Pools[name] != nil {
 			return d.Errf("pool %q stands twice", name)
 		}
@@ -95,7 +98,7 @@ func (c *PoolConfig) parseOption(d *caddyfile.Dispenser) error {
 	case "tls":
 		return c.parseTLS(d)
 	case "namespace":
-		return parseWord(d, &c.Namespace)
+		return c.parseNamespace(d)
 	case "timeout":
 		return parseDuration(d, &c.Timeout)
 	case "penalty":
@@ -122,6 +125,20 @@ func (c *PoolConfig) parseOption(d *caddyfile.Dispenser) error {
 	}
 }
 
+// parseNamespace reads the prefix of all keys.
+func (c *PoolConfig) parseNamespace(d *caddyfile.Dispenser) error {
+	if err := parseWord(d, &c.Namespace); err != nil {
+		return err
+	}
+	if strings.Contains(c.Namespace, "{") && strings.Contains(c.Namespace, "}") {
+		return nil // a placeholder: known only when the server starts
+	}
+	if err := checkNamespace(c.Namespace); err != nil {
+		return d.Errf("%v", err)
+	}
+	return nil
+}
+
 // parseSecret reads a credential. Its errors do not quote it, as others would.
 func (c *PoolConfig) parseSecret(d *caddyfile.Dispenser) error {
 	option, args := d.Val(), d.RemainingArgs()
@@ -140,8 +157,8 @@ func (c *PoolConfig) parseSecret(d *caddyfile.Dispenser) error {
 func (c *PoolConfig) parseNodes(d *caddyfile.Dispenser) error {
 	option, args := d.Val(), d.RemainingArgs()
 	if option == "sentinel" {
-		if len(args) < 2 {
-			return d.ArgErr()
+		if len(args) < 2 || args[0] == "" {
+			return d.Errf("sentinel takes the name of a master and at least one address")
 		}
 		if c.Sentinel != nil {
 			return d.Errf("sentinel stands twice")

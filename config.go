@@ -219,8 +219,6 @@ func (c *PoolConfig) check() error {
 		return errors.New("only one of nodes, cluster and sentinel may be given")
 	case c.Timeout < 0:
 		return fmt.Errorf("timeout must be positive, not %s", time.Duration(c.Timeout))
-	case strings.ContainsAny(c.Namespace, "{} \r\n"):
-		return fmt.Errorf("namespace %q must not contain braces or spaces", c.Namespace)
 	case c.Quorum != "" && c.Quorum != "available" && c.Quorum != "strict":
 		return fmt.Errorf("quorum must be available or strict, not %q", c.Quorum)
 	case c.Sentinel != nil && (c.Sentinel.Master == "" || len(c.Sentinel.Addresses) == 0):
@@ -229,8 +227,19 @@ func (c *PoolConfig) check() error {
 	if err := c.Penalty.Validate(); err != nil {
 		return err
 	}
+	if err := checkNamespace(c.Namespace); err != nil {
+		return err
+	}
 	_, err := c.addresses()
 	return err
+}
+
+// checkNamespace checks a namespace without placeholders.
+func checkNamespace(s string) error {
+	if strings.ContainsAny(s, "{} \t\r\n") {
+		return fmt.Errorf("namespace %q must not contain braces or spaces", s)
+	}
+	return nil
 }
 
 // addresses reads the URLs of the nodes; the same node twice is an error.
@@ -256,6 +265,12 @@ func parseAddresses(option string, urls []string) (out []shard.Address, err erro
 		a, err := shard.ParseAddress(u)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", option, err)
+		}
+		switch {
+		case option != "nodes" && a.Network == "unix":
+			return nil, fmt.Errorf("%s: members of a cluster and sentinels cannot be at Unix sockets", option)
+		case option == "cluster" && a.DB != 0:
+			return nil, errors.New("cluster: a Redis Cluster has no database but 0")
 		}
 		if seen[a.Name] || seen["at "+a.Endpoint+"/"+strconv.Itoa(a.DB)] {
 			return nil, fmt.Errorf("%s: the same node twice: %s", option, a.Name)

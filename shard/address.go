@@ -79,6 +79,9 @@ func (a *Address) parseHost(u *url.URL) error {
 	if host == "" || u.Opaque != "" {
 		return errors.New("a node's address must have a host, as in redis://host:6379")
 	}
+	if strings.Contains(host, ":") && !strings.HasPrefix(u.Host, "[") {
+		return errors.New("an IPv6 host in a node's address must be in brackets, as in redis://[::1]:6379")
+	}
 	if port == "" {
 		port = "6379"
 	}
