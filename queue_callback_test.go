@@ -89,9 +89,8 @@ func TestQueueCallback(t *testing.T) {
 			t.Errorf("the copy is not the message: %d bytes, %v", len(d.body), h)
 		}
 	}
-	if d := ask[depthOf](t, c, "/fluster/queues/q"); d.Dead != 3 {
-		t.Errorf("%d dead letters, want 3", d.Dead)
-	}
+	// They are told of before they are recorded.
+	caddytest.Eventually(t, "there are three dead letters", func() bool { return ask[depthOf](t, c, "/fluster/queues/q").Dead == 3 })
 }
 
 // TestQueueCallbackFails: a callback that cannot be told delays the end of a

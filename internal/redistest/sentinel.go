@@ -71,9 +71,11 @@ func (g *Sentinels) startOne(port int) {
 	client := redis.NewSentinelClient(s.process.options())
 	g.tb.Cleanup(func() { _ = client.Close() })
 	// Sentinels ask for news every ten seconds, in milliseconds here. Servers
-	// before version 7 cannot be told otherwise, and only take longer.
+	// before version 7 cannot be told otherwise, and only take longer. The period
+	// of their pings stays: a replica whose news are older than five of them is not
+	// made master.
 	hurry := redis.NewStatusCmd(g.tb.Context(), "sentinel", "debug",
-		"info-period", 200, "publish-period", 200, "ping-period", 100, "ask-period", 100)
+		"info-period", 200, "publish-period", 200, "ask-period", 100)
 	_ = client.Process(g.tb.Context(), hurry)
 	g.Sentinels = append(g.Sentinels, s)
 	g.clients[s] = client
