@@ -46,7 +46,7 @@
 //	T:m:<record id>   hash, a record: see below
 //	T:o               hash: order hash → how many of that key are ready, delayed or in flight
 //	T:o:<order hash>  list of packed entries that wait for their turn (MessagePack: lane, then names and values as in the stream)
-//	T:k:<hash>        string, PX: dedup: "<id> <digest of the body>"
+//	T:k:<hash>        string, PX: dedup: "<id> <digest of the body>", "+" behind it: promised
 //	T:b:<record id>:<n>  a chunk of a body; has a time to live until the message is in, and a
 //	                     name that no other message has until then, even if the client chose its id
 //	T:y               sorted set: record id → overdue, in ms: second copies of messages on other nodes
@@ -72,7 +72,8 @@
 //	k  "1": tracked, that is, a record T:m:<record id> is kept as long as the message (and its result);
 //	   so it is where there is a second copy, but for the result
 //	c  the partition that has the second copy, <name of the node>/<number>; in a second copy: that has the first
-//	p  "1", of a second copy: promised, that is, whoever wrote it may not take it back
+//	p  "1", of a second copy: promised, that is, whoever wrote it may not take it back;
+//	   of a record: likewise, whoever put the message in, hidden
 //	__data__  the frame, last
 //
 // and of a record besides:

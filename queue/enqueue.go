@@ -231,8 +231,8 @@ func (c *Client) settle(ctx context.Context, p *parcel, s *sending, room room) (
 		p.written = nil
 		return false, fmt.Errorf("%w: the chunks of the body are gone from node %q", errAnswer, p.partition.node.Name())
 	}
-	if c.asksMore() && !s.durable && !p.receipt.Replayed {
-		return false, ErrDurability
+	if c.asksMore() && !s.durable {
+		return p.receipt.Replayed, ErrDurability // what is in here already is put nowhere else
 	}
 	if p.secondWasThere && e.what == "in" {
 		// It was of an earlier message of this name, which is gone.

@@ -102,13 +102,23 @@ for i = 18 + lanes, #ARGV, 3 do
     record = KEYS[5+lanes+2*n], waiting = KEYS[6+lanes+2*n]}
 end
 
+-- What is there already and may be hidden yet is promised: whoever put it in may not
+-- take it out again. To say so is a write too, behind which a WAIT is about it.
 if ARGV[3] ~= '0' then
-  local id, sum = string.match(redis.call('GET', KEYS[4]) or '', '^(.*) (%S+)$')
-  if sum then return {sum == ARGV[2] and 'replayed' or 'mismatch', id, -1, -1, -1} end
+  local id, sum = string.match(redis.call('GET', KEYS[4]) or '', '^(.*) ([^ +]+)%+?$')
+  if sum and sum ~= ARGV[2] then return {'mismatch', id, -1, -1, -1} end
+  if sum then
+    if ARGV[12] ~= '0' then redis.call('SET', KEYS[4], id .. ' ' .. sum .. '+', 'PX', math.max(1, redis.call('PTTL', KEYS[4]))) end
+    return {'replayed', id, -1, -1, -1}
+  end
 end
 if ARGV[6] == '1' then
   local was = redis.call('HMGET', deliveries[1].record, 's', 'u')
-  if was[1] then return {(was[2] or ARGV[2]) == ARGV[2] and 'replayed' or 'mismatch', ARGV[1], -1, -1, -1} end
+  if was[1] and (was[2] or ARGV[2]) ~= ARGV[2] then return {'mismatch', ARGV[1], -1, -1, -1} end
+  if was[1] then
+    if ARGV[12] ~= '0' then redis.call('HSET', deliveries[1].record, 'p', '1') end
+    return {'replayed', ARGV[1], -1, -1, -1}
+  end
 end
 
 local t = now()

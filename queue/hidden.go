@@ -16,6 +16,9 @@ import (
 //	no answer    it is taken out if it can be; else it shows itself when hideTime is
 //	             over, if it is there, and nobody can know
 //
+// Who comes meanwhile with the same key or id is told that it is in when the node
+// says that it is durable, and until then it is promised: whoever put it in leaves it.
+//
 // What is durable is the hidden message: should the node fall right after, it
 // comes back with it, and shows it in time.
 //
@@ -68,7 +71,7 @@ for i = 2 + n, #ARGV, 2 do
     local all = redis.call('HGETALL', record)
     for j = 1, #all, 2 do
       state[all[j]] = all[j+1]
-      if #all[j] > 1 or not string.find('sgqruv', all[j], 1, true) then
+      if #all[j] > 1 or not string.find('sgqruvp', all[j], 1, true) then
         e[#e+1] = all[j]
         e[#e+1] = all[j+1]
       end
@@ -90,7 +93,8 @@ end
 return shown
 `
 
-// takeOutScript takes a message out that must not be delivered.
+// takeOutScript takes a message out that must not be delivered, unless somebody
+// else was promised that it is.
 //
 //	KEYS[1]  what is delayed
 //	KEYS[2]  counters
@@ -108,6 +112,12 @@ return shown
 var takeOutScript = newScript(luaOrder + `
 local lanes, n, out = {}, tonumber(ARGV[5]), 0
 for i = 1, n do lanes[ARGV[5+i]] = KEYS[4+i] end
+local dedup = redis.call('GET', KEYS[4]) or ''
+local ours = string.sub(dedup, 1, #ARGV[1] + 1) == ARGV[1] .. ' '
+if ours and string.sub(dedup, -1) == '+' then return 0 end
+for at = 5 + n, #ARGV - 1, 2 do
+  if redis.call('HEXISTS', KEYS[at], 'p') == 1 then return 0 end
+end
 local function takeFromList(waiting)
   for i, packed in ipairs(redis.call('LRANGE', waiting, 0, -1)) do
     local e = cmsgpack.unpack(packed)
@@ -153,8 +163,7 @@ end
 if out > 0 then
   for i = #ARGV, #KEYS do redis.call('UNLINK', KEYS[i]) end
 end
-local dedup = redis.call('GET', KEYS[4])
-if dedup and string.sub(dedup, 1, #ARGV[1] + 1) == ARGV[1] .. ' ' then redis.call('UNLINK', KEYS[4]) end
+if ours then redis.call('UNLINK', KEYS[4]) end
 return out
 `)
 

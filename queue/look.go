@@ -102,7 +102,7 @@ func (t *taken) every(next *time.Time, d time.Duration) bool {
 // luaReady defines readiness(), which returns what an entry has of a record's
 // names and values, the lane, and whether a record stays while it is ready.
 const luaReady = `
-local ofRecord = {s = true, g = true, q = true, r = true, u = true, v = true}
+local ofRecord = {s = true, g = true, q = true, r = true, u = true, v = true, p = true}
 local function readiness(record)
   local e, lane, data, recorded = {}, '', '', false
   for i = 1, #record, 2 do

@@ -181,3 +181,56 @@ func TestCopyThatWasPromisedStays(t *testing.T) {
 	drain()
 	r.expectEmpty()
 }
+
+// TestReplayedIsDurable: Q1. Who comes with a key or an id that is in already is
+// told so when it is as durable as asked; and then whoever put it in, for whom it
+// was not durable enough, leaves it.
+func TestReplayedIsDurable(t *testing.T) {
+	kinds := map[string]func() *Message{
+		"dedup": func() *Message { return &Message{DedupKey: "key", DedupWindow: time.Minute} },
+		"id":    func() *Message { return &Message{ID: "01M8127VZGV9HWY2A4HBTSERF6"} },
+		"order": func() *Message { return &Message{DedupKey: "key", DedupWindow: time.Minute, OrderKey: "o"} },
+	}
+	for name, kind := range kinds {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, 1, Options{Ack: Ack{Replicas: 1}})
+			replica := follow(t, r.servers[0])
+			r.o.Ack.Replicas = 2
+			asksTwo := r.client()
+			put := func() (done chan error) {
+				done = make(chan error, 1)
+				go func() {
+					_, err := asksTwo.Enqueue(context.Background(), kind())
+					done <- err
+				}()
+				eventually(t, 5*time.Second, "it is in", func() bool { return len(r.keys()) > 0 })
+				return done
+			}
+
+			refused := put()
+			replica.Pause()
+			if receipt, err := r.c.Enqueue(t.Context(), kind()); !errors.Is(err, ErrDurability) {
+				t.Errorf("replayed without a replica: got %+v, %v; want %v", receipt, err, ErrDurability)
+			}
+			replica.Resume()
+			if err := <-refused; !errors.Is(err, ErrDurability) {
+				t.Fatalf("with one replica of two: got %v, want %v", err, ErrDurability)
+			}
+			r.raw().FlushAll(t.Context()) // it may have been promised, in vain
+
+			eventually(t, 5*time.Second, "the replica follows again", func() bool {
+				return r.raw().Do(t.Context(), "wait", 1, 100).Val() == int64(1) && len(replica.Client(t).Keys(t.Context(), "*").Val()) == 0
+			})
+			refused = put()
+			receipt, err := r.c.Enqueue(t.Context(), kind())
+			if err != nil || !receipt.Replayed {
+				t.Fatalf("replayed: got %+v, %v; want no error", receipt, err)
+			}
+			if err := <-refused; !errors.Is(err, ErrDurability) {
+				t.Fatalf("with one replica of two: got %v, want %v", err, ErrDurability)
+			}
+			r.expectDelivered(map[string]bool{receipt.ID: true}, nil)
+		})
+	}
+}
