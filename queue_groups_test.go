@@ -27,10 +27,11 @@ func TestQueueOnGroups(t *testing.T) {
 			var path string
 			const n = 40
 			for i := range n {
-				r := send(t, c, "POST", "/", fmt.Sprintf("%03000d", i), "X-Order", strconv.Itoa(i%5), "Idempotency-Key", strconv.Itoa(i))
+				header := []string{"X-Order", strconv.Itoa(i % 5), "Idempotency-Key", strconv.Itoa(i)}
+				r := send(t, c, "POST", "/", fmt.Sprintf("%03000d", i), header...)
 				wantAccepted(t, r)
 				path = r.Header.Get("Location")
-				if r := c.Do("POST", "/", fmt.Sprintf("%03000d", i), "Idempotency-Key", strconv.Itoa(i)); r.Header.Get("Idempotency-Replayed") == "" {
+				if r := c.Do("POST", "/", fmt.Sprintf("%03000d", i), header...); r.Header.Get("Idempotency-Replayed") == "" {
 					t.Errorf("got %v %v, want a replay", r, r.Header)
 				}
 			}

@@ -171,25 +171,26 @@ func TestExpired(t *testing.T) {
 	r := newRig(t, 1, Options{})
 	r.enqueue(
 		&Message{Expire: 50 * time.Millisecond, Body: []byte("too late")},
+		&Message{Expire: 500 * time.Microsecond, Body: []byte("much too late")},
 		&Message{Expire: time.Hour, Body: []byte("in time")})
 	time.Sleep(100 * time.Millisecond)
 	d := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{}, d.done)
-	eventually(t, 10*time.Second, "both are seen to", r.empty)
+	eventually(t, 10*time.Second, "all are seen to", r.empty)
 	drain()
 	if d.total() != 1 || d.of("in time") != 1 {
 		t.Errorf("got %v delivered", d.order)
 	}
 	dead, _, _ := r.c.Dead(t.Context(), 10, "")
-	if len(dead) != 1 || dead[0].Reason != "expired" || dead[0].Attempts != 0 {
+	if len(dead) != 2 || dead[0].Reason != "expired" || dead[0].Attempts != 0 || dead[1].Reason != "expired" {
 		t.Errorf("got dead letters %+v", dead)
 	}
 	// Who replays it wants it delivered.
-	if n, err := r.c.Replay(t.Context(), nil, nil); n != 1 || err != nil {
+	if n, err := r.c.Replay(t.Context(), nil, nil); n != 2 || err != nil {
 		t.Errorf("replaying: got %d, %v", n, err)
 	}
 	_, drain = run(t, r.c, WorkerOptions{}, d.done)
-	eventually(t, 10*time.Second, "it is delivered after all", func() bool { return d.of("too late") == 1 && r.empty() })
+	eventually(t, 10*time.Second, "they are delivered after all", func() bool { return d.of("too late") == 1 && d.of("much too late") == 1 && r.empty() })
 	drain()
 	r.expectEmpty()
 }

@@ -25,7 +25,8 @@ type Message struct {
 	// Class is its priority, one of the queue's classes; another one counts as "".
 	Class string
 	// OrderKey: of messages with the same key, no more than Options.PerKey are in
-	// flight at once, in the order in which they came. Empty: no order.
+	// flight at once, in the order in which they came. They lie on one partition, so
+	// that DedupKey and ID are compared with those of the same OrderKey. Empty: no order.
 	OrderKey string
 	// DedupKey: a message with a key that was used within DedupWindow is not put in
 	// again. Empty: no dedup.

@@ -154,3 +154,38 @@ func TestOrderIsParallelAcrossKeys(t *testing.T) {
 	eventually(t, 10*time.Second, "the slow ones", r.empty)
 	r.expectEmptyButStreams()
 }
+
+// What else tells messages apart does not move them away from their order.
+func TestOrderOfWhatHasOtherKeys(t *testing.T) {
+	t.Parallel()
+	const n = 60
+	r := newRig(t, 3, Options{})
+	o := newOrderer()
+	var ms []*Message
+	for i := range n {
+		m := &Message{OrderKey: "key", DedupKey: fmt.Sprint("once", i), DedupWindow: time.Minute, Body: fmt.Appendf(nil, "%d", i)}
+		if i%3 == 0 {
+			m.ID = fmt.Sprint("id", i)
+		}
+		ms = append(ms, m)
+	}
+	r.enqueue(ms...)
+	for _, m := range ms[:10] {
+		if again := r.enqueue(m)[0]; !again.Replayed {
+			t.Errorf("%s came again, and was put in again", m.DedupKey)
+		}
+	}
+	_, drain := run(t, r.c, WorkerOptions{Concurrency: 32}, func(_ context.Context, m *Delivery) Result {
+		var i int
+		fmt.Sscan(string(m.Body), &i)
+		o.begin("key", i, true)
+		time.Sleep(rand.N(2 * time.Millisecond))
+		o.end("key", true)
+		return Result{Outcome: Done}
+	})
+	eventually(t, 30*time.Second, "all is done", func() bool { o.mu.Lock(); defer o.mu.Unlock(); return o.next["key"] == n })
+	drain()
+	if len(o.errs) > 0 || o.most["key"] != 1 {
+		t.Errorf("%d out of order, %d at once; first %q", len(o.errs), o.most["key"], o.errs)
+	}
+}

@@ -71,7 +71,9 @@ func (c *Client) pack(m *Message) (*parcel, error) {
 	if err := c.makeFrame(p); err != nil {
 		return p, err
 	}
-	p.hash = c.hashOf(firstOf(m.DedupKey, m.OrderKey, m.ID))
+	// What has an order goes where the others of its key are, whatever else tells it
+	// apart: only there is known which of them are in flight.
+	p.hash = c.hashOf(firstOf(m.OrderKey, m.DedupKey, m.ID))
 	p.plain = m.ID == "" && m.DedupKey == "" && m.OrderKey == "" && m.Delay == 0 && m.Expire == 0 && !m.Track &&
 		p.size == 0 && len(c.o.Destinations) == 1 && !c.backlog.bounded() && c.o.Copies == 1
 	return p, nil
@@ -178,7 +180,7 @@ func (c *Client) scriptArgs(dst []any, p *parcel, room room, hide time.Duration)
 		keys = append(keys, k.stream(lane))
 	}
 	args := []any{p.id, firstOf(p.body, "-")}
-	args = append(args, whole(m.DedupKey != "", m.DedupWindow), m.Delay.Milliseconds(), m.Expire.Milliseconds(), flag(p.tracked()))
+	args = append(args, whole(m.DedupKey != "", m.DedupWindow), m.Delay.Milliseconds(), whole(m.Expire > 0, m.Expire), flag(p.tracked()))
 	args = append(args, c.o.PerKey, room.messages, room.bytes, room.ageMS, c.counted(p), hide.Milliseconds(), p.size)
 	second := ""
 	if p.second != nil {

@@ -111,7 +111,7 @@ func (c *Client) writeSecond(ctx context.Context, p *parcel, second *partition, 
 	ctx, cancel := c.bound(ctx, p)
 	defer cancel()
 	keys := []string{k.seconds()}
-	args := []any{c.o.overdueAfter(p.m.Delay).Milliseconds(), int(there), p.m.Expire.Milliseconds(), len(rids)}
+	args := []any{c.o.overdueAfter(p.m.Delay).Milliseconds(), int(there), whole(p.m.Expire > 0, p.m.Expire), len(rids)}
 	for i, destination := range c.o.Destinations {
 		keys = append(keys, k.second(rids[i]))
 		args = append(args, rids[i], lane(destination, c.class(p.m)), orderHash(destination, p.m.OrderKey))
