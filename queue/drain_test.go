@@ -236,6 +236,66 @@ func TestDoneIsRememberedOverAReload(t *testing.T) {
 	r.expectEmptyButStreams() // the first worker could not say that it was gone
 }
 
+// What is remembered as done is that message, and no later one whose client gave it
+// the same id.
+func TestDoneIsNotRememberedOfTheNextOfItsName(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, Options{Visibility: time.Second, KeepResult: 50 * time.Millisecond})
+	r.enqueue(&Message{ID: "name", Body: []byte("first")})
+	d := newDiary()
+	w, err := NewWorker(r.c, WorkerOptions{}, func(ctx context.Context, m *Delivery) Result {
+		r.servers[0].Pause()
+		return d.done(ctx, m)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(context.Background()) }()
+	eventually(t, 10*time.Second, "the first", func() bool { return d.total() == 1 })
+	patience, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	w.Drain(patience)
+	if err := <-ended; err == nil {
+		t.Error("Run does not say that it could not record")
+	}
+	r.servers[0].Resume()
+	_, drainOther := run(t, r.client(), WorkerOptions{}, d.done) // another process delivers it again
+	eventually(t, 15*time.Second, "it is done", func() bool { return d.total() == 2 && r.empty() })
+	drainOther()
+	eventually(t, 10*time.Second, "the name is free again", func() bool {
+		receipt, err := r.c.Enqueue(t.Context(), &Message{ID: "name", Body: []byte("first")})
+		return err == nil && !receipt.Replayed
+	})
+	run(t, r.c, WorkerOptions{}, d.done)
+	eventually(t, 10*time.Second, "the next one is delivered", func() bool { return d.total() == 3 })
+}
+
+// A worker that begins while the queue is paused takes nothing.
+func TestPauseHoldsForWhoComesLater(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, Options{})
+	if err := r.c.SetPaused(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	r.enqueueN(100, "m")
+	d := newDiary()
+	for range 5 { // of which each has its chance
+		_, drain := run(t, r.client(), WorkerOptions{}, d.done)
+		time.Sleep(100 * time.Millisecond)
+		drain()
+	}
+	if d.total() != 0 {
+		t.Errorf("%d were delivered of a queue that was paused", d.total())
+	}
+	run(t, r.client(), WorkerOptions{}, d.done)
+	time.Sleep(100 * time.Millisecond)
+	if err := r.c.SetPaused(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "all is delivered", func() bool { return d.total() == 100 })
+}
+
 func TestPause(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, Options{})

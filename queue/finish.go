@@ -83,7 +83,7 @@ func (s *source) giveUp() int {
 	defer s.mu.Unlock()
 	for _, r := range s.results {
 		if r.ending == endDone {
-			s.w.client.out.remember(doneKey{s.p, r.recordID})
+			s.w.client.out.remember(s.doneKey(r.held))
 		}
 	}
 	return len(s.results)

@@ -64,7 +64,7 @@ func (s *source) prepare(ctx context.Context, h *held) *result {
 	switch {
 	case garbage != nil:
 		return &result{held: h, ending: endDead, attempts: d.Attempt - 1, said: Result{Outcome: Dead, Reason: garbage.Error()}}
-	case s.w.client.out.wasDone(doneKey{s.p, h.recordID}):
+	case s.w.client.out.wasDone(s.doneKey(h)):
 		return &result{held: h, ending: endDone, attempts: d.Attempt, said: Result{Outcome: Done}}
 	case d.Attempt > s.w.o.Attempts:
 		return &result{held: h, ending: endDead, attempts: d.Attempt - 1, said: Result{Outcome: Dead, Status: e.lastStatus, Reason: usedUp(e.lastError)}}
@@ -73,6 +73,8 @@ func (s *source) prepare(ctx context.Context, h *held) *result {
 	}
 	return nil
 }
+
+func (s *source) doneKey(h *held) doneKey { return doneKey{s.p, h.recordID, h.entry.accepted} }
 
 // usedUp is the reason of a dead letter whose last delivery nobody ended.
 func usedUp(lastError string) string {

@@ -78,12 +78,33 @@ func (s *source) head(ctx context.Context) (due int64, err error) {
 		return 0, err
 	}
 	if paused != nil {
-		t.paused.Store(paused.Err() == nil)
+		t.seePause(paused.Err() == nil)
 	}
 	if len(first.Val()) == 0 {
 		return -1, nil
 	}
 	return int64(first.Val()[0].Score), nil
+}
+
+// knowPause sees to it that this process knows whether the queue is paused: who does
+// not know may take nothing.
+func (s *source) knowPause(ctx context.Context) error {
+	t := &s.p.taken
+	if t.told.Load() {
+		return nil
+	}
+	err := s.p.client().Get(s.p.with(ctx), s.p.keys.paused()).Err()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	t.seePause(err == nil)
+	return nil
+}
+
+// seePause notes whether the queue is paused.
+func (t *taken) seePause(paused bool) {
+	t.paused.Store(paused)
+	t.told.Store(true)
 }
 
 // every reports whether it is time for something that is done every d, and if

@@ -20,7 +20,7 @@ func (c *Client) SetPaused(ctx context.Context, paused bool) error {
 			err = p.client().Unlink(p.with(ctx), p.keys.paused()).Err()
 		}
 		if err == nil {
-			p.taken.paused.Store(paused)
+			p.taken.seePause(paused)
 		}
 		return err
 	}, "pausing")

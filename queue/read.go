@@ -38,6 +38,12 @@ func (s *source) read(ctx context.Context) {
 		err := s.tidy(ctx, stray)
 		if err == nil {
 			stray = false
+			err = s.knowPause(ctx)
+		}
+		if err == nil && s.p.taken.paused.Load() {
+			continue
+		}
+		if err == nil {
 			if idle, err = s.readOnce(ctx, w, idle); err == nil {
 				s.p.report(ctx, nil)
 				pause = restPoll

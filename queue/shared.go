@@ -69,10 +69,12 @@ func (o *outgoing) gate(destination string) *gate {
 	return g
 }
 
-// A doneKey names a message on a partition.
+// A doneKey names a message on a partition. A client may use an id again when it is
+// done: when a message was accepted tells it from the next one of its name.
 type doneKey struct {
 	partition *partition
 	recordID  string
+	accepted  int64 // ms of the node's clock
 }
 
 // maxDone bounds what is remembered as done.
@@ -110,6 +112,7 @@ func (o *outgoing) wasDone(k doneKey) bool {
 type taken struct {
 	old    atomic.Bool // the server knows no script flags
 	paused atomic.Bool // as it was last seen
+	told   atomic.Bool // whether it is paused was asked, and answered, once at least
 
 	mu       sync.Mutex // guards all below
 	looked   time.Time  // when somebody last looked at what is due
