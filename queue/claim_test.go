@@ -181,6 +181,29 @@ func TestSlowDeliveryIsRenewed(t *testing.T) {
 	}
 }
 
+// A worker that has a shorter visibility by now takes nothing from those that still
+// have a longer one.
+func TestVisibilityBecomesShorter(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, Options{Visibility: 30 * time.Second})
+	d := newDiary()
+	deliver := func(ctx context.Context, m *Delivery) Result {
+		d.note(m)
+		sleep(ctx, 5*time.Second)
+		return Result{Outcome: Done}
+	}
+	_, drain := run(t, r.c, WorkerOptions{}, deliver)
+	r.enqueueN(1, "m")
+	eventually(t, 10*time.Second, "it is under way", func() bool { return d.total() == 1 })
+	r.o.Visibility = 3 * time.Second
+	run(t, r.client(), WorkerOptions{}, deliver)
+	drain()
+	if d.total() != 1 {
+		t.Errorf("got %d deliveries, want 1", d.total())
+	}
+	r.expectEmptyButStreams()
+}
+
 // What was taken over a connection that broke is not lost for a visibility.
 func TestLostReadComesBackSoon(t *testing.T) {
 	t.Parallel()

@@ -6,13 +6,18 @@ import (
 	"time"
 )
 
-// renewMost bounds how many entries one script renews.
-const renewMost = 500
+const (
+	// renewMost bounds how many entries one script renews.
+	renewMost = 500
+	// renewEvery is how often what is held is renewed at least. Others judge by their
+	// own visibility, which may be shorter while a configuration changes.
+	renewEvery = time.Second
+)
 
-// renew is the loop that hides what is held for another visibility, three times
-// in each, so that one failure or two lose nothing.
+// renew is the loop that hides what is held for another visibility, at least three
+// times in each, so that one failure or two lose nothing.
 func (s *source) renew(ctx context.Context) {
-	every := s.w.client.o.Visibility / 3
+	every := min(s.w.client.o.Visibility/3, renewEvery)
 	for {
 		sleep(ctx, every)
 		if ctx.Err() != nil {
