@@ -321,8 +321,10 @@ func dial(t *testing.T, c *caddytest.Caddy) net.Conn {
 // TestQueueDropsHalfARequest hangs up in the middle of bodies, short and long.
 func TestQueueDropsHalfARequest(t *testing.T) {
 	s := redistest.Start(t)
-	c := caddytest.Load(t, queueOn(s), queueSite())
+	c := caddytest.Load(t, queueOn(s), queueSite("max_body 20MiB"))
 	for framing, sent := range map[string]int{
+		"Content-Length: 15000000\r\n\r\n":               12_000_000,
+		"Transfer-Encoding: chunked\r\n\r\nE4E1C0\r\n":   12_000_000,
 		"Content-Length: 500000\r\n\r\n":                 400000,
 		"Content-Length: 5000\r\n\r\n":                   4999,
 		"Transfer-Encoding: chunked\r\n\r\n7a120\r\n":    400000,

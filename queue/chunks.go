@@ -71,9 +71,8 @@ func (c *Client) stream(ctx context.Context, p *parcel, n int, size int64) (over
 	piece := make([]byte, chunkSize)
 	copied := copy(piece, first)
 	for end := false; !end; n++ {
-		read, err := io.ReadFull(p.more, piece[copied:])
-		end = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-		if err != nil && !end {
+		var read int
+		if read, end, err = readFull(piece[copied:], p.more); err != nil {
 			return true, fmt.Errorf("queue: reading the body: %w", err)
 		}
 		if p.sum.Hash != nil {
@@ -97,6 +96,22 @@ func (c *Client) stream(ctx context.Context, p *parcel, n int, size int64) (over
 		p.body = p.sum.String()
 	}
 	return false, nil
+}
+
+// readFull reads until b is full, or r is at its end. io.ReadFull does not do: it says
+// io.ErrUnexpectedEOF of a good end, as a connection that breaks off does of a bad one.
+func readFull(b []byte, r io.Reader) (n int, end bool, err error) {
+	for n < len(b) {
+		read, err := r.Read(b[n:])
+		n += read
+		if err == io.EOF { //nolint:errorlint // as io.Reader has it: an error that wraps it is another one
+			return n, true, nil
+		}
+		if err != nil {
+			return n, false, err
+		}
+	}
+	return n, false, nil
 }
 
 // putChunk writes a chunk, for each destination, where the message is to be.

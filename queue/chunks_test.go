@@ -126,6 +126,22 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
+// A request of which the connection ends early ends with io.ErrUnexpectedEOF, which
+// is not the end of its body, however much of it has come.
+func TestLongBodyThatBreaksOffIsNotIn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, Options{MaxBody: 32 << 20})
+	for _, n := range []int{1, maxKept - 1, maxKept, maxKept + 1, maxKept + chunkSize, maxKept + chunkSize + 1} {
+		for _, end := range []error{io.ErrUnexpectedEOF, io.ErrClosedPipe} {
+			half := io.MultiReader(bytes.NewReader(make([]byte, n)), iotest.ErrReader(end))
+			if _, err := r.c.Enqueue(t.Context(), &Message{Reader: half}); !errors.Is(err, end) {
+				t.Errorf("%d bytes that end with %v: got %v", n, end, err)
+			}
+		}
+	}
+	r.expectEmpty()
+}
+
 func TestBodyInChunksGoesToTheOtherNode(t *testing.T) {
 	r := newRig(t, 2, Options{InlineBody: 1000, MaxBody: 30 << 20})
 	body := patternOf(3 * chunkSize)
