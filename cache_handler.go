@@ -111,8 +111,13 @@ func isTunnel(r *http.Request) bool {
 	if r.Method == http.MethodConnect {
 		return true
 	}
+	return r.Method == http.MethodGet && asksToUpgrade(r)
+}
+
+// asksToUpgrade reports whether the request asks to go on in a protocol that is not HTTP.
+func asksToUpgrade(r *http.Request) bool {
 	upgrade := r.Header.Get("Upgrade")
-	return r.Method == http.MethodGet && upgrade != "" && !strings.EqualFold(upgrade, "h2c") && hasMember(r.Header["Connection"], "upgrade")
+	return upgrade != "" && !strings.EqualFold(upgrade, "h2c") && hasMember(r.Header["Connection"], "upgrade")
 }
 
 // bypasses reports whether the request is one that never looks up nor stores.

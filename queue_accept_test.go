@@ -194,6 +194,26 @@ func TestQueueTakesItsMethodsAlone(t *testing.T) {
 	}
 }
 
+// TestQueueTakesOffersOfHTTP2: some clients offer to go on in HTTP/2 with any first
+// request. That is none to leave HTTP, and the request is queued.
+func TestQueueTakesOffersOfHTTP2(t *testing.T) {
+	c := caddytest.Load(t, queueOn(redistest.Start(t)), queueSite())
+	for name, tt := range map[string]struct {
+		fields string
+		want   string
+	}{
+		"h2c":              {"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n", "202"},
+		"without an offer": {"Upgrade: websocket\r\n", "202"},
+		"another protocol": {"Connection: upgrade\r\nUpgrade: tcp\r\n", "200"},
+	} {
+		conn := dial(t, c)
+		io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"+tt.fields+"\r\nhi")
+		if line, err := bufio.NewReader(conn).ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 "+tt.want+" ") {
+			t.Errorf("%s: got %q %v, want %s", name, line, err, tt.want)
+		}
+	}
+}
+
 func TestQueueWhenPrefer(t *testing.T) {
 	c := caddytest.Load(t, queueOn(redistest.Start(t)), queueSite("when prefer"))
 	for prefer, want := range map[string]int{"": 200, "return=minimal": 200, "respond-async": 202, "wait=3, respond-async": 202, "wait=3": 200} {

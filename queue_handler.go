@@ -49,7 +49,7 @@ func (h *Queue) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}
 	var err error
 	if x.opened, err = h.live.open(); err != nil {
-		return x.refuse(&refusal{status: http.StatusServiceUnavailable, reason: "closed", detail: "the queue is not open"})
+		return x.refuse(&refusal{status: http.StatusServiceUnavailable, reason: "closed", detail: "the queue is not open", after: time.Second})
 	}
 	x.now = time.Now()
 	x.repl, _ = r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
@@ -64,7 +64,7 @@ func (h *Queue) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 
 // isTaken reports whether the request is for the queue. It reads what the client prefers.
 func (x *arrival) isTaken() bool {
-	if !slices.Contains(x.rules.methods, x.r.Method) || x.r.Header["Upgrade"] != nil {
+	if !slices.Contains(x.rules.methods, x.r.Method) || asksToUpgrade(x.r) {
 		return false
 	}
 	if x.r.Header["Prefer"] != nil {
