@@ -45,9 +45,10 @@ type notice struct {
 
 // noticeResponse is the response of the delivery, where it is short enough.
 type noticeResponse struct {
-	ContentType string  `json:"content_type,omitempty"`
-	Body        *string `json:"body,omitempty"`        // where it is UTF-8
-	Base64      []byte  `json:"body_base64,omitempty"` // where it is not
+	ContentType     string  `json:"content_type,omitempty"`
+	ContentEncoding string  `json:"content_encoding,omitempty"`
+	Body            *string `json:"body,omitempty"`        // where it is UTF-8
+	Base64          []byte  `json:"body_base64,omitempty"` // where it is not
 }
 
 // What a copy of a dead letter says of it, beside what a message says.
@@ -91,7 +92,7 @@ func noticeOf(r *queue.Response) *noticeResponse {
 	if r == nil || len(r.Body) > maxTold {
 		return nil
 	}
-	n := &noticeResponse{ContentType: r.Header["content-type"]}
+	n := &noticeResponse{ContentType: r.Header["content-type"], ContentEncoding: r.Header["content-encoding"]}
 	if utf8.Valid(r.Body) {
 		n.Body = new(string(r.Body))
 	} else {
@@ -158,7 +159,13 @@ func (t *teller) enqueue(ctx context.Context, make func() *queue.Message) (err e
 		}
 		switch {
 		case err == nil:
+			if receipt.Replayed {
+				return nil // told before, and counted then
+			}
 			t.count.accepted(receipt.Node)
+			if receipt.FailedOver {
+				t.count.failedOver()
+			}
 			return nil
 		case errors.Is(err, queue.ErrMismatch):
 			return nil // told before, of another attempt

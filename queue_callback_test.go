@@ -131,3 +131,25 @@ func TestQueueCallbackFails(t *testing.T) {
 		t.Errorf("%d deliveries, want 1", n)
 	}
 }
+
+// TestQueueCallbackIsTakenAway: what was delivered, and waits to be told of, is done
+// when there is nobody to tell any more.
+func TestQueueCallbackIsTakenAway(t *testing.T) {
+	box := newLetterbox(t)
+	a, b := redistest.Start(t), redistest.Start(t)
+	global := "fluster {\nnodes " + a.URL() + "\npool other {\nnodes " + b.URL() + "\n}\n}"
+	site := func(callback string) string {
+		return "handle /q* {\n" + queueSite(deliverTo(box.Origin), "backoff 1s 1s", "attempts 100", callback) + "\n}\n" +
+			"handle /told {\nfluster_queue told {\npool other\n}\n}"
+	}
+	c := caddytest.Load(t, global, site("callback told"))
+	b.Kill()
+	id := wantAccepted(t, send(t, c, "POST", "/q", "x")).ID
+	caddytest.Eventually(t, "telling has failed", func() bool {
+		m := ask[messageTold](t, c, "/fluster/queues/q/messages/"+id)
+		return strings.Contains(m.LastError, "delivered, but telling queue told")
+	})
+	c.Reload(global, site(""))
+	wantEmpty(t, a)
+	box.wait(t, 1)
+}

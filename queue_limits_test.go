@@ -183,6 +183,30 @@ func TestQueueOrder(t *testing.T) {
 	}
 }
 
+// TestQueueOrderAndDedup: the key that makes requests one message does not take
+// messages out of their order; and one that comes to its turn before it is due was
+// not tried.
+func TestQueueOrderAndDedup(t *testing.T) {
+	box := newLetterbox(t)
+	c := caddytest.Load(t, queueOn(redistest.Start(t), redistest.Start(t), redistest.Start(t)),
+		queueSite(deliverTo(box.Origin), "order_by {path.0}", "dedup {header.Idempotency-Key}", "allow_client delay"))
+	retried := growth(c, "caddy_fluster_queue_retried_total{")
+	wantAccepted(t, send(t, c, "POST", "/a", "0", "Fluster-Delay", "200ms"))
+	wantAccepted(t, send(t, c, "POST", "/a", "1", "Fluster-Delay", "1s"))
+	const n = 20
+	for i := 2; i < n; i++ {
+		wantAccepted(t, send(t, c, "POST", "/a", strconv.Itoa(i), "Idempotency-Key", strconv.Itoa(i)))
+	}
+	for i, l := range box.wait(t, n) {
+		if l.body != strconv.Itoa(i) || l.header.Get("Fluster-Attempt") != "1" {
+			t.Errorf("got %s as %d, by attempt %s", l.body, i, l.header.Get("Fluster-Attempt"))
+		}
+	}
+	if retried() != 0 {
+		t.Errorf("%v retries are counted of what never failed", retried())
+	}
+}
+
 func TestQueuePriority(t *testing.T) {
 	s := redistest.Start(t)
 	c := caddytest.Load(t, queueOn(s), queueSite("priority {header.X-Priority} high=3 low=1"))

@@ -59,7 +59,9 @@ func failed(status int, err error) queue.Result {
 		return r
 	}
 	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
-		r.Status = he.StatusCode
+		if !isDelivered(he.StatusCode) { // it was not
+			r.Status = he.StatusCode
+		}
 		r.Reason = statusText(he.StatusCode)
 		if he.Err != nil {
 			r.Reason += ": " + he.Err.Error()

@@ -56,6 +56,9 @@ func (w *queueWitness) Ended(d *queue.Delivery, r queue.Result, took time.Durati
 		count.of(m.delivered, d)
 		count.took(d)
 	case "delayed":
+		if r.Outcome == queue.Release { // it came to its turn before it was due
+			break
+		}
 		count.of(m.retried, d)
 	case "dead":
 		count.of(m.dead, d)

@@ -44,8 +44,9 @@ func (w *deliverer) deliver(ctx context.Context, d *queue.Delivery) queue.Result
 	if d.Attempt > 1 && d.LastError == "" {
 		w.count.of(queueMetrics.duplicates, d) // the attempt before ended without a word
 	}
-	if w.callback != nil && isDelivered(d.LastStatus) {
-		// It has been delivered before; what failed then was to tell of it.
+	if isDelivered(d.LastStatus) {
+		// It has been delivered before; what failed then was to tell of it. By now
+		// there may be nobody to tell.
 		return w.tell(ctx, d, queue.Result{Outcome: queue.Done, Status: d.LastStatus})
 	}
 	rec := newRecorder(maxResponse)

@@ -14,9 +14,12 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
 	"github.com/caddy-fluster/caddy-fluster/queue"
+	"github.com/caddy-fluster/caddy-fluster/shard"
 )
 
 // newTestDeliverer returns a deliverer whose only directive is handler.
@@ -137,6 +140,49 @@ func TestDeliveryResponse(t *testing.T) {
 		if err != nil || status != 201 || h.Get("X-A") != "1" || len(body) != size {
 			t.Errorf("%d bytes: got %d, %v, %d bytes, %v", size, status, h, len(body), err)
 		}
+	}
+}
+
+// TestToldTwiceIsCountedOnce: who was told before, as the one who did died in between,
+// has that message already.
+func TestToldTwiceIsCountedOnce(t *testing.T) {
+	address, err := shard.ParseAddress(redistest.Start(t).URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := shard.NewNode(address, shard.Options{Timeout: 5 * time.Second}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	client, err := queue.NewClient(queue.Options{Name: "told", Partitions: queue.OnNodes(node)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := &teller{from: "q", to: "told", client: client, count: &queueCounts{queue: "told-once"}, logger: zap.NewNop()}
+	for attempt := range 2 { // told of the second attempt, the notice has other words
+		for range 2 {
+			d := testDelivery()
+			d.Attempt += attempt
+			if err := told.done(t.Context(), d, queue.Result{Outcome: queue.Done, Status: 200}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(queueMetrics.accepted)
+	families, err := metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0.0
+	for _, m := range families[0].GetMetric() {
+		if strings.Contains(m.String(), "told-once") {
+			n += m.GetCounter().GetValue()
+		}
+	}
+	if n != 1 || client.Counts(t.Context())[0].Ready != 1 {
+		t.Errorf("%v are counted as accepted, and %+v are there, want 1", n, client.Counts(t.Context()))
 	}
 }
 
