@@ -110,6 +110,16 @@ func TestQueueStatusWhileNodesAreAway(t *testing.T) {
 	wantProblem(t, c.Get("/s/none"), 503)
 }
 
+// TestQueueStatusPath: it may be of any letters.
+func TestQueueStatusPath(t *testing.T) {
+	box := newLetterbox(t)
+	c := caddytest.Load(t, queueOn(redistest.Start(t)), queueSite(deliverTo(box.Origin), `status "/größe/[1]/"`))
+	path := send(t, c, "POST", "/", "x").Header.Get("Location")
+	if stateOf(t, c, path).ID == "" || !strings.HasPrefix(path, "/gr%C3%B6%C3%9Fe/") {
+		t.Errorf("the state is at %s", path)
+	}
+}
+
 // TestQueueStatusBehindARewrite: the path is that of the client, whatever
 // handle_path makes of it.
 func TestQueueStatusBehindARewrite(t *testing.T) {

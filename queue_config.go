@@ -40,8 +40,8 @@ type Queue struct {
 	// The longest body that is accepted; beyond it the answer is 413. Default: 1MiB.
 	MaxBody Size `json:"max_body,omitzero"`
 
-	// The longest body that lies in the message itself, and the most that a
-	// request's body takes of memory here. Longer ones lie in chunks beside it. Default: 64KiB.
+	// The longest body that lies in the message itself. Longer ones lie in chunks
+	// beside it, of which a delivery has one at a time in memory. Default: 64KiB.
 	InlineBody Size `json:"inline_body,omitzero"`
 
 	// Header fields that are kept; or, with a - before each, that are not. A * at

@@ -126,6 +126,25 @@ func TestQueueOverReloads(t *testing.T) {
 	box.wait(t, n+1)
 }
 
+// TestQueueOverReloadsWithoutItsNames: what lies under a name that is not configured
+// for a while is delivered when it is back.
+func TestQueueOverReloadsWithoutItsNames(t *testing.T) {
+	box := newLetterbox(t)
+	s := redistest.Start(t)
+	c := caddytest.Load(t, queueOn(s), queueSite("priority {header.X-Priority} low=1"))
+	wantAccepted(t, send(t, c, "POST", "/", "x", "X-Priority", "low"))
+	c.Reload(queueOn(s), queueSite(deliverTo(box.Origin)))
+	wantAccepted(t, send(t, c, "POST", "/", "other"))
+	if got := box.wait(t, 1)[0]; got.body != "other" {
+		t.Errorf("got %q", got)
+	}
+	c.Reload(queueOn(s), "respond 200")
+	c.Reload(queueOn(s), queueSite(deliverTo(box.Origin), "priority {header.X-Priority} low=1"))
+	if got := box.wait(t, 2)[1]; got.body != "x" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestQueueThatNoRequestCanReachIsAWarning(t *testing.T) {
 	c := caddytest.Load(t, queueOn(redistest.Start(t)), "route {\n\tfluster_queue fine\n\trespond 200\n\tfluster_queue q\n}")
 	c.WaitLogged("no request can reach this fluster_queue", `"place"`)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ type queueRules struct {
 	expire     template
 	mayDelay   bool // by the client
 	mayExpire  bool
-	status     string // path, without a slash at the end; "": none
+	status     string // path as it is in a URL, without a slash at the end; "": none
 	wait       time.Duration
 	batch      int
 }
@@ -54,7 +55,7 @@ func (h *Queue) provisionRules() error {
 		r.class = newTemplate(h.Priority.From)
 	}
 	if h.Status != nil {
-		r.status = strings.TrimRight(h.Status.Path, "/")
+		r.status = (&url.URL{Path: strings.TrimRight(h.Status.Path, "/")}).EscapedPath()
 	}
 	if h.Methods != nil {
 		r.methods = h.Methods

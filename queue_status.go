@@ -34,8 +34,10 @@ type messageState struct {
 type messageResult struct {
 	Status      int    `json:"status"`
 	ContentType string `json:"content_type,omitempty"`
-	Body        string `json:"body,omitempty"`
-	BodyBase64  []byte `json:"body_base64,omitempty"` // where it is not UTF-8
+	// How the body is compressed, as the client of the message said it would take it.
+	ContentEncoding string `json:"content_encoding,omitempty"`
+	Body            string `json:"body,omitempty"`
+	BodyBase64      []byte `json:"body_base64,omitempty"` // where it is not UTF-8
 }
 
 // askTime is how long the nodes have to tell of a message.
@@ -131,7 +133,7 @@ func (x *arrival) statusAt(id string, i *queue.Info) *messageState {
 	if err != nil {
 		return s
 	}
-	s.Result = &messageResult{Status: status, ContentType: header.Get("Content-Type")}
+	s.Result = &messageResult{Status: status, ContentType: header.Get("Content-Type"), ContentEncoding: header.Get("Content-Encoding")}
 	if utf8.Valid(body) {
 		s.Result.Body = string(body)
 	} else {
