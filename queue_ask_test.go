@@ -120,6 +120,20 @@ func TestQueueStatusPath(t *testing.T) {
 	}
 }
 
+// TestQueueStatusOfACompressedResult: who asks must know what the bytes are.
+func TestQueueStatusOfACompressedResult(t *testing.T) {
+	told := newLetterbox(t)
+	c := caddytest.Load(t, queueOn(redistest.Start(t)), "handle /told {\nfluster_queue told {\n"+deliverTo(told.Origin)+"\n}\n}\n"+
+		queueSite("deliver {\nencode {\ngzip\nminimum_length 1\n}\nheader Content-Type text/plain\nrespond \"text\"\n}", "status /s", "callback told"))
+	path := send(t, c, "POST", "/", "x", "Accept-Encoding", "gzip").Header.Get("Location")
+	caddytest.Eventually(t, "the message is done", func() bool { return stateOf(t, c, path).State == "done" })
+	for _, s := range []string{string(c.Get(path).Body), told.wait(t, 1)[0].body} {
+		if !strings.Contains(s, `"content_encoding":"gzip"`) || !strings.Contains(s, `"body_base64":"`) {
+			t.Errorf("got %s", s)
+		}
+	}
+}
+
 // TestQueueStatusBehindARewrite: the path is that of the client, whatever
 // handle_path makes of it.
 func TestQueueStatusBehindARewrite(t *testing.T) {
