@@ -132,6 +132,28 @@ func TestQueueCallbackFails(t *testing.T) {
 	}
 }
 
+// TestQueueCallbackIsCutOff: what was delivered and is being told of when the patience
+// of a stop is over, the next one tells of, and does not deliver.
+func TestQueueCallbackIsCutOff(t *testing.T) {
+	box, told := newLetterbox(t), newLetterbox(t)
+	a, b := redistest.Start(t), redistest.Start(t)
+	global := "grace_period 200ms\nfluster {\nnodes " + a.URL() + "\npool other {\nnodes " + b.URL() + "\n}\n}"
+	site := func(attempts string) string {
+		return "handle /q* {\n" + queueSite(deliverTo(box.Origin), "backoff 1s 1s", "attempts "+attempts, "callback told") + "\n}\n" +
+			"handle /told {\nfluster_queue told {\n" + deliverTo(told.Origin) + "\npool other\n}\n}"
+	}
+	c := caddytest.Load(t, global, site("100"))
+	b.Kill()
+	wantAccepted(t, send(t, c, "POST", "/q", "x"))
+	box.wait(t, 1)
+	c.Reload(global, site("99")) // while it is being told
+	sleepFor(t, 600)
+	b.Restart()
+	told.wait(t, 1)
+	wantEmpty(t, a, b)
+	box.wait(t, 1)
+}
+
 // TestQueueCallbackIsTakenAway: what was delivered, and waits to be told of, is done
 // when there is nobody to tell any more.
 func TestQueueCallbackIsTakenAway(t *testing.T) {

@@ -91,8 +91,14 @@ func (w *deliverer) tell(ctx context.Context, d *queue.Delivery, res queue.Resul
 	if w.callback == nil {
 		return res
 	}
-	if err := w.callback.done(ctx, d, res); err != nil {
-		return queue.Result{Outcome: queue.Retry, Status: res.Status, Reason: "delivered, but telling queue " + w.callback.to + ": " + err.Error()}
+	err := w.callback.done(ctx, d, res)
+	if err == nil {
+		return res
+	}
+	res = queue.Result{Outcome: queue.Retry, Status: res.Status, Reason: "delivered, but telling queue " + w.callback.to + ": " + err.Error()}
+	if ctx.Err() != nil {
+		// The worker has to stop. Handed back at once, it would be delivered again.
+		res.Outcome, res.After = queue.Release, tellPause
 	}
 	return res
 }

@@ -163,7 +163,7 @@ func (s *source) tryOut(ctx context.Context, h *held) *result {
 	begin := time.Now()
 	r.said = s.call(ctx, h.d)
 	r.took = time.Since(begin)
-	interrupted := ctx.Err() != nil && r.said.Outcome != Done
+	interrupted := ctx.Err() != nil && r.said.Outcome != Done && !(r.said.Outcome == Release && r.said.After > 0)
 	s.w.gate.breaker.end(r.said.Outcome, !interrupted && r.said.Outcome != Release, trial)
 	if interrupted {
 		return r // it may be lost; else it was not tried to the end

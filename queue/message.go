@@ -95,7 +95,8 @@ const (
 	// Dead: it will not succeed, whatever is tried.
 	Dead
 	// Release: it was not tried (the worker stops, a destination rests). It is
-	// ready again at once, or after Result.After, and no attempt is counted.
+	// ready again at once, or after Result.After, and no attempt is counted. With
+	// Result.After, Status and Reason are kept, also where the worker stops.
 	Release
 )
 
