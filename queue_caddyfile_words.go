@@ -210,7 +210,7 @@ func parseRate(d *caddyfile.Dispenser, dst *float64) error {
 		return err
 	}
 	n, err := strconv.ParseFloat(strings.TrimSuffix(word, "/s"), 64)
-	if err != nil || !(n > 0) || n > 1e9 {
+	if err != nil || !(n > 0) {
 		return d.Errf("rate: %q is no number of deliveries a second, like 50/s", word)
 	}
 	*dst = n

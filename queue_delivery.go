@@ -90,6 +90,7 @@ const (
 	defaultBackoffMax   = time.Hour
 	defaultConcurrency  = 16
 	defaultBreakerRest  = 30 * time.Second
+	maxRate             = 1_000_000 // deliveries a second
 )
 
 var defaultRetryStatus = []string{"408", "425", "429", "5xx"}
@@ -153,8 +154,8 @@ func (c *QueueDelivery) checkDelivery() error {
 		return fmt.Errorf("attempts must be at least 1, not %d", c.Attempts)
 	case c.Concurrency < 1:
 		return fmt.Errorf("concurrency must be at least 1, not %d", c.Concurrency)
-	case !(c.Rate >= 0):
-		return fmt.Errorf("rate must be positive, not %v", c.Rate)
+	case !(c.Rate >= 0 && c.Rate <= maxRate):
+		return fmt.Errorf("rate must be positive, and at most %d a second, not %v", maxRate, c.Rate)
 	case c.Backoff.First < 0 || c.Backoff.Longest < c.Backoff.First:
 		return fmt.Errorf("backoff: the first wait, %s, must not be above the longest, %s", time.Duration(c.Backoff.First), time.Duration(c.Backoff.Longest))
 	case c.Breaker != nil && c.Breaker.Failures < 1:
@@ -171,8 +172,8 @@ func (c *QueueDelivery) checkDelivery() error {
 			return errors.New("deliver: each of several blocks needs a name")
 		case names[d.Name]:
 			return fmt.Errorf("deliver: the name %q stands twice", d.Name)
-		case !isQueueWord(d.Name) && d.Name != "":
-			return fmt.Errorf("deliver: the name %q must be made of letters, digits, - and _", d.Name)
+		case d.Name != "" && (!isQueueWord(d.Name) || len(d.Name) > maxQueueName):
+			return fmt.Errorf("deliver: the name %q must be made of letters, digits, - and _, at most %d", d.Name, maxQueueName)
 		}
 		names[d.Name] = true
 	}
@@ -189,7 +190,7 @@ func isQueueWord(s string) bool {
 // destinationNames are the names of the destinations, as queue.Options have them.
 func (c *QueueDelivery) destinationNames() (names []string) {
 	for _, d := range c.Deliver {
-		if d.Name != "" {
+		if d != nil && d.Name != "" { // nil: refused later
 			names = append(names, d.Name)
 		}
 	}

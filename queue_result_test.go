@@ -110,6 +110,9 @@ func TestQueueDeliveryRefuses(t *testing.T) {
 		"attempts":      {QueueDelivery{Attempts: -1}, "attempts must be at least 1"},
 		"concurrency":   {QueueDelivery{Concurrency: -1}, "concurrency must be at least 1"},
 		"rate":          {QueueDelivery{Rate: -1}, "rate must be positive"},
+		"high rate":     {QueueDelivery{Rate: 2e6}, "at most 1000000 a second"},
+		"null":          {QueueDelivery{Deliver: []*Destination{nil}}, "without directives"},
+		"long name":     {QueueDelivery{Deliver: []*Destination{{Name: strings.Repeat("a", 65), Routes: routes}}}, "at most 64"},
 		"backoff":       {QueueDelivery{Backoff: &QueueBackoff{First: caddy.Duration(time.Hour), Longest: 1}}, "must not be above the longest"},
 		"breaker":       {QueueDelivery{Breaker: &QueueBreaker{}}, "at least 1 failure"},
 		"empty deliver": {QueueDelivery{Deliver: []*Destination{{}}}, "without directives"},
@@ -119,6 +122,7 @@ func TestQueueDeliveryRefuses(t *testing.T) {
 	} {
 		c := tt.config
 		c.setDeliveryDefaults()
+		c.destinationNames() // is asked before it is checked
 		if err := c.checkDelivery(); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want an error with %q", name, err, tt.want)
 		}
