@@ -23,7 +23,7 @@ func (x *exchange) lead(fl *flight, f *found, use httpcache.Reuse) error {
 		return x.leadTo(fl, g, x.serve)
 	}
 	x.why = why
-	if x.Collapse != "cluster" {
+	if x.Collapse != "cluster" || x.ahead { // who holds the lock, if any, is too old for it
 		return x.fetch(fl, f, use)
 	}
 	g, err := x.awaitOthers()

@@ -211,11 +211,20 @@ func (f *flight) goOnLocked() bool {
 // follow waits for the head of the flight's response and takes the response if
 // it is for this request too; done is false if the request has to be forwarded.
 func (x *exchange) follow(f *flight) (done bool, err error) {
-	head, ok := x.board(f)
-	if err := x.r.Context().Err(); err != nil && !ok {
+	head, why := x.board(f)
+	if err := x.r.Context().Err(); err != nil && why != fits {
 		return false, caddyhttp.Error(statusClientClosed, err)
 	}
-	if !ok {
+	switch why {
+	case fits:
+	case isVariant:
+		x.varies = nominatedNames(head.resp.Nominated)
+		return false, nil
+	case isOutdated:
+		f.all.close(f) // nor is it for anybody who comes now
+		x.ahead = true
+		return false, nil
+	default:
 		return false, nil
 	}
 	defer f.leave(x)
@@ -262,18 +271,29 @@ func (x *exchange) collapsed(head *entry) {
 // statusClientClosed is what Caddy logs for a request whose client has gone.
 const statusClientClosed = 499
 
+// fitting says whether the response of another exchange's forward is for a request.
+type fitting uint8
+
+const (
+	fits       fitting = iota
+	isVariant          // it is for requests with other values of the fields that it varies by
+	isOutdated         // it was for those who came before
+	isNone             // it is for nobody, or is not to be had any more
+)
+
 // board waits for the head, and makes the exchange a follower if the response
 // is for it.
-func (x *exchange) board(f *flight) (head *entry, ok bool) {
+func (x *exchange) board(f *flight) (head *entry, why fitting) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	defer func() {
 		f.waiting--
-		if !ok {
+		if why != fits {
 			f.endIfUnwantedLocked()
 			f.releaseLocked()
 		}
 	}()
+	late := f.state != undecided
 	for f.state == undecided {
 		changed := f.changeLocked()
 		f.mu.Unlock()
@@ -283,14 +303,20 @@ func (x *exchange) board(f *flight) (head *entry, ok bool) {
 		}
 		f.mu.Lock()
 		if x.r.Context().Err() != nil {
-			return nil, false
+			return nil, isNone
 		}
 	}
-	if f.state != shared && f.state != whole || f.base > 0 && !f.servesLateLocked() || !x.mayTake(f.head, f.learn) {
-		return nil, false
+	if f.state != shared && f.state != whole {
+		return nil, isNone
+	}
+	if why := x.mayTake(f.head, f.learn, late); why != fits {
+		return f.head, why
+	}
+	if f.base > 0 && !f.servesLateLocked() {
+		return nil, isNone
 	}
 	f.followLocked(x, 0)
-	return f.head, true
+	return f.head, fits
 }
 
 // servesLateLocked reports whether who comes when memory does not hold the
@@ -305,17 +331,25 @@ func (f *flight) followLocked(x *exchange, off int64) {
 	f.followers[x] = off
 }
 
-// mayTake reports whether the response of another exchange's forward, which
-// began at learn number learn, answers this request.
-func (x *exchange) mayTake(head *entry, learn uint64) bool {
+// mayTake says whether the response of another exchange's forward, which began
+// at learn number learn, answers this request. Who waited for its head shares the
+// forward itself; who is late, as the head was there already, is given what is
+// stored of it as it were, and so it must still be fresh (RFC 9111, Section 4).
+func (x *exchange) mayTake(head *entry, learn uint64, late bool) fitting {
+	now := time.Now()
+	if !x.pool.book.Leased(now) {
+		return isNone
+	}
+	if v, _ := x.pool.book.ValidNear(learn, x.selectors(head)); v != journal.Valid {
+		return isOutdated
+	}
 	for _, n := range head.resp.Nominated {
 		if httpcache.NominatedValue(n.Name, x.r.Header) != n.Value {
-			return false
+			return isVariant
 		}
 	}
-	if !x.pool.book.Leased(time.Now()) {
-		return false
+	if late && x.policy.ReuseFor(x.directives, &head.resp.Terms, now).Use != httpcache.UseFresh {
+		return isOutdated
 	}
-	v, _ := x.pool.book.ValidNear(learn, x.selectors(head))
-	return v == journal.Valid
+	return fits
 }

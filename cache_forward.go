@@ -24,7 +24,12 @@ func (x *exchange) forward(f *found, use httpcache.Reuse) error {
 	if !x.sharesForwards(use) {
 		return x.fetch(x.pool.flights.solo(), f, use)
 	}
-	for range 2 {
+	// What turns out to be for others is tried again: as the variant that it is, or
+	// with those who came as late.
+	for range 3 {
+		if x.list == nil { // it may be known by now, and then others go by it
+			x.list = x.nearList()
+		}
 		fl, leads := x.pool.flights.join(x.flightKey())
 		if leads {
 			return x.lead(fl, f, use)
@@ -48,12 +53,12 @@ func (x *exchange) sharesForwards(use httpcache.Reuse) bool {
 // flightKey is what a forward is for: the cache key, and as far as it is known
 // what selects the variant.
 func (x *exchange) flightKey() string {
-	if x.list == nil || len(x.list.variants.List) == 0 {
-		return x.key
+	names := x.varies
+	if names == nil && x.list != nil && len(x.list.variants.List) > 0 {
+		names = nominatedNames(x.list.variants.List[0].Nominated)
 	}
-	var names []string
-	for _, f := range x.list.variants.List[0].Nominated {
-		names = append(names, f.Name)
+	if len(names) == 0 {
+		return x.key
 	}
 	return variantKey(x.key, nominate(names, x.r.Header))
 }
@@ -244,7 +249,11 @@ func (x *exchange) asKept(e *entry, size int64) (*stored.Response, time.Duration
 	ttl := keepFor(&resp.Terms, now)
 	if len(resp.Nominated) > 0 {
 		v := stored.Variant{Nominated: resp.Nominated, Key: resp.Key, Stored: now.UnixMilli(), Language: e.field("Content-Language")}
-		x.pool.keepVariants(x.place, x.list.with(x.key, v), resp.Terms.Received, max(ttl, keepList))
+		list := x.list
+		if l := x.nearList(); l != nil {
+			list = l // others may have stored variants meanwhile
+		}
+		x.pool.keepVariants(x.place, list.with(x.key, v), resp.Terms.Received, max(ttl, keepList))
 	}
 	return &resp, ttl
 }

@@ -29,6 +29,8 @@ type exchange struct {
 	part       *part         // a stored part of the response that is to be completed
 	opened     *opened       // what is sent first of a body in chunks
 	source     *sourceWriter // what the handlers behind write to, with the option encode
+	varies     []string      // what others' forwards of the same showed the response to vary by
+	ahead      bool          // it came when others' forwards of the same were too old for it
 	node       *node         // that was asked last, if any
 	seen       bool          // what lies there is known
 	held       int64         // bytes of body that were read from a node for this request alone

@@ -33,6 +33,15 @@ func nominate(names []string, h http.Header) []stored.Field {
 	return out
 }
 
+// nominatedNames returns the names of nominated fields.
+func nominatedNames(fields []stored.Field) []string {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.Name
+	}
+	return names
+}
+
 // selectVariant returns the variant that a request with the header h selects:
 // the most recently stored of those whose nominated fields match (RFC 9111,
 // Section 4.1), or else one in the very language that the request likes best.
@@ -60,6 +69,15 @@ func (e *entry) selectVariant(h http.Header, nowMs int64) *stored.Variant {
 	}
 	e.used[best].Store(nowMs)
 	return &list[best]
+}
+
+// nearList returns the list of the URL's variants that the near cache has; nil if
+// it has none.
+func (x *exchange) nearList() *entry {
+	if e, ok := x.pool.near.Load().Get(x.key); ok && e.variants != nil {
+		return e
+	}
+	return nil
 }
 
 // recallUse tells a list that was read from a node, which does not know it, when

@@ -174,7 +174,7 @@ func TestFieldsBefore(t *testing.T) {
 func TestFieldsBeforeWhatIsShared(t *testing.T) {
 	g := newGate()
 	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
-		head := []string{"Cache-Control", "no-cache", "X-Two", "inner", "Etag", `"a"`}
+		head := []string{"Cache-Control", r.URL.Query().Get("cc"), "X-Two", "inner", "Etag", `"a"`}
 		if r.Header.Get("If-None-Match") != "" {
 			caddytest.Answer(304, "", head...)(w, r)
 			return
@@ -188,15 +188,15 @@ func TestFieldsBeforeWhatIsShared(t *testing.T) {
 			t.Errorf("%s: got X-Two %s [%s], want its own line and the stored one", what, got, h["Cache-Status"])
 		}
 	}
-	leader := c.Open(testContext(t), "/", "X-Id", "other")
-	follower := c.Open(testContext(t), "/", "X-Id", "me")
+	leader := c.Open(testContext(t), "/?cc=max-age=600", "X-Id", "other")
+	follower := c.Open(testContext(t), "/?cc=max-age=600", "X-Id", "me")
 	want("a follower", follower.Header)
 	g.open()
 	wantRest(t, leader, "page")
 	wantRest(t, follower, "page")
 	for range 2 {
-		want("a confirmed one", c.Get("/", "X-Id", "me").Header)
-		want("a part", c.Get("/", "X-Id", "me", "Range", "bytes=0-1").Header)
+		want("a confirmed one", c.Get("/?cc=no-cache", "X-Id", "me").Header)
+		want("a part", c.Get("/?cc=no-cache", "X-Id", "me", "Range", "bytes=0-1").Header)
 	}
 }
 
