@@ -96,7 +96,7 @@ func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
 	if fl.key != "" {
 		ctx, end = fl.outlive(ctx)
 	}
-	req := x.r.WithContext(ctx)
+	req := x.toNext(ctx)
 	if x.r.Method == http.MethodGet && (x.isConditional() || f != nil || x.part != nil) {
 		req.Header = x.r.Header.Clone()
 		if f != nil || x.r.Header["Range"] == nil {
@@ -110,6 +110,35 @@ func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
 		}
 	}
 	return req, end
+}
+
+// toNext returns the request for the handlers behind. They may change it in place,
+// as request_header and rewrite do, and placeholders are to show that; so they get
+// what the client's request is made of, and the exchange keeps a copy as it came:
+// by that it is decided what may be stored and for whom, and that is what the
+// origin is asked if it has to be asked again.
+func (x *exchange) toNext(ctx context.Context) *http.Request {
+	if x.behind == nil {
+		came, u := *x.r, *x.r.URL
+		came.Header, came.URL = x.r.Header.Clone(), &u
+		x.r, x.behind, x.groups = &came, x.r, maps.Clone(routeGroups(x.r))
+		return x.behind.WithContext(ctx)
+	}
+	*x.behind.URL = *x.r.URL
+	clear(x.behind.Header)
+	maps.Copy(x.behind.Header, x.r.Header.Clone())
+	groups := routeGroups(x.behind)
+	clear(groups)
+	maps.Copy(groups, x.groups)
+	return x.behind.WithContext(ctx)
+}
+
+// routeGroups are the groups of Caddy's routes that are done with for this request,
+// of each of which one route is run at most: the blocks of handle, and rewrites.
+// Who runs the handlers behind twice has to undo what the first run has noted.
+func routeGroups(r *http.Request) map[string]struct{} {
+	groups, _ := r.Context().Value(caddy.CtxKey("route_group")).(map[string]struct{})
+	return groups
 }
 
 // outlive returns the context of a forward that goes on without its client, a
@@ -317,6 +346,9 @@ func (x *exchange) background() *exchange {
 	}
 	for name, v := range vars {
 		caddyhttp.SetVar(req.Context(), name, v)
+	}
+	if groups := routeGroups(req); groups != nil {
+		maps.Copy(groups, routeGroups(x.r))
 	}
 	return &exchange{Cache: x.Cache, w: w, r: req, next: x.next, names: x.names, list: x.list}
 }

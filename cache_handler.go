@@ -20,17 +20,21 @@ type exchange struct {
 	w    http.ResponseWriter
 	r    *http.Request // as it came, but for what the key leaves out of its query
 	next caddyhttp.Handler
-	now  time.Time
+
+	behind *http.Request       // what r was made of, for the handlers behind to change; nil until it was forwarded
+	groups map[string]struct{} // its route groups before that
+
+	now time.Time
 	names
 	directives httpcache.RequestDirectives
 
 	list       *entry        // the list of the URL's variants, if its responses are known to vary
+	varies     []string      // what others' forwards of the same showed the response to vary by
+	ahead      bool          // it came when others' forwards of the same were too old for it
 	alone      bool          // its key is marked: responses cannot be shared
 	part       *part         // a stored part of the response that is to be completed
 	opened     *opened       // what is sent first of a body in chunks
 	source     *sourceWriter // what the handlers behind write to, with the option encode
-	varies     []string      // what others' forwards of the same showed the response to vary by
-	ahead      bool          // it came when others' forwards of the same were too old for it
 	node       *node         // that was asked last, if any
 	seen       bool          // what lies there is known
 	held       int64         // bytes of body that were read from a node for this request alone
