@@ -1,9 +1,17 @@
 package fluster_test
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
 )
@@ -62,4 +70,87 @@ func TestBehindIsAskedAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// overHTTP2 returns a client without compression of its own, one that does
+// everything over HTTP/2.
+func overHTTP2(t *testing.T) *http.Transport {
+	transport := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(transport.CloseIdleConnections)
+	return transport
+}
+
+// TestTrailersWhileSomebodyCompresses: C6. Trailers pass over HTTP/2, where a
+// writer before the cache changes the header while the handlers behind write them.
+// (The race detector sees to it that they do not do so at one time.)
+func TestTrailersWhileSomebodyCompresses(t *testing.T) {
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-Sum")
+		caddytest.Answer(200, strings.Repeat("page ", 400), fresh...)(w, r)
+		if strings.HasSuffix(r.URL.Path, "0") {
+			http.NewResponseController(w).Flush() //nolint:errcheck // it only hurries
+			time.Sleep(20 * time.Millisecond)
+		}
+		w.Header().Set("X-Sum", "17")
+	})
+	c := caddytest.Load(t, "servers {\nprotocols h1 h2c\n}", "encode gzip\n"+cached(o))
+	transport := overHTTP2(t)
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() {
+			req, _ := http.NewRequestWithContext(testContext(t), http.MethodGet, fmt.Sprintf("http://%s/%d", c.Addr, i), nil)
+			req.Host = caddytest.Host
+			req.Header.Set("Accept-Encoding", "gzip")
+			resp, err := transport.RoundTrip(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			_, err = io.Copy(io.Discard, resp.Body)
+			if err != nil || resp.Header.Get("Content-Encoding") != "gzip" || resp.Trailer.Get("X-Sum") != "17" {
+				t.Errorf("got %v, %v and the trailers %v, want gzip and X-Sum", resp.Header, err, resp.Trailer)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// flusher is a handler that says all by its header and a Flush, as one that
+// streams may.
+type flusher struct{}
+
+func init() {
+	caddy.RegisterModule(flusher{})
+	httpcaddyfile.RegisterHandlerDirective("test_flusher", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		return flusher{}, nil
+	})
+}
+
+func (flusher) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.test_flusher", New: func() caddy.Module { return flusher{} }}
+}
+
+func (flusher) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	w.Header().Set("Cache-Tag", "secret")
+	w.Header().Set("Cache-Control", "max-age=60")
+	http.NewResponseController(w).Flush() //nolint:errcheck // it only hurries
+	time.Sleep(10 * time.Millisecond)
+	_, err := io.WriteString(w, "page")
+	return err
+}
+
+// TestFlushBeforeAll: C6. A handler may begin its response by a Flush; that is then
+// like any other response.
+func TestFlushBeforeAll(t *testing.T) {
+	c := caddytest.Load(t, "", "@pass path /pass\nroute {\nfluster_cache {\nbypass @pass\n}\ntest_flusher\n}")
+	for path, want := range map[string]string{"/": "fluster; fwd=uri-miss; fwd-status=200; stored", "/pass": "fluster; fwd=bypass; fwd-status=200"} {
+		r := c.Get(path)
+		wantBody(t, r, 200, "page")
+		if r.CacheStatus() != want || r.Header.Get("Cache-Tag") != "" {
+			t.Errorf("%s: got %q and the tags %q, want %q and none", path, r.CacheStatus(), r.Header.Get("Cache-Tag"), want)
+		}
+	}
+	wantBody(t, wantHit(t, c, "near", "/"), 200, "page")
 }

@@ -89,6 +89,7 @@ func (w *fillWriter) awaitPump() {
 func (w *fillWriter) endPump() {
 	w.x.place.lock.letGoUnlessHanded()
 	<-w.pump.done
+	w.pump.addTrailers(w.x.w.Header())
 }
 
 // abort ends the exchange when a handler behind panics, which is how a response

@@ -105,5 +105,13 @@ func (w *passWriter) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(w.ResponseWriter, r)
 }
 
+// FlushError sends on what was written; the head if that was nothing.
+func (w *passWriter) FlushError() error {
+	if !w.done {
+		w.WriteHeader(http.StatusOK)
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
 // Unwrap gives http.ResponseController what this writer does not change.
 func (w *passWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

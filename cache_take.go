@@ -1,7 +1,9 @@
 package fluster
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"sync/atomic"
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
@@ -119,6 +121,10 @@ func (f *flight) finalLength(x *exchange) (n int64, ok bool) {
 // A pump writes a flight's body to its own leader's client, beside the forward,
 // so that a client that reads slowly holds up nobody but itself.
 type pump struct {
+	// header is for the handlers behind, who write trailers to it. The client's is
+	// the pump's: a writer in between, as encode, may yet read and change it.
+	header, before http.Header
+
 	lost atomic.Bool // the client needs the rest from elsewhere, when the forward is over
 	done chan struct{}
 	off  int64 // how much of the body the client has; known when done
@@ -127,7 +133,8 @@ type pump struct {
 
 // startPump lets the leader's client take the rest of the body from off on.
 func (x *exchange) startPump(f *flight, off int64) *pump {
-	p := &pump{done: make(chan struct{})}
+	p := &pump{header: x.w.Header().Clone(), done: make(chan struct{})}
+	p.before = maps.Clone(p.header)
 	f.mu.Lock()
 	f.followLocked(x, off)
 	f.mu.Unlock()
@@ -138,4 +145,14 @@ func (x *exchange) startPump(f *flight, off int64) *pump {
 		p.lost.Store(p.end == lost)
 	}()
 	return p
+}
+
+// addTrailers adds to the client's header, when the pump is done, what was written
+// beside it.
+func (p *pump) addTrailers(client http.Header) {
+	for name, values := range p.header {
+		if !slices.Equal(values, p.before[name]) {
+			client[name] = values
+		}
+	}
 }

@@ -376,6 +376,9 @@ func (w *fillWriter) ReadFrom(r io.Reader) (int64, error) {
 
 // FlushError sends on what was written, if it was for the client.
 func (w *fillWriter) FlushError() error {
+	if w.mode == waiting {
+		w.WriteHeader(http.StatusOK) // the client's writer would, unseen
+	}
 	w.pumpStreams()
 	if w.mode > passing || w.muted || w.pump != nil {
 		return nil // the pump does it by itself
@@ -392,6 +395,14 @@ func (w *fillWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // Unwrap gives http.ResponseController what this writer does not change.
 func (w *fillWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Header returns the header of the response; while the pump writes, its own.
+func (w *fillWriter) Header() http.Header {
+	if w.pump != nil {
+		return w.pump.header
+	}
+	return w.ResponseWriter.Header()
+}
 
 // ownHeader returns the fields that the handlers behind wrote; of one that had
 // lines before, the lines that they added. It may be the header itself.
