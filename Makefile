@@ -5,6 +5,15 @@ GO ?= go
 FUZZTIME ?= 30s
 BENCH ?= .
 
+# A failure in STRICT counts at once: no clock can excuse it. The other tests
+# watch real servers in real time, beside whatever else the machine does; one
+# that fails is asked again, and the summary names it. A data race, or more than
+# three failures, are never forgiven.
+STRICT = ./journal ./internal/conformance
+TIMED = $(shell $(GO) list ./... | grep -vE '/(journal|internal/conformance)$$')
+GOTESTSUM = $(GO) run gotest.tools/gotestsum@v1.13.0 --format standard-quiet \
+	--rerun-fails --rerun-fails-max-failures 3 --rerun-fails-abort-on-data-race
+
 .DEFAULT_GOAL := help
 
 .PHONY: help run test race fuzz sim chaos soak bench micro lint build clean
@@ -23,7 +32,8 @@ test: ## everything that CI runs: vet, and all tests with the race detector
 	@sh scripts/install-redis.sh
 	@sh scripts/install-cc.sh
 	$(GO) vet ./...
-	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 20m ./...
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 20m $(STRICT)
+	CGO_ENABLED=1 $(GOTESTSUM) --packages "$(TIMED)" -- -race -shuffle=on -timeout 20m
 	$(GO) test ./journal -run 'TestMutants|TestSimulation|Memory' -schedules 3000 -v
 
 race: ## the tests of one package, many times over: make race PKG=./shard COUNT=20

@@ -82,8 +82,10 @@ func TestBodies(t *testing.T) {
 			}
 			before := o.Count()
 			askAll(t, c, paths, 64) // hits, but for what is too long
-			if got, most := o.Count()-before, 64; got > most {
-				t.Errorf("the origin was asked %d times for what is stored, want at most %d times, for what is too long", got, most)
+			// 64 for what is too long; a long body may be fetched again while as many
+			// clients as there is room for read theirs slowly.
+			if got, most := o.Count()-before, 2*64; got > most {
+				t.Errorf("the origin was asked %d times for what is stored, want at most %d times", got, most)
 			}
 		})
 	}

@@ -138,7 +138,7 @@ func TestOutage(t *testing.T) {
 			servers[1].Resume()
 			back := time.Now()
 			c.WaitUp(3)
-			if took, most := time.Since(back), 2*time.Second; took > most {
+			if took, most := time.Since(back), 5*time.Second; took > most {
 				t.Errorf("the nodes were in use %s after they were back, want the longest penalty, 1s, and what a loaded machine adds", took)
 			}
 			returned := time.Now()
@@ -157,7 +157,9 @@ func TestOutage(t *testing.T) {
 			if limit := timeout + 50*time.Millisecond + 2*healthy; slow > limit {
 				t.Errorf("while the nodes failed a request took %s, want at most %s: the time-out, 50ms, and what it is when all is well", slow, limit)
 			}
-			if limit := min(timeout, 50*time.Millisecond+3*healthy); settled > limit {
+			if healthy > timeout/2 {
+				t.Logf("a machine on which a request takes %s when all is well cannot tell whether one waited for a node", healthy)
+			} else if limit := min(timeout, 50*time.Millisecond+3*healthy); settled > limit {
 				t.Errorf("with the nodes penalized a request took %s, want at most %s: as when all is well", settled, limit)
 			}
 		})

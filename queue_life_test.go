@@ -90,6 +90,12 @@ func postAll(t *testing.T, c *caddytest.Caddy, callers int) (stop func() map[str
 	}
 }
 
+// failedOver is how many messages were tried on a node that did not answer in
+// time and may have them, as on a machine under load. They may come twice.
+func failedOver(c *caddytest.Caddy) int {
+	return int(c.Metric("caddy_fluster_queue_failed_over_total"))
+}
+
 // check compares what was accepted with what was delivered: nothing is lost, and
 // at most so many were delivered more than once.
 func (l *ledger) check(t *testing.T, ids map[string]bool, mayRepeat int) {
@@ -167,7 +173,7 @@ func TestQueueReloadUnderLoad(t *testing.T) {
 	if len(ids) < 50 {
 		t.Fatalf("only %d messages were accepted", len(ids))
 	}
-	l.check(t, ids, 0)
+	l.check(t, ids, failedOver(c))
 	wantEmpty(t, servers...)
 	if n := c.Metric("caddy_fluster_queue_in_flight_here{"); n != 0 {
 		t.Errorf("%v deliveries are still under way", n)
@@ -205,6 +211,7 @@ func TestQueueSigterm(t *testing.T) {
 	c := caddytest.Start(t, global, site)
 	stop, stopOther := postAll(t, c, 4), postAll(t, other, 1)
 	time.Sleep(time.Second)
+	mayRepeat := failedOver(c)
 	c.Stop()
 	ids, more := stop(), stopOther()
 	for id := range more {
@@ -213,7 +220,7 @@ func TestQueueSigterm(t *testing.T) {
 	if len(ids) < 50 {
 		t.Fatalf("only %d messages were accepted", len(ids))
 	}
-	l.check(t, ids, 0)
+	l.check(t, ids, mayRepeat+failedOver(other))
 	wantEmpty(t, servers...)
 }
 
@@ -396,7 +403,7 @@ func TestQueueStopLeavesNothing(t *testing.T) {
 	}
 	c.Reload(global, queueSite(deliver, "visibility 10s"))
 	ids[wantAccepted(t, c.Do("POST", "/", "x")).ID] = true
-	l.check(t, ids, 0)
+	l.check(t, ids, failedOver(c))
 	servers[0].Kill()
 	wantAccepted(t, c.Do("POST", "/", "x"))
 	c.Stop()

@@ -66,7 +66,7 @@ func TestBacklogIsExactWithOneClient(t *testing.T) {
 			// What makes room is seen, and filled.
 			seen := newDiary()
 			_, drain := run(t, r.c, WorkerOptions{}, seen.done)
-			eventually(t, 10*time.Second, "those that are ready are done", func() bool { return seen.total() >= int(most+1)/2 })
+			eventually(t, 30*time.Second, "those that are ready are done", func() bool { return seen.total() >= int(most+1)/2 })
 			drain()
 			time.Sleep(2 * fullFor)
 			if got := r.fillUp(r.c, kind); got != int64(seen.total()) {
@@ -96,7 +96,7 @@ func TestBacklogOfBytes(t *testing.T) {
 	}
 	seen := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{}, seen.done)
-	eventually(t, 10*time.Second, "all are done", r.empty)
+	eventually(t, 30*time.Second, "all are done", r.empty)
 	drain()
 	r.expectEmpty() // also the counters
 }
@@ -118,7 +118,7 @@ func TestBacklogOfAge(t *testing.T) {
 		<-hold
 		return Result{Outcome: Done}
 	})
-	eventually(t, 3*time.Second, "what is in flight is not too old", func() bool {
+	eventually(t, 30*time.Second, "what is in flight is not too old", func() bool {
 		_, err := r.c.Enqueue(t.Context(), &Message{})
 		return err == nil
 	})

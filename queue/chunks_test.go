@@ -215,7 +215,7 @@ func TestReplayedMessageLeavesNoChunks(t *testing.T) {
 	}
 	seen := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{}, seen.done)
-	eventually(t, 5*time.Second, "both are delivered", func() bool { return seen.total() == 2 })
+	eventually(t, 30*time.Second, "both are delivered", func() bool { return seen.total() == 2 })
 	drain()
 	if seen.times[string(patternOf(5000))] != 2 {
 		t.Error("a body is not what was put in")
@@ -349,7 +349,7 @@ func TestBodyInChunksIsThereOnce(t *testing.T) {
 		d.note(m)
 		return Result{Outcome: Done}
 	})
-	eventually(t, 10*time.Second, "both are delivered", func() bool { return d.total() == 2 && r.empty() })
+	eventually(t, 30*time.Second, "both are delivered", func() bool { return d.total() == 2 && r.empty() })
 	drain()
 	if seen.count(stateDelayed) > 0 {
 		t.Errorf("%d deliveries had no body", seen.count(stateDelayed))

@@ -49,9 +49,9 @@ func TestCrashedWorkerIsRelieved(t *testing.T) {
 	r.takeAway(30)
 	d := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{}, d.done)
-	eventually(t, 5*time.Second, "those nobody has", func() bool { return d.distinct() == 10 })
+	eventually(t, 30*time.Second, "those nobody has", func() bool { return d.distinct() == 10 })
 	early := time.Since(begin) < 1500*time.Millisecond && d.distinct() > 10
-	eventually(t, 10*time.Second, "those of the crashed worker", func() bool { return d.distinct() == 40 })
+	eventually(t, 30*time.Second, "those of the crashed worker", func() bool { return d.distinct() == 40 })
 	if took := time.Since(begin); early || took < 1500*time.Millisecond || took > 5*time.Second {
 		t.Errorf("the crashed worker's were delivered after %v, want 1.5 s to 3.5 s", took)
 	}
@@ -87,7 +87,7 @@ func TestMessageThatKillsItsWorker(t *testing.T) {
 				return Result{Outcome: Retry, Reason: "so far"}
 			})
 			var dead []Info
-			eventually(t, 10*time.Second, "a dead letter", func() bool {
+			eventually(t, 30*time.Second, "a dead letter", func() bool {
 				dead, _, _ = r.c.Dead(t.Context(), 10, "")
 				return len(dead) == 1
 			})
@@ -122,7 +122,7 @@ func TestNoAckOverAnothersHead(t *testing.T) {
 			id := r.raw().XRange(t.Context(), key, "-", "+").Val()[0].ID
 			r.claim(id, "the other", 0)
 			close(goOn)
-			eventually(t, 5*time.Second, "it is settled", func() bool { return len(r.c.out.gate("").slots.waiters) == 0 && r.c.out.gate("").slots.taken() == 0 })
+			eventually(t, 30*time.Second, "it is settled", func() bool { return len(r.c.out.gate("").slots.waiters) == 0 && r.c.out.gate("").slots.taken() == 0 })
 			drain()
 			pending := r.raw().XPendingExt(context.Background(), &redis.XPendingExtArgs{Stream: key, Group: group, Start: "-", End: "+", Count: 10}).Val()
 			if len(pending) != 1 || pending[0].Consumer != "the other" {
@@ -175,7 +175,7 @@ func TestSlowDeliveryIsRenewed(t *testing.T) {
 	}
 	run(t, r.c, WorkerOptions{Concurrency: 3}, slow)
 	run(t, r.client(), WorkerOptions{Concurrency: 3}, slow)
-	eventually(t, 15*time.Second, "all is done", r.empty)
+	eventually(t, 30*time.Second, "all is done", r.empty)
 	if got := n.Load(); got != 5 {
 		t.Errorf("got %d deliveries of 5 messages, want 5", got)
 	}
@@ -194,7 +194,7 @@ func TestVisibilityBecomesShorter(t *testing.T) {
 	}
 	_, drain := run(t, r.c, WorkerOptions{}, deliver)
 	r.enqueueN(1, "m")
-	eventually(t, 10*time.Second, "it is under way", func() bool { return d.total() == 1 })
+	eventually(t, 30*time.Second, "it is under way", func() bool { return d.total() == 1 })
 	r.o.Visibility = 3 * time.Second
 	run(t, r.client(), WorkerOptions{}, deliver)
 	drain()
@@ -211,7 +211,7 @@ func TestLostReadComesBackSoon(t *testing.T) {
 	d := newDiary()
 	w, _ := run(t, r.c, WorkerOptions{}, d.done)
 	r.enqueueN(1, "first")
-	eventually(t, 5*time.Second, "the first", func() bool { return d.distinct() == 1 })
+	eventually(t, 30*time.Second, "the first", func() bool { return d.distinct() == 1 })
 	// As if the reply had got lost: this consumer took it, and does not know.
 	time.Sleep(20 * time.Millisecond)
 	r.raw().ClientPause(context.Background(), 0)
@@ -224,7 +224,7 @@ func TestLostReadComesBackSoon(t *testing.T) {
 	if _, err := tx.Exec(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Second, "the lost one", func() bool { return d.distinct() == 2 })
+	eventually(t, 30*time.Second, "the lost one", func() bool { return d.distinct() == 2 })
 	if m := d.all[1]; m.Attempt != 1 {
 		t.Errorf("got attempt %d, want 1: nobody tried it", m.Attempt)
 	}
@@ -280,7 +280,7 @@ func TestHeldIsNotDeliveredAgain(t *testing.T) {
 				t.Errorf("got pending %v, want it taken by this worker again", pending)
 			}
 			close(goOn)
-			eventually(t, 5*time.Second, "all is done", r.empty)
+			eventually(t, 30*time.Second, "all is done", r.empty)
 			drain()
 			if d.total() != 1 {
 				t.Errorf("got %d deliveries, want 1", d.total())

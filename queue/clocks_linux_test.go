@@ -111,7 +111,7 @@ func TestClocksApart(t *testing.T) {
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	eventually(t, 10*time.Second, "no copy is left but those of dead letters", func() bool {
+	eventually(t, 30*time.Second, "no copy is left but those of dead letters", func() bool {
 		left := 0
 		for i := range r.servers {
 			left += len(r.seconds(i))

@@ -136,7 +136,7 @@ func TestCombinerTurnsAwayThoseWhoWaitForAServerThatIsSilent(t *testing.T) {
 		t.Errorf("it took %v, want one or two time-outs of 300ms", took)
 	}
 	r.servers[0].Resume()
-	eventually(t, time.Second, "no more is done than was sent", func() bool {
+	eventually(t, 30*time.Second, "no more is done than was sent", func() bool {
 		n, err := r.raw().Get(t.Context(), "{q}n").Int()
 		return (err == nil || errors.Is(err, redis.Nil)) && n <= unknown
 	})

@@ -131,10 +131,10 @@ func TestCopyThatCouldNotBeTold(t *testing.T) {
 	r.servers[second].Pause()
 	d := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{}, d.done)
-	eventually(t, 10*time.Second, "it is delivered", func() bool { return d.total() == 1 })
+	eventually(t, 30*time.Second, "it is delivered", func() bool { return d.total() == 1 })
 	time.Sleep(2500 * time.Millisecond)
 	r.servers[second].Resume()
-	eventually(t, 15*time.Second, "the copy is gone", func() bool {
+	eventually(t, 30*time.Second, "the copy is gone", func() bool {
 		return r.servers[second].Client(t).Exists(t.Context(), r.c.partitions[second].keys.seconds()).Val() == 0
 	})
 	drain()
@@ -151,7 +151,7 @@ func TestCopyOfADeadLetter(t *testing.T) {
 	r.makeDead(&Message{ID: "a", Body: []byte("x")})
 	first, second := r.withTheFirst()
 	seconds, raw := r.c.partitions[second].keys.seconds(), r.servers[second].Client(t)
-	eventually(t, 5*time.Second, "the copy is pushed", func() bool {
+	eventually(t, 30*time.Second, "the copy is pushed", func() bool {
 		due := raw.ZScore(t.Context(), seconds, "a").Val()
 		return time.Until(time.UnixMilli(int64(due))) > 50*time.Minute
 	})
@@ -166,14 +166,14 @@ func TestCopyOfADeadLetter(t *testing.T) {
 	raw.ZAdd(t.Context(), seconds, z(1, "b")) // as if an hour had gone
 	d := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{}, d.done)
-	eventually(t, 10*time.Second, "it is found dead", func() bool {
+	eventually(t, 30*time.Second, "it is found dead", func() bool {
 		return time.Until(time.UnixMilli(int64(raw.ZScore(t.Context(), seconds, "b").Val()))) > 50*time.Minute
 	})
 	if d.total() > 0 {
 		t.Error("a dead letter was delivered by its copy")
 	}
 	r.servers[first].Client(t).FlushAll(t.Context())
-	eventually(t, 15*time.Second, "it is a dead letter where its copy was, and has another copy", func() bool {
+	eventually(t, 30*time.Second, "it is a dead letter where its copy was, and has another copy", func() bool {
 		return len(r.deadOn(second)) == 1 && len(r.seconds(first)) == 1 && len(r.seconds(second)) == 0
 	})
 	if copy := r.seconds(first)["b"]; copy.state != stateDead || copy.copy != r.c.partitions[second].ref {

@@ -115,7 +115,7 @@ func TestReplayKeepsOrder(t *testing.T) {
 		now.Add(-1)
 		return Result{Outcome: Done}
 	})
-	eventually(t, 10*time.Second, "all are delivered", r.empty)
+	eventually(t, 30*time.Second, "all are delivered", r.empty)
 	drain()
 	if most.Load() != 1 {
 		t.Errorf("got %d of one key at once", most.Load())
@@ -140,7 +140,7 @@ func TestDeadLetterInChunks(t *testing.T) {
 	}
 	d := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{}, d.done)
-	eventually(t, 10*time.Second, "it is delivered", func() bool { return d.of(body) == 1 && r.empty() })
+	eventually(t, 30*time.Second, "it is delivered", func() bool { return d.of(body) == 1 && r.empty() })
 	drain()
 	if n, err := r.c.Drop(t.Context(), []string{"large"}, nil); n != 1 || err != nil {
 		t.Errorf("dropping: got %d, %v", n, err)
@@ -189,7 +189,7 @@ func TestBury(t *testing.T) {
 		}
 		return nil
 	}}, func(context.Context, *Delivery) Result { return Result{Outcome: Dead, Reason: "bad"} })
-	eventually(t, 15*time.Second, "all are buried", func() bool { return buried.total() == 3 && r.empty() })
+	eventually(t, 30*time.Second, "all are buried", func() bool { return buried.total() == 3 && r.empty() })
 	drain()
 	if infos, _, _ := r.c.Dead(t.Context(), 10, ""); len(infos) != 3 {
 		t.Errorf("got dead letters %v, want 3", infos)

@@ -44,7 +44,7 @@ func TestDelayed(t *testing.T) {
 	if worst > 3*time.Second {
 		t.Errorf("delivered up to %v late", worst)
 	}
-	eventually(t, 10*time.Second, "all is done", r.empty)
+	eventually(t, 30*time.Second, "all is done", r.empty)
 	r.expectEmptyButStreams()
 }
 
@@ -117,7 +117,7 @@ func TestTheNodeJudgesWhatIsDue(t *testing.T) {
 	run(t, r.c, WorkerOptions{}, d.done)
 	begin := time.Now()
 	r.enqueue(&Message{Delay: 800 * time.Millisecond, Body: []byte("x")})
-	eventually(t, 5*time.Second, "it is delivered", func() bool { return d.total() == 1 })
+	eventually(t, 30*time.Second, "it is delivered", func() bool { return d.total() == 1 })
 	if took := time.Since(begin); took < 800*time.Millisecond {
 		t.Errorf("delivered after %v, want 800 ms", took)
 	}
@@ -134,7 +134,7 @@ func TestRetryAfterIsALowerBound(t *testing.T) {
 		}
 		return Result{Outcome: Done}
 	})
-	eventually(t, 10*time.Second, "two attempts", func() bool { return len(times) == 2 })
+	eventually(t, 30*time.Second, "two attempts", func() bool { return len(times) == 2 })
 	first, second := <-times, <-times
 	if after := second.Sub(first); after < 700*time.Millisecond || after > 3*time.Second {
 		t.Errorf("tried again after %v, want 700 ms or somewhat more", after)
@@ -155,7 +155,7 @@ func TestReleaseCostsNoAttempt(t *testing.T) {
 				}
 				return Result{Outcome: Done}
 			})
-			eventually(t, 15*time.Second, "the fourth delivery", func() bool { return d.total() == 4 && r.empty() })
+			eventually(t, 30*time.Second, "the fourth delivery", func() bool { return d.total() == 4 && r.empty() })
 			drain()
 			for _, m := range d.all {
 				if m.Attempt != 1 {
@@ -176,7 +176,7 @@ func TestExpired(t *testing.T) {
 	time.Sleep(100 * time.Millisecond)
 	d := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{}, d.done)
-	eventually(t, 10*time.Second, "all are seen to", r.empty)
+	eventually(t, 30*time.Second, "all are seen to", r.empty)
 	drain()
 	if d.total() != 1 || d.of("in time") != 1 {
 		t.Errorf("got %v delivered", d.order)
@@ -190,7 +190,7 @@ func TestExpired(t *testing.T) {
 		t.Errorf("replaying: got %d, %v", n, err)
 	}
 	_, drain = run(t, r.c, WorkerOptions{}, d.done)
-	eventually(t, 10*time.Second, "they are delivered after all", func() bool { return d.of("too late") == 1 && d.of("much too late") == 1 && r.empty() })
+	eventually(t, 30*time.Second, "they are delivered after all", func() bool { return d.of("too late") == 1 && d.of("much too late") == 1 && r.empty() })
 	drain()
 	r.expectEmpty()
 }

@@ -43,8 +43,8 @@ func TestDrainHandsBackAtOnce(t *testing.T) {
 		drain = next
 	}
 	wg.Wait()
-	eventually(t, 15*time.Second, "all are delivered", func() bool { return d.distinct() == n })
-	eventually(t, 10*time.Second, "all is recorded", r.empty)
+	eventually(t, 30*time.Second, "all are delivered", func() bool { return d.distinct() == n })
+	eventually(t, 30*time.Second, "all is recorded", r.empty)
 	drain()
 	if twice := d.twice(); len(twice) > 0 {
 		t.Errorf("more than once: %v", twice)
@@ -92,7 +92,7 @@ func TestDrainWithoutPatience(t *testing.T) {
 	}
 	// Another has it at once, long before the visibility is over.
 	_, drain := run(t, r.client(), WorkerOptions{}, d.done)
-	eventually(t, 5*time.Second, "the interrupted one", func() bool { return d.of("is interrupted") == 1 && r.empty() })
+	eventually(t, 30*time.Second, "the interrupted one", func() bool { return d.of("is interrupted") == 1 && r.empty() })
 	drain()
 	if m := d.all[1]; m.Attempt != 1 || d.total() != 2 {
 		t.Errorf("got %d deliveries, the last attempt %d; want 2, the last the first attempt", d.total(), m.Attempt)
@@ -125,11 +125,11 @@ func TestWhatIsInHandIsGivenBack(t *testing.T) {
 		}
 	}
 	<-begun
-	eventually(t, 5*time.Second, "the other is given back", func() bool { return held() == 1 })
+	eventually(t, 30*time.Second, "the other is given back", func() bool { return held() == 1 })
 	_, drainOther := run(t, r.client(), WorkerOptions{}, d.done)
-	eventually(t, 5*time.Second, "another has it", func() bool { return d.total() == 1 })
+	eventually(t, 30*time.Second, "another has it", func() bool { return d.total() == 1 })
 	close(goOn)
-	eventually(t, 5*time.Second, "all is done", r.empty)
+	eventually(t, 30*time.Second, "all is done", r.empty)
 	drain()
 	drainOther()
 	for _, m := range d.all {
@@ -228,7 +228,7 @@ func TestDoneIsRememberedOverAReload(t *testing.T) {
 	}
 	r.servers[0].Resume()
 	_, drain := run(t, r.c, WorkerOptions{}, d.done)
-	eventually(t, 15*time.Second, "all is recorded", r.empty)
+	eventually(t, 30*time.Second, "all is recorded", r.empty)
 	drain()
 	if d.total() != 5 {
 		t.Errorf("got %d deliveries, want 5", d.total())
@@ -252,7 +252,7 @@ func TestDoneIsNotRememberedOfTheNextOfItsName(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(context.Background()) }()
-	eventually(t, 10*time.Second, "the first", func() bool { return d.total() == 1 })
+	eventually(t, 30*time.Second, "the first", func() bool { return d.total() == 1 })
 	patience, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	w.Drain(patience)
@@ -261,14 +261,14 @@ func TestDoneIsNotRememberedOfTheNextOfItsName(t *testing.T) {
 	}
 	r.servers[0].Resume()
 	_, drainOther := run(t, r.client(), WorkerOptions{}, d.done) // another process delivers it again
-	eventually(t, 15*time.Second, "it is done", func() bool { return d.total() == 2 && r.empty() })
+	eventually(t, 30*time.Second, "it is done", func() bool { return d.total() == 2 && r.empty() })
 	drainOther()
-	eventually(t, 10*time.Second, "the name is free again", func() bool {
+	eventually(t, 30*time.Second, "the name is free again", func() bool {
 		receipt, err := r.c.Enqueue(t.Context(), &Message{ID: "name", Body: []byte("first")})
 		return err == nil && !receipt.Replayed
 	})
 	run(t, r.c, WorkerOptions{}, d.done)
-	eventually(t, 10*time.Second, "the next one is delivered", func() bool { return d.total() == 3 })
+	eventually(t, 30*time.Second, "the next one is delivered", func() bool { return d.total() == 3 })
 }
 
 // A worker that begins while the queue is paused takes nothing.
@@ -293,7 +293,7 @@ func TestPauseHoldsForWhoComesLater(t *testing.T) {
 	if err := r.c.SetPaused(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "all is delivered", func() bool { return d.total() == 100 })
+	eventually(t, 30*time.Second, "all is delivered", func() bool { return d.total() == 100 })
 }
 
 func TestPause(t *testing.T) {
@@ -302,7 +302,7 @@ func TestPause(t *testing.T) {
 	d := newDiary()
 	run(t, r.client(), WorkerOptions{}, d.done) // of another process
 	r.enqueueN(10, "before")
-	eventually(t, 10*time.Second, "those before", func() bool { return d.total() == 10 })
+	eventually(t, 30*time.Second, "those before", func() bool { return d.total() == 10 })
 	if err := r.c.SetPaused(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +318,7 @@ func TestPause(t *testing.T) {
 	if err := r.c.SetPaused(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "those meanwhile", func() bool { return d.total() == 20 })
+	eventually(t, 30*time.Second, "those meanwhile", func() bool { return d.total() == 20 })
 	if paused, err := r.c.Paused(t.Context()); paused || err != nil {
 		t.Errorf("got paused %v, %v", paused, err)
 	}

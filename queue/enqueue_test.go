@@ -65,7 +65,7 @@ func TestEnqueueKeepsHeaderAndBodyByteForByte(t *testing.T) {
 	}
 	seen := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{}, seen.done)
-	eventually(t, 10*time.Second, "all delivered", func() bool { return seen.total() == len(want) })
+	eventually(t, 30*time.Second, "all delivered", func() bool { return seen.total() == len(want) })
 	drain()
 	for _, d := range seen.all {
 		m := want[d.ID]
@@ -222,7 +222,7 @@ func TestEnqueueDedup(t *testing.T) {
 	if other := r.enqueue(&Message{DedupKey: "K", DedupWindow: time.Hour, Body: []byte("b")})[0]; other.Replayed {
 		t.Error("another key is replayed")
 	}
-	eventually(t, 2*time.Second, "the window is over", func() bool {
+	eventually(t, 30*time.Second, "the window is over", func() bool {
 		return !r.enqueue(m("a", 100*time.Millisecond))[0].Replayed
 	})
 	r.enqueue(m("a", time.Hour))
@@ -246,7 +246,7 @@ func TestEnqueueOfAnIDThatIsIn(t *testing.T) {
 	for _, destination := range []string{"a", "b"} {
 		run(t, r.c, WorkerOptions{Destination: destination}, newDiary().done)
 	}
-	eventually(t, 5*time.Second, "it is done and forgotten", func() bool {
+	eventually(t, 30*time.Second, "it is done and forgotten", func() bool {
 		_, err := r.c.Enqueue(t.Context(), m("b"))
 		return err == nil
 	})
@@ -268,7 +268,7 @@ func TestEnqueueForSeveralDestinationsIsOneStep(t *testing.T) {
 		seen = append(seen, d)
 		run(t, r.c, WorkerOptions{Destination: destination}, d.done)
 	}
-	eventually(t, 5*time.Second, "both are delivered to both", func() bool { return seen[0].total() == 2 && seen[1].total() == 2 })
+	eventually(t, 30*time.Second, "both are delivered to both", func() bool { return seen[0].total() == 2 && seen[1].total() == 2 })
 }
 
 func TestEnqueueRefusesWhatItCannotKeep(t *testing.T) {

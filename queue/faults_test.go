@@ -40,7 +40,7 @@ func disturb(t *testing.T, n int, every time.Duration, do func(r *rig)) (*rig, *
 		if i%5 == 0 {
 			m.Track = true
 		}
-		eventually(t, 10*time.Second, "the message is in", func() bool {
+		eventually(t, 30*time.Second, "the message is in", func() bool {
 			_, err := r.c.Enqueue(t.Context(), m)
 			return err == nil
 		})
@@ -93,17 +93,17 @@ func TestFlushAll(t *testing.T) {
 		}
 		return Result{Outcome: Done}
 	})
-	eventually(t, 5*time.Second, "the first is under way", func() bool { return d.total() == 1 })
+	eventually(t, 30*time.Second, "the first is under way", func() bool { return d.total() == 1 })
 	r.raw().FlushAll(context.Background())
 	r.enqueue(&Message{OrderKey: "k", Body: []byte("new")}, &Message{OrderKey: "k", Body: []byte("next")})
-	eventually(t, 10*time.Second, "the new one is under way", func() bool { return d.of("new") == 1 })
+	eventually(t, 30*time.Second, "the new one is under way", func() bool { return d.of("new") == 1 })
 	close(goOn["under way"])
 	time.Sleep(300 * time.Millisecond)
 	if d.of("next") > 0 {
 		t.Error("the end of the lost one has made the next one ready")
 	}
 	close(goOn["new"])
-	eventually(t, 10*time.Second, "all is done", func() bool { return d.of("next") == 1 && r.empty() })
+	eventually(t, 30*time.Second, "all is done", func() bool { return d.of("next") == 1 && r.empty() })
 	drain()
 	if d.total() != 3 {
 		t.Errorf("got %v delivered", d.order)
@@ -139,14 +139,14 @@ func TestEndWithoutAGroup(t *testing.T) {
 			key := r.c.partitions[0].keys.stream("")
 			r.raw().XGroupDestroy(t.Context(), key, group)
 			close(goOn)
-			eventually(t, 5*time.Second, "both are ended", func() bool { return len(w.sources[0].heldFor(0)) == 0 })
+			eventually(t, 30*time.Second, "both are ended", func() bool { return len(w.sources[0].heldFor(0)) == 0 })
 			if n := r.raw().XLen(t.Context(), key).Val(); n != 0 && (outcome == Done || outcome == Dead) {
 				t.Errorf("got %d entries, want none", n)
 			}
 			if err := r.c.SetPaused(t.Context(), false); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, 10*time.Second, "all is done", r.empty)
+			eventually(t, 30*time.Second, "all is done", r.empty)
 			drain()
 			if want := map[Outcome]int{Done: 2, Retry: 4, Dead: 2, Release: 4}[outcome]; d.total() != want {
 				t.Errorf("got %d deliveries, want %d", d.total(), want)
@@ -176,7 +176,7 @@ func TestEndOfWhatIsPendingToNobody(t *testing.T) {
 				}
 				return Result{Outcome: outcome}
 			})
-			eventually(t, 5*time.Second, "all are under way", func() bool { return begun.Load() == 3 })
+			eventually(t, 30*time.Second, "all are under way", func() bool { return begun.Load() == 3 })
 			ctx, key := t.Context(), r.c.partitions[0].keys.stream("")
 			for _, e := range r.raw().XRange(ctx, key, "-", "+").Val() {
 				r.raw().XAck(ctx, key, group, e.ID)
@@ -186,7 +186,7 @@ func TestEndOfWhatIsPendingToNobody(t *testing.T) {
 			}
 			time.Sleep(1500 * time.Millisecond) // they are renewed, which finds nobody who has them
 			close(goOn)
-			eventually(t, 10*time.Second, "all are ended", func() bool {
+			eventually(t, 30*time.Second, "all are ended", func() bool {
 				return r.empty() && r.raw().XLen(ctx, key).Val() == 0
 			})
 			drain()
@@ -221,7 +221,7 @@ func TestGarbageInTheStream(t *testing.T) {
 	r.enqueueN(1, "good")
 	d := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{Attempts: 2}, d.done)
-	eventually(t, 10*time.Second, "all is taken", func() bool { return r.empty() && d.total() >= 3 })
+	eventually(t, 30*time.Second, "all is taken", func() bool { return r.empty() && d.total() >= 3 })
 	drain()
 	if d.of("good0") != 1 || d.of(`{"name":"order","total":"7"}`) != 1 || d.of("just a body") != 1 || d.total() != 3 {
 		t.Errorf("got %v delivered", d.order)
@@ -279,7 +279,7 @@ func TestFullNodeDrains(t *testing.T) {
 	}
 	d := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{}, d.done)
-	eventually(t, 10*time.Second, "it is drained", func() bool { return r.empty() && d.distinct() == 140 })
+	eventually(t, 30*time.Second, "it is drained", func() bool { return r.empty() && d.distinct() == 140 })
 	drain()
 	if d.total() != 140 {
 		t.Errorf("got %d deliveries, want 140", d.total())
@@ -303,12 +303,12 @@ func TestRetryOnAFullNodeStays(t *testing.T) {
 		}
 		return Result{Outcome: Done}
 	})
-	eventually(t, 15*time.Second, "the third attempt", func() bool { return d.of("retry") == 3 && d.of("dead") >= 2 })
+	eventually(t, 30*time.Second, "the third attempt", func() bool { return d.of("retry") == 3 && d.of("dead") >= 2 })
 	if len(seen.others("OOM")) > 0 || len(seen.troubles) < 3 {
 		t.Errorf("got troubles %v", seen.troubles)
 	}
 	r.unfill()
-	eventually(t, 10*time.Second, "a dead letter", func() bool {
+	eventually(t, 30*time.Second, "a dead letter", func() bool {
 		dead, _, _ := r.c.Dead(t.Context(), 10, "")
 		return len(dead) == 1 && r.empty()
 	})
@@ -331,17 +331,17 @@ func TestOtherNodesGoOn(t *testing.T) {
 	d := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{Concurrency: 4}, d.done)
 	r.enqueueN(30, "before")
-	eventually(t, 10*time.Second, "all before", func() bool { return d.distinct() == 30 })
+	eventually(t, 30*time.Second, "all before", func() bool { return d.distinct() == 30 })
 	r.servers[0].Pause()
 	r.servers[1].Kill()
 	begin := time.Now()
 	for i := range 200 {
-		eventually(t, 10*time.Second, "it is in", func() bool {
+		eventually(t, 30*time.Second, "it is in", func() bool {
 			_, err := r.c.Enqueue(t.Context(), &Message{Body: fmt.Append(nil, "during", i)})
 			return err == nil
 		})
 	}
-	eventually(t, 10*time.Second, "all during", func() bool { return d.distinct() == 230 })
+	eventually(t, 30*time.Second, "all during", func() bool { return d.distinct() == 230 })
 	if took := time.Since(begin); took > 8*time.Second {
 		t.Errorf("200 messages took %v with two nodes away", took)
 	}
@@ -350,12 +350,12 @@ func TestOtherNodesGoOn(t *testing.T) {
 	for i := range r.c.partitions {
 		back := &Message{ID: fmt.Sprint("back", i), Body: fmt.Append(nil, "back", i)}
 		p := r.c.partitions[i]
-		eventually(t, 5*time.Second, "the node is used again", func() bool {
+		eventually(t, 30*time.Second, "the node is used again", func() bool {
 			return p.client().Do(t.Context(), "XADD", p.keys.stream(""), "*", "i", back.ID, dataField, back.Body).Err() == nil
 		})
-		eventually(t, 5*time.Second, "the node is read again", func() bool { return d.of(string(back.Body)) >= 1 })
+		eventually(t, 30*time.Second, "the node is read again", func() bool { return d.of(string(back.Body)) >= 1 })
 	}
-	eventually(t, 10*time.Second, "all is done", r.empty)
+	eventually(t, 30*time.Second, "all is done", r.empty)
 	drain()
 	r.expectEmpty()
 }
@@ -381,7 +381,7 @@ func TestDoneWhileTheNodeWasAway(t *testing.T) {
 	close(goOn)
 	time.Sleep(2500 * time.Millisecond) // longer than the visibility
 	r.servers[0].Resume()
-	eventually(t, 10*time.Second, "all is recorded", r.empty)
+	eventually(t, 30*time.Second, "all is recorded", r.empty)
 	drain()
 	if d.total() != 20 {
 		t.Errorf("got %d deliveries, want 20", d.total())

@@ -33,7 +33,7 @@ func TestIdleBudget(t *testing.T) {
 			run(t, r.c, WorkerOptions{Destination: name}, d.done)
 		}
 		r.enqueueN(1, "m")
-		eventually(t, 5*time.Second, "it is delivered", func() bool { return d.total() == len(r.c.o.Destinations) })
+		eventually(t, 30*time.Second, "it is delivered", func() bool { return d.total() == len(r.c.o.Destinations) })
 		time.Sleep(300 * time.Millisecond)
 		const seconds = 2
 		before := r.commands(0)

@@ -64,7 +64,7 @@ func TestCountsPeekFind(t *testing.T) {
 		<-goOn
 		return Result{Outcome: Done, Status: 201, Response: &Response{Header: map[string]string{"a": "b"}, Body: []byte("answer")}}
 	})
-	eventually(t, 10*time.Second, "12 are in flight", func() bool {
+	eventually(t, 30*time.Second, "12 are in flight", func() bool {
 		n := int64(0)
 		for _, c := range r.c.Counts(t.Context()) {
 			n += c.InFlight
@@ -74,7 +74,7 @@ func TestCountsPeekFind(t *testing.T) {
 	expect("h", stateInFlight, "high", "urgent", 1)
 	expect("o1", stateInFlight, "", "first", 1)
 	close(goOn)
-	eventually(t, 10*time.Second, "the tracked ones are done", func() bool {
+	eventually(t, 30*time.Second, "the tracked ones are done", func() bool {
 		infos, _ := r.c.Find(t.Context(), "o2")
 		return len(infos) == 1 && infos[0].State == stateDone
 	})
@@ -116,12 +116,12 @@ func TestFindOrderedInFlight(t *testing.T) {
 		return Result{Outcome: Done}
 	})
 	<-second
-	eventually(t, 5*time.Second, "b is in flight", func() bool {
+	eventually(t, 30*time.Second, "b is in flight", func() bool {
 		infos, err := r.c.FindTracked(t.Context(), "b")
 		return err == nil && infos[0].State == stateInFlight && infos[0].Attempts == 1
 	})
 	release()
-	eventually(t, 5*time.Second, "all is done", r.empty)
+	eventually(t, 30*time.Second, "all is done", r.empty)
 }
 
 func TestDestinationsAreIndependent(t *testing.T) {
@@ -133,7 +133,7 @@ func TestDestinationsAreIndependent(t *testing.T) {
 		crm.note(m)
 		return Result{}
 	})
-	eventually(t, 10*time.Second, "both are through", r.empty)
+	eventually(t, 30*time.Second, "both are through", r.empty)
 	drainMail()
 	drainCRM()
 	if mail.total() != 2 || crm.total() != 4 || mail.all[0].Destination != "mail" {

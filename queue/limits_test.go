@@ -79,7 +79,7 @@ func TestUrgentOvertakes(t *testing.T) {
 		time.Sleep(3 * time.Millisecond)
 		return Result{Outcome: Done}
 	})
-	eventually(t, 10*time.Second, "some are delivered", func() bool { return n.Load() > 20 })
+	eventually(t, 30*time.Second, "some are delivered", func() bool { return n.Load() > 20 })
 	before := n.Load()
 	r.enqueue(&Message{Class: "urgent", Body: []byte("now")})
 	if k := <-at; k > before+100 {
@@ -114,15 +114,17 @@ func TestRateGoesOnWithoutItsNode(t *testing.T) {
 	d := newDiary()
 	run(t, r.c, WorkerOptions{Rate: 200}, d.done)
 	r.enqueueN(10, "m")
-	eventually(t, 10*time.Second, "the first", func() bool { return d.distinct() == 10 })
+	// What came of a delivery must be recorded before its node dies: at the end the
+	// worker would wait for it.
+	eventually(t, 30*time.Second, "the first", func() bool { return d.distinct() == 10 && r.empty() })
 	r.servers[keeper].Kill()
 	for i := range 20 {
-		eventually(t, 10*time.Second, "it is in", func() bool {
+		eventually(t, 30*time.Second, "it is in", func() bool {
 			_, err := r.c.Enqueue(t.Context(), &Message{Body: fmt.Append(nil, "later", i)})
 			return err == nil
 		})
 	}
-	eventually(t, 10*time.Second, "the others", func() bool { return d.distinct() == 30 })
+	eventually(t, 30*time.Second, "the others", func() bool { return d.distinct() == 30 })
 }
 
 func TestBreakerStates(t *testing.T) {
@@ -196,7 +198,7 @@ func TestBreakerCostsNoAttempt(t *testing.T) {
 			}
 			return Result{Outcome: Done}
 		})
-	eventually(t, 10*time.Second, "it rests", func() bool { _, is := w.Resting(); return is })
+	eventually(t, 30*time.Second, "it rests", func() bool { _, is := w.Resting(); return is })
 	time.Sleep(300 * time.Millisecond)
 	if got := d.total(); got != 3 {
 		t.Errorf("got %d deliveries before the rest, want 3", got)
@@ -228,15 +230,15 @@ func TestLimitsOfSeveralWorkers(t *testing.T) {
 		t.Errorf("a worker that does not run: got limit %d, %v", limit(), err)
 	}
 	_, drainOne := run(t, r.c, WorkerOptions{Concurrency: 3}, d.done)
-	eventually(t, 5*time.Second, "the first's limit", func() bool { return limit() == 3 })
+	eventually(t, 30*time.Second, "the first's limit", func() bool { return limit() == 3 })
 	_, drainTwo := run(t, r.c, WorkerOptions{Concurrency: 7}, d.done)
-	eventually(t, 5*time.Second, "the second's limit", func() bool { return limit() == 7 })
+	eventually(t, 30*time.Second, "the second's limit", func() bool { return limit() == 7 })
 	drainTwo()
 	if got := limit(); got != 3 {
 		t.Errorf("got limit %d after the second, want the first's", got)
 	}
 	_, drainThree := run(t, r.c, WorkerOptions{Concurrency: 5}, d.done)
-	eventually(t, 5*time.Second, "the third's limit", func() bool { return limit() == 5 })
+	eventually(t, 30*time.Second, "the third's limit", func() bool { return limit() == 5 })
 	drainOne()
 	if got := limit(); got != 5 {
 		t.Errorf("got limit %d after the first, want the third's", got)

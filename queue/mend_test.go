@@ -123,7 +123,7 @@ func TestDelayedMessagesSurviveTheirNodes(t *testing.T) {
 	}
 	before := time.Now()
 	time.Sleep(time.Second) // it is known what the nodes are
-	eventually(t, 5*time.Second, "each has a copy", func() bool { return r.eachHasACopy(keys.delayed) })
+	eventually(t, 30*time.Second, "each has a copy", func() bool { return r.eachHasACopy(keys.delayed) })
 	r.lose(0)
 	// Those whose firsts were there come in time; the others get their copies again.
 	eventually(t, 8*time.Second, "those of the other node have a copy again", func() bool {
@@ -162,11 +162,11 @@ func TestCopyAsksForWhatItWasNotTold(t *testing.T) {
 	r.makeDead(&Message{ID: "a", Body: []byte("x")})
 	_, second := r.withTheFirst()
 	k, raw := r.c.partitions[second].keys, r.servers[second].Client(t)
-	eventually(t, 5*time.Second, "it is told", func() bool { return r.seconds(second)["a"].state == stateDead })
+	eventually(t, 30*time.Second, "it is told", func() bool { return r.seconds(second)["a"].state == stateDead })
 	raw.HDel(t.Context(), k.second("a"), "s", "r", "l", "e")
 	raw.ZAdd(t.Context(), k.seconds(), z(1, "a"))
 	_, drain := run(t, r.c, WorkerOptions{}, newDiary().done)
-	eventually(t, 10*time.Second, "it knows", func() bool {
+	eventually(t, 30*time.Second, "it knows", func() bool {
 		c := r.seconds(second)["a"]
 		return c.state == stateDead && c.reason == "bad" && c.lastStatus == 400 && c.attempts == 1
 	})
@@ -185,11 +185,11 @@ func TestCopyAsksForWhatItWasNotTold(t *testing.T) {
 	}
 	d := newDiary()
 	_, drain = run(t, r.client(), WorkerOptions{}, d.done)
-	eventually(t, 10*time.Second, "it knows that it is none", func() bool { return r.seconds(second)["a"].state == "" })
+	eventually(t, 30*time.Second, "it knows that it is none", func() bool { return r.seconds(second)["a"].state == "" })
 	if err := r.c.SetPaused(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "it is done", func() bool { return d.total() == 1 && r.empty() && r.noCopies() })
+	eventually(t, 30*time.Second, "it is done", func() bool { return d.total() == 1 && r.empty() && r.noCopies() })
 	drain()
 	r.expectEmpty()
 }

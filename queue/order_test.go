@@ -146,12 +146,12 @@ func TestOrderIsParallelAcrossKeys(t *testing.T) {
 		}
 		return Result{Outcome: Done}
 	})
-	eventually(t, 10*time.Second, "the fast ones", func() bool { return d.of("fast 2") == 1 })
+	eventually(t, 30*time.Second, "the fast ones", func() bool { return d.of("fast 2") == 1 })
 	if d.of("slow 2") > 0 {
 		t.Error("slow 2 was delivered before slow 1 was done")
 	}
 	close(goOn)
-	eventually(t, 10*time.Second, "the slow ones", r.empty)
+	eventually(t, 30*time.Second, "the slow ones", r.empty)
 	r.expectEmptyButStreams()
 }
 

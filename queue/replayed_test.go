@@ -48,10 +48,10 @@ func TestReplayOfWhatWasRefusedHasItsCopy(t *testing.T) {
 			r.servers[0].Resume() // and it does now what it was told
 			r.servers[2].Restart()
 			raw, k := r.raw(), r.c.partitions[0].keys
-			eventually(t, 5*time.Second, "it is in nevertheless", func() bool { return raw.XLen(t.Context(), k.stream("")).Val() == 1 })
+			eventually(t, 30*time.Second, "it is in nevertheless", func() bool { return raw.XLen(t.Context(), k.stream("")).Val() == 1 })
 
 			var receipt Receipt
-			eventually(t, 5*time.Second, "it is replayed", func() (ok bool) {
+			eventually(t, 30*time.Second, "it is replayed", func() (ok bool) {
 				var err error
 				receipt, err = r.client().Enqueue(t.Context(), m)
 				return err == nil
@@ -63,7 +63,7 @@ func TestReplayOfWhatWasRefusedHasItsCopy(t *testing.T) {
 			r.servers[0].Restart()
 			d := newDiary()
 			_, drain := run(t, r.c, WorkerOptions{}, d.done)
-			eventually(t, 15*time.Second, "it is delivered though its node has lost it", func() bool { return d.total() == 1 && r.empty() })
+			eventually(t, 30*time.Second, "it is delivered though its node has lost it", func() bool { return d.total() == 1 && r.empty() })
 			drain()
 			if d.all[0].ID != receipt.ID {
 				t.Errorf("%s was delivered, want %s", d.all[0].ID, receipt.ID)
@@ -148,9 +148,9 @@ func TestReplayWithoutTheSecondNode(t *testing.T) {
 	})
 	d := newDiary()
 	_, drain := run(t, r.client(), WorkerOptions{}, d.done)
-	eventually(t, 10*time.Second, "it is done", func() bool { return d.total() == 1 })
+	eventually(t, 30*time.Second, "it is done", func() bool { return d.total() == 1 })
 	c := r.client()
-	eventually(t, 5*time.Second, "and replayed as such", func() bool {
+	eventually(t, 30*time.Second, "and replayed as such", func() bool {
 		again, err := c.Enqueue(context.Background(), m())
 		return err == nil && again.Replayed && again.ID == receipt.ID
 	})
@@ -177,7 +177,7 @@ func TestCopyThatWasPromisedStays(t *testing.T) {
 	}
 	d := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{}, d.done)
-	eventually(t, 10*time.Second, "it is done", func() bool { return d.total() == 1 && r.empty() && r.noCopies() })
+	eventually(t, 30*time.Second, "it is done", func() bool { return d.total() == 1 && r.empty() && r.noCopies() })
 	drain()
 	r.expectEmpty()
 }
@@ -204,7 +204,7 @@ func TestReplayedIsDurable(t *testing.T) {
 					_, err := asksTwo.Enqueue(context.Background(), kind())
 					done <- err
 				}()
-				eventually(t, 5*time.Second, "it is in", func() bool { return len(r.keys()) > 0 })
+				eventually(t, 30*time.Second, "it is in", func() bool { return len(r.keys()) > 0 })
 				return done
 			}
 
@@ -219,7 +219,7 @@ func TestReplayedIsDurable(t *testing.T) {
 			}
 			r.raw().FlushAll(t.Context()) // it may have been promised, in vain
 
-			eventually(t, 5*time.Second, "the replica follows again", func() bool {
+			eventually(t, 30*time.Second, "the replica follows again", func() bool {
 				return r.raw().Do(t.Context(), "wait", 1, 100).Val() == int64(1) && len(replica.Client(t).Keys(t.Context(), "*").Val()) == 0
 			})
 			refused = put()

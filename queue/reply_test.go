@@ -75,7 +75,7 @@ func TestReplies(t *testing.T) {
 		s.Resume()
 		s.Client(t).Do(t.Context(), "CLIENT", "KILL", "TYPE", "pubsub")
 	}
-	eventually(t, 10*time.Second, "the subscriptions are back", func() bool {
+	eventually(t, 30*time.Second, "the subscriptions are back", func() bool {
 		return r.raw().PubSubNumSub(t.Context(), replies.ReplyTo()).Val()[replies.ReplyTo()] == 1 &&
 			r.servers[1].Client(t).PubSubNumSub(t.Context(), replies.ReplyTo()).Val()[replies.ReplyTo()] == 1
 	})

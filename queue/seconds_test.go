@@ -114,8 +114,8 @@ func TestCopiesOfWhatIsRefusedAreNotThere(t *testing.T) {
 	}
 	seen := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{}, seen.done)
-	eventually(t, 5*time.Second, "all three are done", func() bool { return seen.total() == 3 && r.empty() })
-	eventually(t, 5*time.Second, "and their copies deleted", func() bool { return len(r.seconds(0))+len(r.seconds(1)) == 0 })
+	eventually(t, 30*time.Second, "all three are done", func() bool { return seen.total() == 3 && r.empty() })
+	eventually(t, 30*time.Second, "and their copies deleted", func() bool { return len(r.seconds(0))+len(r.seconds(1)) == 0 })
 	drain()
 	r.expectEmpty()
 }

@@ -14,7 +14,7 @@ func TestDeliverAll(t *testing.T) {
 	d, seen := newDiary(), &watcher{}
 	_, drain := run(t, r.c, WorkerOptions{Observe: seen}, d.done)
 	r.enqueueN(500, "late")
-	eventually(t, 10*time.Second, "all are delivered", func() bool { return d.distinct() == 1000 })
+	eventually(t, 30*time.Second, "all are delivered", func() bool { return d.distinct() == 1000 })
 	drain()
 	if twice := d.twice(); len(twice) > 0 {
 		t.Errorf("delivered more than once: %v", twice)
@@ -41,7 +41,7 @@ func TestRetryThenDone(t *testing.T) {
 		}
 		return Result{Outcome: Done}
 	})
-	eventually(t, 10*time.Second, "the third attempt", func() bool { return d.total() == 3 })
+	eventually(t, 30*time.Second, "the third attempt", func() bool { return d.total() == 3 })
 	drain()
 	for i, m := range d.all {
 		if m.Attempt != i+1 || m.ID != d.all[0].ID || string(m.Body) != "x" || m.Header["content-type"] != "text/plain" {
@@ -69,7 +69,7 @@ func TestAttemptsUsedUpAndDead(t *testing.T) {
 		return Result{Reason: "not today"}
 	})
 	var dead []Info
-	eventually(t, 10*time.Second, "two dead letters", func() bool {
+	eventually(t, 30*time.Second, "two dead letters", func() bool {
 		dead, _, _ = r.c.Dead(t.Context(), 10, "")
 		return len(dead) == 2
 	})

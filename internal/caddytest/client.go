@@ -60,7 +60,7 @@ func (c *Caddy) ask(addr, method, path, body string, header ...string) Response 
 	defer cancel()
 	start := time.Now()
 	resp, err := c.client.Do(c.request(ctx, addr, method, path, body, header))
-	for err != nil && c.handsOver() {
+	for try := 0; err != nil && try < 3 && c.handsOver(); try++ {
 		resp, err = c.client.Do(c.request(ctx, addr, method, path, body, header))
 	}
 	if err != nil {
@@ -76,7 +76,7 @@ func (c *Caddy) ask(addr, method, path, body string, header ...string) Response 
 // waits in the old one's queue at that moment is reset: nobody has seen it.
 func (c *Caddy) handsOver() bool {
 	ns := c.reloaded.Load()
-	return ns != 0 && time.Since(time.Unix(0, ns)) < 2*time.Second
+	return ns != 0 && time.Since(time.Unix(0, ns)) < 10*time.Second
 }
 
 func (c *Caddy) request(ctx context.Context, addr, method, path, body string, header []string) *http.Request {
