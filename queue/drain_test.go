@@ -318,7 +318,7 @@ func TestPause(t *testing.T) {
 	if err := r.c.SetPaused(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, "those meanwhile", func() bool { return d.total() == 20 })
+	eventually(t, 30*time.Second, "those meanwhile", func() bool { return d.total() == 20 && r.empty() })
 	if paused, err := r.c.Paused(t.Context()); paused || err != nil {
 		t.Errorf("got paused %v, %v", paused, err)
 	}

@@ -331,7 +331,7 @@ func TestOtherNodesGoOn(t *testing.T) {
 	d := newDiary()
 	_, drain := run(t, r.c, WorkerOptions{Concurrency: 4}, d.done)
 	r.enqueueN(30, "before")
-	eventually(t, 30*time.Second, "all before", func() bool { return d.distinct() == 30 })
+	eventually(t, 30*time.Second, "all before", func() bool { return d.distinct() == 30 && r.empty() })
 	r.servers[0].Pause()
 	r.servers[1].Kill()
 	begin := time.Now()

@@ -194,9 +194,10 @@ func TestReplayedIsDurable(t *testing.T) {
 	for name, kind := range kinds {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, 1, Options{Ack: Ack{Replicas: 1}})
+			r := newPatientRig(t, time.Second, 1, Options{Ack: Ack{Replicas: 1}})
 			replica := follow(t, r.servers[0])
-			r.o.Ack.Replicas = 2
+			// It waits in vain for as long as a slow machine needs to see it waiting.
+			r.o.Ack.Replicas, r.timeout = 2, 3*time.Second
 			asksTwo := r.client()
 			put := func() (done chan error) {
 				done = make(chan error, 1)
