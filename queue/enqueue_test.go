@@ -321,7 +321,7 @@ func TestEnqueueAfterScriptFlush(t *testing.T) {
 }
 
 func TestEnqueueBatch(t *testing.T) {
-	r := newRig(t, 3, Options{InlineBody: 100})
+	r := newPatientRig(t, time.Second, 3, Options{InlineBody: 100})
 	var ms []*Message
 	for i := range 1500 {
 		m := &Message{Body: fmt.Appendf(nil, "%d", i)}

@@ -303,7 +303,7 @@ func TestEnqueueWhileConnectionsAreKilled(t *testing.T) {
 				return
 			case <-time.After(20 * time.Millisecond):
 				// A slow machine gets some done between two kills, as a fast one does.
-				if n := r.commands(0); n > before+100 {
+				if n := r.commands(0); n > before+400 {
 					client.ClientKillByFilter(context.Background(), "TYPE", "normal", "SKIPME", "yes")
 					before = n
 				}

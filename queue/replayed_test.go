@@ -197,7 +197,7 @@ func TestReplayedIsDurable(t *testing.T) {
 			r := newPatientRig(t, time.Second, 1, Options{Ack: Ack{Replicas: 1}})
 			replica := follow(t, r.servers[0])
 			// It waits in vain for as long as a slow machine needs to see it waiting.
-			r.o.Ack.Replicas, r.timeout = 2, 3*time.Second
+			r.o.Ack.Replicas = 2
 			asksTwo := r.client()
 			put := func() (done chan error) {
 				done = make(chan error, 1)
