@@ -1,0 +1,56 @@
+package fluster
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// parseInvalidateDirective reads the directive fluster_invalidate:
+//
+//	fluster_invalidate [<matcher>] {
+//		bearer             <token...>
+//		client_certificate
+//		allow              <address or range...>
+//		rate               <requests a second>
+//		pool               <name>
+//	}
+func parseInvalidateDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	c := &Invalidate{}
+	h.Next() // fluster_invalidate
+	if h.NextArg() {
+		return nil, h.ArgErr()
+	}
+	for h.NextBlock(0) {
+		var err error
+		switch option := h.Val(); option {
+		case "bearer":
+			err = parseList(h.Dispenser, &c.Bearer)
+		case "client_certificate":
+			err = parseFlag(h.Dispenser, &c.ClientCertificate)
+		case "allow":
+			err = parseList(h.Dispenser, &c.Allow)
+		case "rate":
+			var word string
+			if err = parseWord(h.Dispenser, &word); err == nil {
+				c.Rate, err = strconv.ParseFloat(strings.TrimSuffix(word, "/s"), 64)
+				if err != nil || c.Rate <= 0 {
+					err = h.Errf("rate: %q is not a number of requests a second", word)
+				}
+			}
+		case "pool":
+			err = parseWord(h.Dispenser, &c.Pool)
+		default:
+			err = h.Errf("unrecognized fluster_invalidate option %q", option)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(c.Bearer) == 0 && len(c.Allow) == 0 && !c.ClientCertificate {
+		return nil, h.Errf("fluster_invalidate needs at least one of bearer, client_certificate and allow")
+	}
+	return c, nil
+}
