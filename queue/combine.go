@@ -53,6 +53,12 @@ type sending struct {
 	wake             chan bool
 }
 
+// isAnswered reports whether a command was done: not refused, as a script is that the
+// server does not know.
+func (s *sending) isAnswered() bool {
+	return slices.ContainsFunc(s.cmds, func(cmd redis.Cmder) bool { return cmd.Err() == nil })
+}
+
 // A once is a command that a cluster's client must not send again by itself: it
 // does so even where it may have been done, and one that was not enough to
 // be told so would be done twice.

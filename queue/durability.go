@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -182,8 +183,8 @@ func (p *partition) sendAndWait(ctx context.Context, conn *redis.Conn, batch []*
 	}
 	cmds, err := pipe.Exec(bounded)
 	p.reportAll(ctx, cmds, connectionError(err))
-	if connectionError(err) != nil {
-		return false, err
+	if connectionError(err) != nil || !slices.ContainsFunc(batch, (*sending).isAnswered) {
+		return false, err // where nothing was done there is nothing to wait for
 	}
 	if always && !answer.is() {
 		d.learn(false, nil)

@@ -133,6 +133,15 @@ func TestAckOfReplicas(t *testing.T) {
 	})
 }
 
+// Nobody waits for the replicas of what was not written, as with the first script
+// that a server is asked for: here that would take all the time there is.
+func TestAckOfWhatWasNotWritten(t *testing.T) {
+	r := newPatientRig(t, 3*time.Second, 1, Options{Ack: Ack{Replicas: 1}})
+	if _, err := r.c.Enqueue(t.Context(), &Message{DedupKey: "k", DedupWindow: time.Minute}); !errors.Is(err, ErrDurability) {
+		t.Errorf("got %v, want %v", err, ErrDurability)
+	}
+}
+
 func TestAckOfReplicasThatIsNotReachedDeliversNothing(t *testing.T) {
 	eachWay(t, func(t *testing.T, o Options) {
 		r := newRig(t, 2, o)
