@@ -88,6 +88,51 @@ func TestReadsShareRoundTrips(t *testing.T) {
 	}
 }
 
+// A key that several ask for at a time is asked for once, and each has its value;
+// so is one that others have beside theirs.
+func TestReadsOfOneKeyAreOne(t *testing.T) {
+	ctx := context.Background()
+	server := redistest.Start(t)
+	n, _ := open(t, server.URL(), Options{Timeout: 20 * time.Second})
+	values := map[string]string{"hot": "value of hot", "cold": "value of cold", "beside": "shared", "none": ""}
+	for key, value := range values {
+		if err := n.Client().Set(ctx, key, value, 0).Err(); key != "none" && err != nil {
+			t.Fatal(err)
+		}
+	}
+	server.Client(t).Del(ctx, "none")
+	if _, _, err := n.Read(ctx, "cold", ""); err != nil { // it dials
+		t.Fatal(err)
+	}
+	n.batches.waitFor(t, 0)
+	server.Pause()
+	var wg sync.WaitGroup
+	asked := []struct{ key, beside string }{
+		{"cold", "beside"}, // under way when the others come
+		{"hot", "beside"}, {"none", "beside"}, {"hot", "beside"}, {"cold", "beside"}, {"hot", ""},
+		{"beside", ""}, {"cold", "hot"}, {"none", "cold"}, {"hot", "hot"}, {"hot", "beside"},
+	}
+	for i, a := range asked {
+		wg.Go(func() {
+			got, beside, err := n.Read(ctx, a.key, a.beside)
+			if err != nil || string(got) != values[a.key] || (got == nil) != (a.key == "none") || string(beside) != values[a.beside] {
+				t.Errorf("Read(%q, %q) = %q, %q, %v; want %q and %q", a.key, a.beside, got, beside, err, values[a.key], values[a.beside])
+			}
+		})
+		n.batches.waitFor(t, i+1)
+		if i == 0 {
+			n.batches.waitTaken(t)
+		}
+	}
+	n.batches.mu.Lock()
+	if q := n.batches.queue; len(q) != 1 || q[0].reads != len(asked)-1 || len(q[0].keys) != 4 || len(q[0].args) != 1+4 {
+		t.Errorf("%d reads of 4 keys behind one that is under way: %d batches wait, want one with 4 keys", len(asked)-1, len(q))
+	}
+	n.batches.mu.Unlock()
+	server.Resume()
+	wg.Wait()
+}
+
 // waitTaken waits until no batch is in the queue.
 func (r *batchReader) waitTaken(t *testing.T) {
 	t.Helper()

@@ -188,9 +188,9 @@ func (n *Node) Bulk() redis.UniversalClient { return n.bulk }
 // Read returns the value of a key and, read at the same time in the same round
 // trip, that of another one, which many reads have in common; nil for a key that
 // does not exist or holds no string. Without another, beside is "". It ends
-// within the node's time-out. The value of key is the caller's; that of beside is
-// shared and read only. In a Redis Cluster the keys must share a slot. For values
-// over 64 KiB see ReadBulk.
+// within the node's time-out. Both values are read only: they may be shared with
+// others who ask for the same at that time. In a Redis Cluster the keys must share
+// a slot. For values over 64 KiB see ReadBulk.
 func (n *Node) Read(ctx context.Context, key, beside string) (value, other []byte, err error) {
 	value, other, err = n.small.read(n.With(ctx), key, beside)
 	n.report(Classify(ctx, err), err)

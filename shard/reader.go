@@ -75,10 +75,10 @@ func readAll(ctx context.Context, client redis.UniversalClient, keys []string) (
 	return out, nil
 }
 
-// asBytes returns a value of an MGET: nil where there was none. The string must
-// be the caller's alone, as those of a finished command are: go-redis read each
-// into memory of its own, which now is the result's. (Copying them would cost
-// 0.5 µs for 4 KiB and as much memory again.)
+// asBytes returns a value of an MGET, read only: nil where there was none. The
+// string must be one of a finished command: go-redis read it into memory of its
+// own, to which nobody writes any more. (Copying it would cost 0.5 µs for 4 KiB and
+// as much memory again.)
 func asBytes(v any) []byte {
 	s, ok := v.(string)
 	switch {
