@@ -18,6 +18,7 @@ type Load struct {
 	URL    string
 	Fields map[string]string // of the request's header
 	Unique bool              // each request has a query of its own
+	URLs   int               // asks for so many in turn, told apart by their query; 0: for one
 	Post   int               // bytes of a body to POST; 0: a GET
 }
 
@@ -86,6 +87,14 @@ init = function()
 end
 request = function() n = n + 1; return head .. string.format("%.0f", n) .. tail end
 `)
+	}
+	if l.URLs > 0 {
+		fmt.Fprintf(&b, `local n, lines = 0, {}
+init = function()
+  for i = 1, %d do lines[i] = wrk.format(nil, wrk.path .. "?" .. i) end
+end
+request = function() n = n %% #lines + 1; return lines[n] end
+`, l.URLs)
 	}
 	b.WriteString("done = function(summary, latency)\n  io.write(string.format(\"BENCH %d %d %d\", summary.requests, summary.duration, " +
 		"summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.status + summary.errors.timeout))\n")
