@@ -7,7 +7,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
@@ -45,18 +44,11 @@ type exchange struct {
 
 	status httpcache.CacheStatus // told to the client
 
-	hit   found      // what the near cache or a node gave
-	lines []string   // header values of the response, in the exchange's own memory
-	room  [16]string // where lines begins
-}
+	hit   found    // what the near cache or a node gave
+	lines []string // header values of the response, in the memory of remains
 
-// own returns a copy of values in the exchange's memory. Those of a stored
-// response are shared by all requests, and whoever changes a header in place
-// must not change theirs.
-func (x *exchange) own(values ...string) []string {
-	n := len(x.lines)
-	x.lines = append(x.lines, values...)
-	return x.lines[n:len(x.lines):len(x.lines)]
+	remains  *remains
+	unshared bool // nobody else has seen it: it may be used again
 }
 
 // ServeHTTP answers a request: request → key → near cache → node → origin → store.
@@ -64,13 +56,12 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if isTunnel(r) {
 		return next.ServeHTTP(w, r)
 	}
-	x := &exchange{Cache: h, w: w, r: r, next: next, now: time.Now(), patience: time.Duration(h.pool.config.Timeout)}
-	x.lines = x.room[:0]
+	x := h.begin(w, r, next)
+	defer x.end()
 	var filtered *http.Request
 	x.names, filtered = h.Key.name(r)
 	x.r, filtered = h.negotiate(r), h.negotiate(filtered)
 	x.expose()
-	defer x.giveBack()
 	bypass, err := h.bypasses(r)
 	switch {
 	case err != nil:
@@ -99,6 +90,7 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}
 	switch use.Use {
 	case httpcache.UseFresh, httpcache.UseStale:
+		x.unshared = f.resp.Chunks == nil // what lies in chunks may have to be continued from the origin
 		return x.serve(f)
 	case httpcache.UseStaleRevalidate:
 		x.validateLater(f.entry)
@@ -172,13 +164,6 @@ func hasMember(lines []string, member string) bool {
 		}
 	}
 	return false
-}
-
-// giveBack returns what the exchange held of what all bodies may take.
-func (x *exchange) giveBack() {
-	if x.held > 0 {
-		x.pool.flights.recorded.Add(-x.held)
-	}
 }
 
 // found is a stored response that the request selects, and where it was found.
@@ -349,44 +334,6 @@ func (x *exchange) tell(h http.Header) {
 
 // cacheName is this cache's name in Cache-Status.
 const cacheName = "fluster"
-
-// String is this cache's member of Cache-Status, whatever the client is told.
-func (x *exchange) String() string { return string(x.status.Append(nil, cacheName)) }
-
-// expose makes the placeholders known, and the field `fluster` of access logs.
-func (x *exchange) expose() {
-	ctx := x.r.Context()
-	if srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && srv != nil && srv.Logs != nil {
-		if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-			extra.Set(zap.Stringer("fluster", x))
-		}
-	}
-	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.Map(x.placeholder)
-	}
-}
-
-// placeholder returns the value of a placeholder that begins with http.fluster.
-func (x *exchange) placeholder(name string) (any, bool) {
-	what, ok := strings.CutPrefix(name, "http.fluster.")
-	if !ok {
-		return nil, false
-	}
-	switch what {
-	case "cache_status":
-		return x.String(), true
-	case "hit":
-		return x.status.Hit, true
-	case "key":
-		return x.key, true
-	case "node":
-		if n := x.pool.pick(x.key); n != nil {
-			return n.label, true
-		}
-		return "", true
-	}
-	return nil, false
-}
 
 // Interface guards
 var (

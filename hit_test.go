@@ -1,16 +1,23 @@
 package fluster
 
 import (
+	"fmt"
+	"net/http"
+	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/stored"
 )
 
 // TestHitAllocates: a hit in this process adds three allocations to a request:
-// what it knows of the request, the cache key, and the placeholders.
+// what remains of it, the cache key, and the placeholders.
 func TestHitAllocates(t *testing.T) {
 	h, w := benchCache(t, PoolConfig{}), newBenchWriter()
 	for name, r := range map[string][]string{
@@ -55,6 +62,50 @@ func TestHitsShareNoHeader(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestWhatRemainsOfHits: what placeholders and access logs are told of a hit, and
+// its header, stay as they are when many others have been answered since, although
+// they use the same memory on their way.
+func TestWhatRemainsOfHits(t *testing.T) {
+	h := benchCache(t, PoolConfig{})
+	type answered struct {
+		url, status  string
+		header, then http.Header
+		repl         *caddy.Replacer
+	}
+	serve := func(uri string, fields ...string) answered {
+		w, r, repl := newBenchWriter(), request(t, uri, fields...), caddy.NewReplacer()
+		if err := h.ServeHTTP(w, caddyhttp.PrepareRequest(r, repl, w, nil)); err != nil {
+			t.Error(err)
+		}
+		return answered{"http://example.test" + uri, w.last, w.header, w.header.Clone(), repl}
+	}
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			uri := fmt.Sprintf("/page?%d", g)
+			for begun := time.Now(); !strings.Contains(serve(uri).status, "hit") && time.Since(begun) < time.Minute; {
+				time.Sleep(time.Millisecond)
+			}
+			var all []answered
+			for range 100 {
+				all = append(all, serve(uri), serve("/vary", "Accept-Language", "de, en;q=0.5"), serve("/page", "If-None-Match", `"v1"`))
+			}
+			for i, a := range all {
+				key, _ := a.repl.GetString("http.fluster.key")
+				hit, _ := a.repl.Get("http.fluster.hit")
+				status, _ := a.repl.GetString("http.fluster.cache_status")
+				if key != a.url || hit != true || status != a.status || !strings.Contains(status, "hit") {
+					t.Errorf("request %d for %s is a hit of %q (%v), %q behind the others; want %q", i, a.url, key, hit, status, a.status)
+				}
+				if !reflect.DeepEqual(a.header, a.then) {
+					t.Errorf("the header of request %d for %s is %v behind the others, want %v", i, a.url, a.header, a.then)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // TestHitTells: what is made once a second for all hits is made anew where a

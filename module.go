@@ -24,6 +24,7 @@
 //	cache_lookup.go    looking up on a node
 //	cache_store.go     storing on it, in the background
 //	cache_serve.go     answering from what is stored
+//	cache_remains.go   what remains when it is answered
 //	cache_range.go     parts of a stored response
 //	cache_partial.go   stored parts of a response
 //	cache_forward.go   asking the origin, validating
