@@ -140,7 +140,7 @@ func (f *flight) settle(s flightState) (waited bool) {
 func (f *flight) share(head *entry, learn uint64, length int64) {
 	f.mu.Lock()
 	f.head, f.learn, f.length = head, learn, length
-	f.divisible = mayDivide(&head.resp.Terms) && httpcache.IsDivisible(head.header())
+	f.divisible = head.isDivisible()
 	f.mu.Unlock()
 	f.settle(shared)
 }

@@ -57,11 +57,15 @@ func newEntry(r *stored.Response, learn uint64) *entry {
 }
 
 // whole returns the entry of a response with the same header, which has its
-// body too.
-func (e *entry) whole(r *stored.Response) *entry {
-	out := &entry{resp: r, lines: e.lines, sel: e.sel}
+// body too. Both lie in one piece of memory, as there are many of them.
+func (e *entry) whole(r stored.Response) *entry {
+	out := &struct {
+		entry
+		resp stored.Response
+	}{entry: entry{lines: e.lines, sel: e.sel}, resp: r}
+	out.entry.resp = &out.resp
 	out.learn.Store(e.learn.Load())
-	return out
+	return &out.entry
 }
 
 // setLines makes lines of the stored fields, whose values lie together.
@@ -118,6 +122,17 @@ func (e *entry) values(name string) []string {
 		}
 	}
 	return nil
+}
+
+// isDivisible reports whether the origin can be asked for a part of the response.
+func (e *entry) isDivisible() bool {
+	counts := make(http.Header, 3) // all that counts; it stays on the stack
+	for _, name := range [...]string{"Etag", "Last-Modified", "Date"} {
+		if values := e.values(name); values != nil {
+			counts[name] = values
+		}
+	}
+	return mayDivide(&e.resp.Terms) && httpcache.IsDivisible(counts)
 }
 
 // isAdded reports whether the lines of a stored field are added to those that

@@ -351,7 +351,7 @@ func (f *fill) seal(ctx context.Context) error {
 		return err
 	}
 	f.n.state.newest.stored(r.Key, r.Terms.Received, now)
-	metrics.stores.WithLabelValues("stored").Inc()
+	metrics.storesDone.Inc()
 	return nil
 }
 

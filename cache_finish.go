@@ -121,7 +121,7 @@ func (w *fillWriter) fail(err error) error {
 		return err
 	}
 	w.fl.settle(alone)
-	metrics.requests.WithLabelValues("miss").Inc()
+	metrics.missAlone.Inc()
 	w.x.status = httpcache.CacheStatus{Fwd: w.x.why}
 	w.x.tell(w.Header())
 	return err

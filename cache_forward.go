@@ -247,11 +247,11 @@ func (x *exchange) keepWhole(e *entry, body []byte) {
 func (x *exchange) keepFilled(e *entry, f *fill, size int64, body []byte, kept bool) {
 	resp, _ := x.asKept(e, size)
 	if kept {
-		near := *resp
+		near := resp
 		near.Body = fit(body)
-		x.pool.near.Load().Set(near.Key, e.whole(&near))
+		x.pool.near.Load().Set(near.Key, e.whole(near))
 	}
-	f.finish(resp)
+	f.finish(&resp)
 }
 
 // keepAgain stores a response that was confirmed.
@@ -264,14 +264,14 @@ func (x *exchange) keepAgain(e *entry) {
 		return
 	}
 	resp, ttl := x.asKept(e, e.resp.BodySize)
-	w := encodeRenewal(x.place.node.journal.bucket, resp, ttl)
+	w := encodeRenewal(x.place.node.journal.bucket, &resp, ttl)
 	w.key, w.received = resp.Key, resp.Terms.Received
 	w.lock = x.place.lock.hand()
 	x.place.node.writes.push(w)
 }
 
 // asKept returns the response as it is stored, and how long it is kept.
-func (x *exchange) asKept(e *entry, size int64) (*stored.Response, time.Duration) {
+func (x *exchange) asKept(e *entry, size int64) (stored.Response, time.Duration) {
 	resp := *e.resp
 	resp.BodySize, resp.Stamp = size, stored.Stamp(x.place.stamp)
 	now := time.Now()
@@ -284,7 +284,7 @@ func (x *exchange) asKept(e *entry, size int64) (*stored.Response, time.Duration
 		}
 		x.pool.keepVariants(x.place, list.with(x.key, v), resp.Terms.Received, max(ttl, keepList))
 	}
-	return &resp, ttl
+	return resp, ttl
 }
 
 // validateLater validates a stale response after it was served, once for all

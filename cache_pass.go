@@ -84,7 +84,7 @@ func (w *passWriter) WriteHeader(status int) {
 		}
 		w.x.status = httpcache.CacheStatus{Fwd: w.x.why, FwdStatus: status}
 		w.x.tell(h)
-		metrics.requests.WithLabelValues("pass").Inc()
+		metrics.passed.Inc()
 	}
 	w.ResponseWriter.WriteHeader(status)
 }

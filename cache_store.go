@@ -77,13 +77,23 @@ func (p *pool) keepVariants(pl place, list *entry, received int64, ttl time.Dura
 	if pl.node == nil || !pl.ok || !pl.node.inUse() {
 		return
 	}
-	pl.node.writes.push(write{values: []value{{pl.node.journal.bucket.entry(v.Key), stored.AppendEncodeVariants(nil, v)}}, ttl: ttl, short: true, key: v.Key, received: received})
+	pl.node.writes.push(write{values: []value{{key: pl.node.journal.bucket.entry(v.Key), data: stored.AppendEncodeVariants(nil, v)}}, ttl: ttl, short: true, key: v.Key, received: received})
 }
 
 // value is a Redis key and what is to lie there.
 type value struct {
 	key  string
 	data []byte
+	resp *stored.Response // in place of data: what is to be encoded, when it is written; read only
+}
+
+// size returns about how many bytes of memory it takes until it is written.
+func (v value) size() int64 {
+	n := len(v.key) + len(v.data)
+	if v.resp != nil {
+		n += v.resp.Size()
+	}
+	return int64(n)
 }
 
 // write is one thing to be done on a node: values to be stored, in this order,
@@ -99,6 +109,7 @@ type write struct {
 	key      string // the cache key of a response, or of a URL whose variants are listed
 	received int64  // when the response was
 	queued   time.Time
+	bytes    int64 // what it takes of the queue's bound
 }
 
 // isLate reports whether w has waited for so long that others may have stored
@@ -116,7 +127,7 @@ func (w write) dropped() {
 func (w write) size() int64 {
 	var n int64
 	for _, v := range w.values {
-		n += int64(len(v.data)) + int64(len(v.key))
+		n += v.size()
 	}
 	n += 64 * int64(len(w.renew)+len(w.forget))
 	return n + 256
@@ -127,7 +138,7 @@ func (w write) size() int64 {
 func encodeWrite(b bucket, key string, r *stored.Response, ttl time.Duration) write {
 	w := write{ttl: ttl}
 	if len(r.Body) <= inlineBody {
-		w.values = []value{{b.entry(key), stored.AppendEncode(make([]byte, 0, len(r.Body)+1024), r)}}
+		w.values = []value{{key: b.entry(key), resp: r}}
 		w.short = true
 		return w
 	}
@@ -135,19 +146,19 @@ func encodeWrite(b bucket, key string, r *stored.Response, ttl time.Duration) wr
 	c := &stored.Chunks{Token: rand.Uint64(), Size: chunkSize}
 	for off := 0; off < len(r.Body); off += chunkSize {
 		part := r.Body[off:min(off+chunkSize, len(r.Body))]
-		w.values = append(w.values, value{b.chunk(c.Token, c.Count), part})
+		w.values = append(w.values, value{key: b.chunk(c.Token, c.Count), data: part})
 		c.Sums = append(c.Sums, xxhash.Sum64(part))
 		c.Count++
 	}
 	manifest.Body, manifest.Chunks, manifest.BodySize = nil, c, int64(len(r.Body))
-	w.values = append(w.values, value{b.entry(key), stored.AppendEncode(nil, &manifest)})
+	w.values = append(w.values, value{key: b.entry(key), data: stored.AppendEncode(nil, &manifest)})
 	return w
 }
 
 // encodeRenewal makes the manifest of a response whose chunks lie there, and are
 // to live as long as it.
 func encodeRenewal(b bucket, r *stored.Response, ttl time.Duration) write {
-	w := write{ttl: ttl, values: []value{{b.entry(r.Key), stored.AppendEncode(nil, r)}}}
+	w := write{ttl: ttl, values: []value{{key: b.entry(r.Key), data: stored.AppendEncode(nil, r)}}}
 	for i := range r.Chunks.Count {
 		w.renew = append(w.renew, b.chunk(r.Chunks.Token, i))
 	}
@@ -157,12 +168,15 @@ func encodeRenewal(b bucket, r *stored.Response, ttl time.Duration) write {
 // write is the writer: it stores on the node what the requests have put in its
 // queue, so that no request waits for that.
 func (n *node) write(ctx context.Context) {
+	var room []write
 	for {
+		clear(room)
 		w, ok := n.writes.pop(ctx)
 		if !ok {
 			return
 		}
-		batch := slices.DeleteFunc(n.writes.popMore(w), func(w write) bool {
+		room = n.writes.popMore(append(room[:0], w))
+		batch := slices.DeleteFunc(room, func(w write) bool {
 			drop := !n.inUse() || w.isLate()
 			if drop {
 				w.dropped()
@@ -186,7 +200,7 @@ func (n *node) stored(w write, err error) {
 	}
 	if err == nil {
 		w.lock.letGo(wasStored)
-		metrics.stores.WithLabelValues("stored").Inc()
+		metrics.storesDone.Inc()
 		if w.key != "" {
 			n.state.newest.stored(w.key, w.received, time.Now())
 		}
@@ -208,12 +222,15 @@ func (n *node) perform(ctx context.Context, w write) error {
 	if err := n.renew(ctx, w); err != nil {
 		return err
 	}
+	buf := encodings.Get().(*[]byte)
+	defer encodings.Put(buf)
+	*buf = (*buf)[:0]
 	for i, v := range w.values {
 		ttl := w.ttl
 		if i < len(w.values)-1 {
 			ttl += time.Minute // no manifest may outlive its chunks
 		}
-		if err := n.Bulk().Set(ctx, v.key, v.data, ttl).Err(); err != nil {
+		if err := n.Bulk().Set(ctx, v.key, v.appendTo(buf), ttl).Err(); err != nil {
 			return err
 		}
 	}

@@ -2,8 +2,11 @@ package fluster
 
 import (
 	"context"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/caddy-fluster/caddy-fluster/stored"
 )
 
 // Short writes that wait at the same time go to the node in one round trip: a
@@ -16,22 +19,36 @@ const (
 	batchBytes = 256 << 10
 )
 
-// popMore returns w and the short writes that wait behind it, as many as go in
-// one batch; w alone if it is not short.
-func (q *writeQueue) popMore(w write) []write {
-	batch, bytes := []write{w}, w.size()
-	for w.short && len(batch) < batchWrites && bytes < batchBytes {
+// popMore appends to a batch of one write the short writes that wait behind it, as
+// many as go together; none if it is not short.
+func (q *writeQueue) popMore(batch []write) []write {
+	w := batch[0]
+	for bytes := w.bytes; w.short && len(batch) < batchWrites && bytes < batchBytes; bytes += w.bytes {
 		select {
 		case w = <-q.queue:
 			q.mu.Lock()
-			q.bytes -= w.size()
+			q.bytes -= w.bytes
 			q.mu.Unlock()
-			batch, bytes = append(batch, w), bytes+w.size()
+			batch = append(batch, w)
 		default:
 			return batch
 		}
 	}
 	return batch
+}
+
+// encodings are buffers for what is written at one time. A response is encoded
+// when its turn comes: the memory of one batch is that of the next.
+var encodings = sync.Pool{New: func() any { return new([]byte) }}
+
+// appendTo returns what is to lie there; a response is encoded behind what buf has.
+func (v value) appendTo(buf *[]byte) []byte {
+	if v.resp == nil {
+		return v.data
+	}
+	from := len(*buf)
+	*buf = stored.AppendEncode(*buf, v.resp)
+	return (*buf)[from:]
 }
 
 // performAll does writes in their order: those that are short together, and a
@@ -42,10 +59,13 @@ func (n *node) performAll(ctx context.Context, batch []write) {
 		batch = batch[:len(batch)-1]
 		defer func() { n.stored(last, n.perform(ctx, last)) }()
 	}
+	buf := encodings.Get().(*[]byte)
+	defer encodings.Put(buf)
+	*buf = (*buf)[:0]
 	ctx = n.With(ctx)
 	cmds, _ := n.Bulk().Pipelined(ctx, func(p redis.Pipeliner) error { // each has its own error
 		for _, w := range batch {
-			p.Set(ctx, w.values[0].key, w.values[0].data, w.ttl)
+			p.Set(ctx, w.values[0].key, w.values[0].appendTo(buf), w.ttl)
 		}
 		return nil
 	})

@@ -14,7 +14,7 @@ import (
 )
 
 func shortWrite(key, data string) write {
-	return write{values: []value{{key, []byte(data)}}, ttl: time.Minute, short: true}
+	return write{values: []value{{key: key, data: []byte(data)}}, ttl: time.Minute, short: true}
 }
 
 // TestPopMore: short writes go together, in their order, up to a bound, with the
@@ -46,7 +46,7 @@ func TestPopMore(t *testing.T) {
 				if !ok {
 					t.Fatal("pop: nothing, want a write")
 				}
-				batch := q.popMore(w)
+				batch := q.popMore([]write{w})
 				if len(batch) != want {
 					t.Fatalf("got a batch of %d, want %v in turn", len(batch), tt.want)
 				}

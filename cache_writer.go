@@ -136,7 +136,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 		c.Write(zap.String("url", x.url), zap.Int("status", status), zap.Bool("stored", v.Store), zap.String("why_not", v.Detail))
 	}
 	if !v.Store {
-		metrics.requests.WithLabelValues("miss").Inc()
+		metrics.missAlone.Inc()
 		w.settleAlone(status)
 		if status == http.StatusOK && x.answersCondition(own) {
 			w.muted = true
@@ -147,7 +147,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 		w.ResponseWriter.WriteHeader(status)
 		return
 	}
-	metrics.requests.WithLabelValues("stored").Inc()
+	metrics.missStored.Inc()
 	x.unmarkAlone() // the next ones can share
 	if w.want > lockedBody {
 		x.place.lock.letGo(isLost)

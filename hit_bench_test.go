@@ -1,6 +1,7 @@
 package fluster
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -107,23 +108,36 @@ func BenchmarkNodeHit(b *testing.B) {
 	})
 }
 
-// BenchmarkForward is a request that the origin answers: a miss that is stored,
-// and one that may not be.
+// BenchmarkForward is a request that the origin answers: a miss that is stored, in
+// this process alone and on a node too, and one that may not be. As a server's,
+// each has a context of its own that can be cancelled.
 func BenchmarkForward(b *testing.B) {
-	h := benchCache(b, PoolConfig{})
-	b.Run("miss", func(b *testing.B) {
-		b.ReportAllocs()
-		r, w := request(b, "/page"), newBenchWriter()
-		for i := 0; b.Loop(); i++ {
-			r.URL.RawQuery = strconv.Itoa(i)
-			r.RequestURI = "/page?" + r.URL.RawQuery
-			w.serve(b, h, r)
-		}
-	})
-	b.Run("no-store", func(b *testing.B) { benchHandler(b, h, request(b, "/no-store")) })
+	near := benchCache(b, PoolConfig{})
+	b.Run("miss", func(b *testing.B) { benchMisses(b, near) })
+	b.Run("no-store", func(b *testing.B) { benchForwards(b, near, func(int) string { return "/no-store" }) })
 	b.Run("empty", func(b *testing.B) {
-		benchHandler(b, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error { return benchOrigin(w, r) }), request(b, "/no-store"))
+		benchForwards(b, benchProxied, func(int) string { return "/no-store" })
 	})
+	node := benchCache(b, PoolConfig{Nodes: []string{redistest.Start(b, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru").URL()}})
+	b.Run("miss, node", func(b *testing.B) { benchMisses(b, node) })
+}
+
+func benchMisses(b *testing.B, h caddyhttp.Handler) {
+	benchForwards(b, h, func(i int) string { return "/page?" + strconv.Itoa(i) })
+}
+
+func benchForwards(b *testing.B, h caddyhttp.Handler, uri func(int) string) {
+	b.ReportAllocs()
+	server, end := context.WithCancel(b.Context())
+	defer end()
+	r, w := request(b, "/page"), newBenchWriter()
+	for i := 0; b.Loop(); i++ {
+		ctx, cancel := context.WithCancel(server)
+		r.RequestURI = uri(i)
+		r.URL.Path, r.URL.RawQuery, _ = strings.Cut(r.RequestURI, "?")
+		w.serve(b, h, r.WithContext(ctx))
+		cancel()
+	}
 }
 
 // benchCache returns a cache before benchOrigin, with its pool started and its
@@ -141,8 +155,7 @@ func benchCache(b testing.TB, c PoolConfig) caddyhttp.Handler {
 	if err := h.provisionPolicy(); err != nil {
 		b.Fatal(err)
 	}
-	next := caddyhttp.HandlerFunc(benchOrigin)
-	handler := caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error { return h.ServeHTTP(w, r, next) })
+	handler := caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error { return h.ServeHTTP(w, r, benchProxied) })
 	for _, r := range []*http.Request{request(b, "/page"), request(b, "/vary", "Accept-Language", "de, en;q=0.5")} {
 		w := newBenchWriter()
 		for range 100 {
@@ -160,6 +173,13 @@ func benchCache(b testing.TB, c PoolConfig) caddyhttp.Handler {
 }
 
 var benchBody = make([]byte, 4096)
+
+// benchProxied is benchOrigin with a context, as a proxy has for its transport.
+var benchProxied = caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+	_, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	return benchOrigin(w, r)
+})
 
 // benchOrigin answers as an origin with a proxy before it does.
 func benchOrigin(w http.ResponseWriter, r *http.Request) error {

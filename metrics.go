@@ -23,7 +23,10 @@ type metricSet struct {
 	forks         *prometheus.CounterVec
 	continued     *prometheus.CounterVec
 
-	hitNear, hitNode, hitStale prometheus.Counter
+	// Of requests and stores, what is counted often.
+	hitNear, hitNode, hitStale    prometheus.Counter
+	missStored, missAlone, passed prometheus.Counter
+	storesDone                    prometheus.Counter
 }
 
 func newMetrics() *metricSet {
@@ -45,6 +48,8 @@ func newMetrics() *metricSet {
 		forks:     vec("journal_forks_total", "How often the journal of the node turned out not to be the one that was known.", "pool", "node"),
 	}
 	m.hitNear, m.hitNode, m.hitStale = m.requests.WithLabelValues("near"), m.requests.WithLabelValues("node"), m.requests.WithLabelValues("stale")
+	m.missStored, m.missAlone, m.passed = m.requests.WithLabelValues("stored"), m.requests.WithLabelValues("miss"), m.requests.WithLabelValues("pass")
+	m.storesDone = m.stores.WithLabelValues("stored")
 	return m
 }
 

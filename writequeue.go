@@ -24,17 +24,16 @@ func newWriteQueue() *writeQueue { return &writeQueue{queue: make(chan write, ma
 
 // push adds w, or drops it when the queue is full; it never waits.
 func (q *writeQueue) push(w write) {
-	size := w.size()
-	w.queued = time.Now()
+	w.queued, w.bytes = time.Now(), w.size()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.bytes+size > maxWriteBytes && q.bytes > 0 {
+	if q.bytes+w.bytes > maxWriteBytes && q.bytes > 0 {
 		w.dropped()
 		return
 	}
 	select {
 	case q.queue <- w:
-		q.bytes += size
+		q.bytes += w.bytes
 	default:
 		w.dropped()
 	}
@@ -47,7 +46,7 @@ func (q *writeQueue) pop(ctx context.Context) (write, bool) {
 		return write{}, false
 	case w := <-q.queue:
 		q.mu.Lock()
-		q.bytes -= w.size()
+		q.bytes -= w.bytes
 		q.mu.Unlock()
 		return w, true
 	}

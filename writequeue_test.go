@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func writeOf(size int) write { return write{values: []value{{"k", make([]byte, size)}}} }
+func writeOf(size int) write { return write{values: []value{{key: "k", data: make([]byte, size)}}} }
 
 // TestWriteQueueBounds: C5. What waits to be stored is bounded by bytes and by
 // number; what is beyond is dropped, and nobody waits.
