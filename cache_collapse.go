@@ -40,6 +40,8 @@ type flight struct {
 	learn     uint64   // of the leader's place
 	length    int64    // Content-Length, −1 if it is not known
 	blocks    []*block // the body from base on, in blocks of unit bytes
+	first     block    // where blocks begins; most bodies are one block
+	room      [1]*block
 	unit      int64
 	base      int64               // a multiple of unit
 	have      int64               // how much of the body has come
@@ -140,7 +142,7 @@ func (f *flight) settle(s flightState) (waited bool) {
 func (f *flight) share(head *entry, learn uint64, length int64) {
 	f.mu.Lock()
 	f.head, f.learn, f.length = head, learn, length
-	f.divisible = head.isDivisible()
+	f.divisible = (length < 0 || length > inlineBody) && head.isDivisible() // short ones are kept whole
 	f.mu.Unlock()
 	f.settle(shared)
 }

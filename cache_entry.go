@@ -14,16 +14,16 @@ import (
 // entry is what the near cache holds under one key, and what a lookup on a node
 // gives: a stored response made ready to be served, the list of a URL's
 // variants, or a note of how queries are compared. It is immutable but for
-// learn, used and told.
+// learn, used, made and told.
 type entry struct {
 	resp     *stored.Response
 	variants *stored.Variants
 	used     []atomic.Int64 // of variants: when each was last used, Unix ms
 	search   *httpcache.SearchVariance
 
-	lines []line            // resp.Header, one for each name
-	sel   journal.Selectors // what selects resp
-	soft  bool              // it was softly invalidated: stale whatever its terms say
+	made atomic.Pointer[[]line] // what lines returns
+	sel  journal.Selectors      // what selects resp
+	soft bool                   // it was softly invalidated: stale whatever its terms say
 	// doubted: its node was away since it was stored. It is validated before it
 	// is used; only where the origin fails may it be served without.
 	doubted bool
@@ -46,14 +46,18 @@ const added = ">"
 
 // newEntry makes a stored response ready to be served.
 func newEntry(r *stored.Response, learn uint64) *entry {
+	e := new(entry)
+	e.init(r, learn)
+	return e
+}
+
+func (e *entry) init(r *stored.Response, learn uint64) {
 	tags := r.Tags
 	for _, g := range r.Groups {
 		tags = append(tags[:len(tags):len(tags)], groupTag(r.URL, g))
 	}
-	e := &entry{resp: r, sel: journal.NewSelectors(r.URL, tags)}
+	e.resp, e.sel = r, journal.NewSelectors(r.URL, tags)
 	e.learn.Store(learn)
-	e.setLines(r.Header)
-	return e
 }
 
 // whole returns the entry of a response with the same header, which has its
@@ -62,26 +66,42 @@ func (e *entry) whole(r stored.Response) *entry {
 	out := &struct {
 		entry
 		resp stored.Response
-	}{entry: entry{lines: e.lines, sel: e.sel}, resp: r}
+	}{entry: entry{sel: e.sel}, resp: r}
 	out.entry.resp = &out.resp
 	out.learn.Store(e.learn.Load())
+	out.made.Store(e.made.Load())
 	return &out.entry
 }
 
-// setLines makes lines of the stored fields, whose values lie together.
-func (e *entry) setLines(fields []stored.Field) {
+// lines returns the stored fields, one line for each name. They are made when they
+// are first asked for: most of what is stored is never asked for again, and the
+// garbage collector would look at them all the same.
+func (e *entry) lines() []line {
+	made := e.made.Load()
+	if made == nil {
+		made = e.makeLines()
+	}
+	return *made
+}
+
+// makeLines makes lines of the stored fields, whose values lie together. Who makes
+// them at the same time makes the same.
+func (e *entry) makeLines() *[]line {
+	fields := e.resp.Header
 	values := make([]string, len(fields))
-	e.lines = make([]line, 0, len(fields))
+	lines := make([]line, 0, len(fields))
 	for i, f := range fields {
 		values[i] = f.Value
 		name, isAdded := strings.CutPrefix(f.Name, added)
-		if n := len(e.lines); n > 0 && e.lines[n-1].name == name {
-			first := i - len(e.lines[n-1].values)
-			e.lines[n-1].values = values[first : i+1 : i+1]
+		if n := len(lines); n > 0 && lines[n-1].name == name {
+			first := i - len(lines[n-1].values)
+			lines[n-1].values = values[first : i+1 : i+1]
 			continue
 		}
-		e.lines = append(e.lines, line{name, values[i : i+1 : i+1], isAdded})
+		lines = append(lines, line{name, values[i : i+1 : i+1], isAdded})
 	}
+	e.made.Store(&lines)
+	return &lines
 }
 
 // groupTag is the tag that stands for a cache group of the origin of url (RFC
@@ -99,11 +119,16 @@ func newList(v *stored.Variants) *entry {
 
 // header returns the stored header as a map of its own.
 func (e *entry) header() http.Header {
-	h := make(http.Header, len(e.lines))
-	for _, l := range e.lines {
+	h := make(http.Header, 8) // on the stack of a caller that only looks at it, as this is inlined
+	e.copyTo(h)
+	return h
+}
+
+//go:noinline
+func (e *entry) copyTo(h http.Header) {
+	for _, l := range e.lines() {
 		h[l.name] = append(h[l.name], l.values...)
 	}
-	return h
 }
 
 // field returns the first value of a stored field, "" if there is none.
@@ -116,9 +141,10 @@ func (e *entry) field(name string) string {
 
 // values returns the lines of a stored field, which are shared and read only.
 func (e *entry) values(name string) []string {
-	for i := range e.lines {
-		if e.lines[i].name == name {
-			return e.lines[i].values
+	lines := e.lines()
+	for i := range lines {
+		if lines[i].name == name {
+			return lines[i].values
 		}
 	}
 	return nil
@@ -138,7 +164,7 @@ func (e *entry) isDivisible() bool {
 // isAdded reports whether the lines of a stored field are added to those that
 // handlers before the cache have written.
 func (e *entry) isAdded(name string) bool {
-	return slices.ContainsFunc(e.lines, func(l line) bool { return l.added && l.name == name })
+	return slices.ContainsFunc(e.lines(), func(l line) bool { return l.added && l.name == name })
 }
 
 const entryOverhead = 256
@@ -147,7 +173,7 @@ const entryOverhead = 256
 func weighEntry(key string, e *entry) uint32 {
 	n := len(key) + entryOverhead
 	if e.resp != nil {
-		n += e.resp.Size() + 64*len(e.lines) + 16*len(e.resp.Tags)
+		n += e.resp.Size() + 64*len(e.resp.Header) + 16*len(e.resp.Tags)
 	}
 	if e.variants != nil {
 		for _, v := range e.variants.List {

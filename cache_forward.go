@@ -119,9 +119,15 @@ func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
 // origin is asked if it has to be asked again.
 func (x *exchange) toNext(ctx context.Context) *http.Request {
 	if x.behind == nil {
-		came, u := *x.r, *x.r.URL
-		came.Header, came.URL = x.r.Header.Clone(), &u
-		x.r, x.behind, x.groups = &came, x.r, maps.Clone(routeGroups(x.r))
+		came := &struct { // one piece of memory
+			http.Request
+			url url.URL
+		}{*x.r, *x.r.URL}
+		came.Header, came.URL = x.r.Header.Clone(), &came.url
+		x.behind, x.r = x.r, &came.Request
+		if groups := routeGroups(x.r); len(groups) > 0 {
+			x.groups = maps.Clone(groups)
+		}
 		return x.behind.WithContext(ctx)
 	}
 	*x.behind.URL = *x.r.URL

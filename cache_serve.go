@@ -66,7 +66,7 @@ func (x *exchange) writeLines(f *found, notModified bool) *told {
 	h := x.w.Header()
 	delete(h, "Server")
 	hasETag := notModified && f.field("Etag") != ""
-	for _, l := range f.lines {
+	for _, l := range f.lines() {
 		switch {
 		case notModified && !httpcache.InNotModified(l.name, hasETag):
 		case l.added && len(h[l.name]) > 0:

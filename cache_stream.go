@@ -81,7 +81,7 @@ func (f *flight) appendLocked(p []byte) {
 	for len(p) > 0 {
 		n := len(f.blocks)
 		if n == 0 || int64(len(f.blocks[n-1].data)) == f.unit {
-			f.blocks = append(f.blocks, f.newBlock())
+			f.addBlock()
 			f.all.recorded.Add(f.unit)
 			n++
 		}
@@ -93,11 +93,19 @@ func (f *flight) appendLocked(p []byte) {
 	}
 }
 
-func (f *flight) newBlock() *block {
-	if f.unit == blockSize {
-		return &block{data: (*blocks.Get().(*[]byte))[:0]}
+func (f *flight) addBlock() {
+	b := &f.first
+	if f.blocks == nil && f.have == 0 {
+		f.blocks = f.room[:0]
+	} else {
+		b = new(block)
 	}
-	return &block{data: make([]byte, 0, f.unit)}
+	if f.unit == blockSize {
+		b.data = (*blocks.Get().(*[]byte))[:0]
+	} else {
+		b.data = make([]byte, 0, f.unit)
+	}
+	f.blocks = append(f.blocks, b)
 }
 
 // overflowsLocked reports whether the body is longer than may be kept whole.

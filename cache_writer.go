@@ -233,10 +233,14 @@ func headerSize(h http.Header) (n int) {
 func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tags []string) *entry {
 	x := w.x
 	x.noteSearch(h)
-	resp := &stored.Response{
+	head := &struct { // one piece of memory
+		entry
+		resp stored.Response
+	}{resp: stored.Response{
 		Key: x.key, URL: x.url, Status: status, Header: w.fields(h, v.Drop), Terms: v.Terms,
 		Tags: tags, Groups: httpcache.CacheGroups(h),
-	}
+	}}
+	resp := &head.resp
 	if x.isRecoded(h) {
 		resp.Terms.Flags |= httpcache.Recoded
 	}
@@ -244,7 +248,8 @@ func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tag
 		resp.Nominated = nominate(v.Nominated, x.r.Header)
 		resp.Key = variantKey(x.key, resp.Nominated)
 	}
-	return newEntry(resp, x.place.learn)
+	head.entry.init(resp, x.place.learn)
+	return &head.entry
 }
 
 // confirmToClient answers a conditional request whose response is fetched
