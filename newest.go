@@ -24,12 +24,12 @@ import (
 // It is bounded: when it is full, what lies on all nodes is doubted in its place.
 // It is safe for concurrent use.
 type newest struct {
-	notes sync.Map     // uint64, the hash of a cache key → note
-	count atomic.Int64 // of notes
 	seed  maphash.Seed
+	count atomic.Int64 // of notes
 
-	mu      sync.Mutex // guards settled, and all changes of notes
-	settled []settled  // in the order of time
+	mu      sync.RWMutex    // guards all below, which have no pointers: there are many of them
+	notes   map[uint64]note // by the hash of a cache key
+	settled []settled       // in the order of time
 }
 
 // note is when the newest answer of a URL was asked for, and which it was.
@@ -70,22 +70,24 @@ func (n *newest) served(key string, sent int64, etag uint64, seen bool, now time
 	}
 	h := n.hash(key)
 	next := note{sent: sent, etag: etag, settled: seen}
-	switch old, ok := n.notes.Load(h); {
+	switch old, ok := n.notes[h]; {
 	case ok:
-		old := old.(note)
 		next.settled = seen && old.settled
 		if old.sent > sent {
 			next.sent, next.etag = old.sent, old.etag
 		}
 	case seen && n.count.Load() >= maxNewest/2:
 		return true // likewise
-	case n.count.Add(1) > maxNewest:
-		n.notes.Clear()
+	case len(n.notes) >= maxNewest:
+		n.notes, n.settled = nil, nil
 		n.count.Store(0)
-		n.settled = nil
 		return false
 	}
-	n.notes.Store(h, next)
+	if n.notes == nil {
+		n.notes = map[uint64]note{}
+	}
+	n.notes[h] = next
+	n.count.Store(int64(len(n.notes)))
 	if next.settled {
 		n.settled = append(n.settled, settled{h, next, now})
 	}
@@ -101,13 +103,12 @@ func (n *newest) stored(key string, received int64, now time.Time) {
 	defer n.mu.Unlock()
 	n.trimLocked(now)
 	h := n.hash(key)
-	old, ok := n.notes.Load(h)
-	if !ok || old.(note).settled || old.(note).sent > received {
+	done, ok := n.notes[h]
+	if !ok || done.settled || done.sent > received {
 		return
 	}
-	done := old.(note)
 	done.settled = true
-	n.notes.Store(h, done)
+	n.notes[h] = done
 	n.settled = append(n.settled, settled{h, done, now})
 }
 
@@ -116,9 +117,13 @@ func (n *newest) trimLocked(now time.Time) {
 	for len(n.settled) > 0 && now.Sub(n.settled[0].at) > settleFor {
 		s := n.settled[0]
 		n.settled = n.settled[1:]
-		if n.notes.CompareAndDelete(s.hash, s.note) {
-			n.count.Add(-1)
+		if n.notes[s.hash] == s.note {
+			delete(n.notes, s.hash)
+			n.count.Store(int64(len(n.notes)))
 		}
+	}
+	if len(n.notes) == 0 {
+		n.notes = nil // and the memory that it had
 	}
 }
 
@@ -128,11 +133,11 @@ func (n *newest) isOlder(key string, received int64, etag uint64) bool {
 	if n.count.Load() == 0 {
 		return false
 	}
-	v, ok := n.notes.Load(n.hash(key))
-	if !ok {
-		return false
-	}
-	return v.(note).isAfter(received, etag)
+	h := n.hash(key)
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	v, ok := n.notes[h]
+	return ok && v.isAfter(received, etag)
 }
 
 // isAfter reports whether the answer was asked for after this one was received,
