@@ -1,6 +1,7 @@
 package fluster
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
+	"github.com/caddy-fluster/caddy-fluster/stored"
 )
 
 func shortWrite(key, data string) write {
@@ -99,5 +101,28 @@ func TestWritesInBatches(t *testing.T) {
 	}
 	if ttl := client.TTL(t.Context(), "b").Val(); ttl <= 0 || ttl > time.Minute {
 		t.Errorf("what is stored has the time to live %v, want a minute (C5)", ttl)
+	}
+}
+
+// TestEncodedTogether: the responses of a batch are encoded one behind the other
+// in memory that grows meanwhile, and each is whole.
+func TestEncodedTogether(t *testing.T) {
+	buf := new([]byte)
+	for round := range 2 { // the second in the memory of the first
+		*buf = (*buf)[:0]
+		var encoded [][]byte
+		for i := range 20 {
+			body := bytes.Repeat([]byte{byte(round), byte(i)}, 1000*i)
+			encoded = append(encoded, value{resp: &stored.Response{Key: fmt.Sprint(i), Status: 200, Body: body}}.appendTo(buf))
+		}
+		for i, data := range encoded {
+			r, _, err := stored.Decode(data)
+			if err != nil {
+				t.Fatalf("round %d, response %d: %v", round, i, err)
+			}
+			if want := bytes.Repeat([]byte{byte(round), byte(i)}, 1000*i); r.Key != fmt.Sprint(i) || !bytes.Equal(r.Body, want) {
+				t.Errorf("round %d, response %d: got key %s and %d bytes, want its own", round, i, r.Key, len(r.Body))
+			}
+		}
 	}
 }
