@@ -344,6 +344,9 @@ func (x *exchange) background() *exchange {
 	vars = maps.Clone(vars)
 	repl := caddy.NewReplacer()
 	req = caddyhttp.PrepareRequest(req, repl, w, srv)
+	y := &exchange{Cache: x.Cache, w: w, r: req, next: x.next, names: x.names, list: x.list}
+	y.remains = &remains{x: y, pool: y.pool}
+	y.expose() // first: the old placeholders tell of x, which goes on meanwhile
 	if old, ok := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		// What matchers and handlers before have set. A copy of the list of
 		// providers, which may yet grow; what they provide has a lock.
@@ -356,7 +359,7 @@ func (x *exchange) background() *exchange {
 	if groups := routeGroups(req); groups != nil {
 		maps.Copy(groups, routeGroups(x.r))
 	}
-	return &exchange{Cache: x.Cache, w: w, r: req, next: x.next, names: x.names, list: x.list}
+	return y
 }
 
 // nowhere is a response writer whose client does not exist.

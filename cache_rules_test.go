@@ -2,6 +2,7 @@ package fluster_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -248,4 +249,28 @@ func TestPlaceholders(t *testing.T) {
 		c.Get("/a")
 		return len(c.Logged(`"fluster_hit":true`, "fluster; hit; ttl=")) > 0
 	})
+}
+
+// TestPlaceholdersInTheBackground: what validates behind a response that was served
+// stale is told of itself, and not of that response, which goes out at that time.
+func TestPlaceholdersInTheBackground(t *testing.T) {
+	asked := make(chan string, 1000)
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Header.Get("X-Told")
+		w.Header().Set("Cache-Control", "max-age=0, stale-while-revalidate=600")
+		io.WriteString(w, "page")
+	})
+	c := caddytest.Load(t, "", cached(o)+` {
+		header_up X-Told "{http.fluster.hit} {http.fluster.key} {http.fluster.cache_status}"
+	}`)
+	c.Get("/a")
+	const want = "false http://example.test/a fluster"
+	for range 20 {
+		if got := <-asked; got != want {
+			t.Fatalf("placeholders behind the cache: got %q, want %q", got, want)
+		}
+		for len(asked) == 0 {
+			wantBody(t, c.Get("/a"), 200, "page")
+		}
+	}
 }
