@@ -345,7 +345,7 @@ func (x *exchange) background() *exchange {
 	repl := caddy.NewReplacer()
 	req = caddyhttp.PrepareRequest(req, repl, w, srv)
 	y := &exchange{Cache: x.Cache, w: w, r: req, next: x.next, names: x.names, list: x.list}
-	y.remains = &remains{x: y, pool: y.pool}
+	y.remains = &remains{x: y}
 	y.expose() // first: the old placeholders tell of x, which goes on meanwhile
 	if old, ok := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		// What matchers and handlers before have set. A copy of the list of

@@ -18,10 +18,10 @@ import (
 // header. The exchange itself may be used again, as that of another request: it is
 // most of what a hit allocates, and would take 0.6 µs of it, garbage collection included.
 type remains struct {
-	x    *exchange // of which it remains, until that is used again
-	pool *pool
+	x *exchange // of which it remains, until that is used again
 
 	lastKey    string // of x, when it was used again
+	lastNode   *node
 	lastStatus httpcache.CacheStatus
 
 	room [13]string // of header values, enough for most responses
@@ -35,7 +35,7 @@ func (h *Cache) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	x := exchanges.Get().(*exchange)
 	x.Cache, x.w, x.r, x.next = h, w, r, next
 	x.now, x.patience = time.Now(), time.Duration(h.pool.config.Timeout)
-	x.remains = &remains{x: x, pool: h.pool}
+	x.remains = &remains{x: x}
 	x.lines = x.remains.room[:0]
 	return x
 }
@@ -48,7 +48,7 @@ func (x *exchange) end() {
 		return
 	}
 	o := x.remains
-	o.x, o.lastKey, o.lastStatus = nil, x.key, x.status
+	o.x, o.lastKey, o.lastNode, o.lastStatus = nil, x.key, x.node, x.status
 	*x = exchange{}
 	exchanges.Put(x)
 }
@@ -96,7 +96,7 @@ func (o *remains) placeholder(name string) (any, bool) {
 	case "key":
 		return o.key(), true
 	case "node":
-		if n := o.pool.pick(o.key()); n != nil {
+		if n := o.node(); n != nil {
 			return n.label, true
 		}
 		return "", true
@@ -119,4 +119,12 @@ func (o *remains) key() string {
 		return o.lastKey
 	}
 	return o.x.key
+}
+
+// node is the one that was asked last, nil if none was.
+func (o *remains) node() *node {
+	if o.x == nil {
+		return o.lastNode
+	}
+	return o.x.node
 }

@@ -251,6 +251,20 @@ func TestPlaceholders(t *testing.T) {
 	})
 }
 
+// TestPlaceholderOfTheNode: it names the node that was asked, and none where the
+// near cache answered.
+func TestPlaceholderOfTheNode(t *testing.T) {
+	_, global := nodes(t, 1, "timeout 10s")
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", fresh...))
+	c := caddytest.Load(t, global, "header >X-Node \"<{http.fluster.node}>\"\n"+cached(o))
+	c.WaitUp(1)
+	for want, r := range map[string]caddytest.Response{"<a>": wantMiss(t, c, "/a"), "<>": wantHit(t, c, "near", "/a")} {
+		if got := r.Header.Get("X-Node"); got != want {
+			t.Errorf("%s: the node is %q, want %q", r.CacheStatus(), got, want)
+		}
+	}
+}
+
 // TestPlaceholdersInTheBackground: what validates behind a response that was served
 // stale is told of itself, and not of that response, which goes out at that time.
 func TestPlaceholdersInTheBackground(t *testing.T) {
