@@ -128,7 +128,7 @@ func (x *exchange) toNext(ctx context.Context) *http.Request {
 		if groups := routeGroups(x.r); len(groups) > 0 {
 			x.groups = maps.Clone(groups)
 		}
-		return x.behind.WithContext(ctx)
+		return x.behind.WithContext(context.WithValue(ctx, isBehind{}, true))
 	}
 	*x.behind.URL = *x.r.URL
 	clear(x.behind.Header)
@@ -136,8 +136,13 @@ func (x *exchange) toNext(ctx context.Context) *http.Request {
 	groups := routeGroups(x.behind)
 	clear(groups)
 	maps.Copy(groups, x.groups)
-	return x.behind.WithContext(ctx)
+	return x.behind.WithContext(context.WithValue(ctx, isBehind{}, true))
 }
+
+// isBehind is the key of what the context of a forwarded request has: another cache
+// on its way lets it pass. It would wait for the very forward that it is part of, and
+// would keep tags from the one before it, which then could not be selected by them.
+type isBehind struct{}
 
 // routeGroups are the groups of Caddy's routes that are done with for this request,
 // of each of which one route is run at most: the blocks of handle, and rewrites.

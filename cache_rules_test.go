@@ -288,3 +288,20 @@ func TestPlaceholdersInTheBackground(t *testing.T) {
 		}
 	}
 }
+
+// TestFirstOfTwoCaches: where a request passes two caches, the first one counts: it
+// does not wait for itself, and has the tags.
+func TestFirstOfTwoCaches(t *testing.T) {
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", "Surrogate-Key", "a"))
+	c := caddytest.Load(t, "", "fluster_cache /images/* {\nttl 1h\n}\n"+cached(o, "ttl 6m"))
+	for path, ttl := range map[string]string{"/images/a": "ttl=35", "/a": "ttl=3"} {
+		if r := wantMiss(t, c, path); r.CacheStatus() != "fluster; fwd=uri-miss; fwd-status=200; stored" {
+			t.Errorf("GET %s: got %s, want the word of one cache", path, r)
+		}
+		if r := wantHit(t, c, "near", path); !strings.Contains(r.CacheStatus(), ttl) {
+			t.Errorf("GET %s: got %s, want %s", path, r, ttl)
+		}
+		c.Invalidate(`{"tag":["a"]}`)
+		wantMiss(t, c, path)
+	}
+}
