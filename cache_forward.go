@@ -128,7 +128,7 @@ func (x *exchange) toNext(ctx context.Context) *http.Request {
 		if groups := routeGroups(x.r); len(groups) > 0 {
 			x.groups = maps.Clone(groups)
 		}
-		return x.behind.WithContext(context.WithValue(ctx, isBehind{}, true))
+		return x.behind.WithContext(putBehind(ctx))
 	}
 	*x.behind.URL = *x.r.URL
 	clear(x.behind.Header)
@@ -136,13 +136,24 @@ func (x *exchange) toNext(ctx context.Context) *http.Request {
 	groups := routeGroups(x.behind)
 	clear(groups)
 	maps.Copy(groups, x.groups)
-	return x.behind.WithContext(context.WithValue(ctx, isBehind{}, true))
+	return x.behind.WithContext(putBehind(ctx))
 }
 
-// isBehind is the key of what the context of a forwarded request has: another cache
-// on its way lets it pass. It would wait for the very forward that it is part of, and
-// would keep tags from the one before it, which then could not be selected by them.
-type isBehind struct{}
+// putBehind marks the context of a request that is forwarded: another cache on its
+// way lets it pass. It would wait for the very forward that it is part of, and would
+// keep tags from the one before it, which then could not be selected by them.
+func putBehind(ctx context.Context) context.Context {
+	return context.WithValue(ctx, behindKey{}, ctx.Value(caddy.ReplacerCtxKey))
+}
+
+// isBehind reports whether a cache before this one has forwarded the request. Another
+// request, that a handler behind has made of it, has a replacer of its own.
+func isBehind(r *http.Request) bool {
+	repl := r.Context().Value(behindKey{})
+	return repl != nil && repl == r.Context().Value(caddy.ReplacerCtxKey)
+}
+
+type behindKey struct{}
 
 // routeGroups are the groups of Caddy's routes that are done with for this request,
 // of each of which one route is run at most: the blocks of handle, and rewrites.

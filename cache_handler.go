@@ -53,7 +53,7 @@ type exchange struct {
 
 // ServeHTTP answers a request: request → key → near cache → node → origin → store.
 func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if isTunnel(r) || r.Context().Value(isBehind{}) != nil {
+	if isTunnel(r) || isBehind(r) {
 		return next.ServeHTTP(w, r)
 	}
 	x := h.begin(w, r, next)

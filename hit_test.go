@@ -143,3 +143,26 @@ func TestHitTells(t *testing.T) {
 		}
 	}
 }
+
+// TestIsBehind: a request that was forwarded is known behind the cache, and another
+// one that is made of it there is not taken for it.
+func TestIsBehind(t *testing.T) {
+	prepared := func(r *http.Request) *http.Request {
+		return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), newBenchWriter(), nil)
+	}
+	came := prepared(request(t, "/page"))
+	forwarded := came.WithContext(putBehind(came.Context()))
+	for name, tt := range map[string]struct {
+		r    *http.Request
+		want bool
+	}{
+		"came":           {came, false},
+		"forwarded":      {forwarded, true},
+		"made of it":     {prepared(forwarded), false},
+		"of no replacer": {request(t, "/page").WithContext(putBehind(t.Context())), false},
+	} {
+		if got := isBehind(tt.r); got != tt.want {
+			t.Errorf("%s: isBehind is %v, want %v", name, got, tt.want)
+		}
+	}
+}
