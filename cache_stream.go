@@ -345,10 +345,13 @@ func (f *flight) take(x *exchange, off int64) taken {
 	return t
 }
 
-// done gives back what a follower took.
-func (f *flight) done(b *block) {
+// done gives back what a follower took. What could not be written to its client may
+// yet be on its way there: a write in HTTP/2 ends at once when the client resets the
+// stream, whatever the frame that is just being sent. That memory is nobody else's.
+func (f *flight) done(b *block, written bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	b.readers--
+	b.shared = b.shared || !written
 	f.recycleLocked(b)
 }

@@ -42,7 +42,7 @@ func (x *exchange) takeBody(f *flight, w http.ResponseWriter, off int64) (int64,
 		if len(part) > 0 {
 			_, err := w.Write(part)
 			if t.block != nil {
-				f.done(t.block)
+				f.done(t.block, err == nil)
 			}
 			if err != nil {
 				return off, gone

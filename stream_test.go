@@ -3,6 +3,7 @@ package fluster
 import (
 	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -180,4 +181,34 @@ func TestSlowLeaderIsNotForgotten(t *testing.T) {
 			t.Errorf("the final length: got %d, %t, want %d", n, ok, length)
 		}
 	})
+}
+
+// goneWriter is a client's that has reset its stream.
+type goneWriter struct{ http.ResponseWriter }
+
+func (goneWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// TestBlockOfAClientThatIsGone: C1. The memory of what could not be written may yet be
+// on its way to that client, and is nobody else's.
+func TestBlockOfAClientThatIsGone(t *testing.T) {
+	for name, tt := range map[string]struct {
+		w     http.ResponseWriter
+		reuse bool
+	}{
+		"there": {httptest.NewRecorder(), true},
+		"gone":  {goneWriter{httptest.NewRecorder()}, false},
+	} {
+		fs := &flights{open: map[string]*flight{}}
+		f, _ := fs.join("key")
+		f.add(make([]byte, blockSize), 2*blockSize)
+		f.settle(whole)
+		x := &exchange{w: tt.w, r: httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)}
+		f.followLocked(x, 0)
+		x.takeBody(f, x.w, 0)
+		f.end()
+		f.leave(x)
+		if reused := f.first.data == nil; reused != tt.reuse {
+			t.Errorf("client %s: the block's memory is used again: %v, want %v", name, reused, tt.reuse)
+		}
+	}
 }
