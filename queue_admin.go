@@ -73,8 +73,9 @@ type queueStatus struct {
 	Dead          int64               `json:"dead"`
 	OldestSeconds float64             `json:"oldest_seconds"` // age of the oldest that is ready
 	Paused        bool                `json:"paused"`
-	Partial       bool                `json:"partial,omitempty"` // some node did not tell: there may be more
-	Workers       []queueWorkerStatus `json:"workers,omitempty"` // those of this process
+	Abandoned     map[string]int64    `json:"abandoned,omitempty"` // ready or in flight for deliver blocks that are not in the configuration
+	Partial       bool                `json:"partial,omitempty"`   // some node did not tell: there may be more
+	Workers       []queueWorkerStatus `json:"workers,omitempty"`   // those of this process
 	Nodes         []queueNodeStatus   `json:"nodes,omitempty"`
 }
 
@@ -139,6 +140,14 @@ func (q *liveQueue) status(ctx context.Context) queueStatus {
 		}
 		s.Nodes = append(s.Nodes, n)
 		s.Ready, s.InFlight, s.Delayed, s.Dead = s.Ready+c.Ready, s.InFlight+c.InFlight, s.Delayed+c.Delayed, s.Dead+c.Dead
+		for destination, n := range c.Abandoned {
+			if n > 0 && s.Abandoned == nil {
+				s.Abandoned = map[string]int64{}
+			}
+			if n > 0 {
+				s.Abandoned[destination] += n
+			}
+		}
 		s.OldestSeconds = max(s.OldestSeconds, n.OldestSeconds)
 	}
 	for _, w := range q.workers() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -112,7 +113,18 @@ func (q *queueStatus) state() string {
 	if q.Partial {
 		words = append(words, "a node is away")
 	}
+	for _, destination := range slices.Sorted(maps.Keys(q.Abandoned)) {
+		words = append(words, fmt.Sprintf("%d for %s, which is not in the configuration", q.Abandoned[destination], blockName(destination)))
+	}
 	return strings.Join(words, ", ")
+}
+
+// blockName is what to call a deliver block.
+func blockName(destination string) string {
+	if destination == "" {
+		return "a deliver block without a name"
+	}
+	return "deliver " + destination
 }
 
 func wholeSeconds(s float64) string {

@@ -15,10 +15,10 @@ import (
 var queueMetrics = newQueueMetrics()
 
 type queueMetricSet struct {
-	accepted, refused, failedOver                   *prometheus.CounterVec
-	delivered, retried, dead, released, duplicates  *prometheus.CounterVec
-	seconds                                         *prometheus.HistogramVec
-	descMessages, descOldest, descPaused, descAsked *prometheus.Desc
+	accepted, refused, failedOver                                  *prometheus.CounterVec
+	delivered, retried, dead, released, duplicates                 *prometheus.CounterVec
+	seconds                                                        *prometheus.HistogramVec
+	descMessages, descOldest, descPaused, descAsked, descAbandoned *prometheus.Desc
 }
 
 func newQueueMetrics() *queueMetricSet {
@@ -43,10 +43,11 @@ func newQueueMetrics() *queueMetricSet {
 			Help:    "Time from acceptance to delivery.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200},
 		}, []string{"pool", "queue", "destination"}),
-		descMessages: desc("messages", "Messages there are, by node and state.", "node", "partition", "state"),
-		descOldest:   desc("oldest_seconds", "Age of the oldest message that is ready.", "node", "partition"),
-		descPaused:   desc("paused", "Whether the queue is paused."),
-		descAsked:    desc("in_flight_here", "Deliveries under way in this process.", "destination"),
+		descMessages:  desc("messages", "Messages there are, by node and state.", "node", "partition", "state"),
+		descOldest:    desc("oldest_seconds", "Age of the oldest message that is ready.", "node", "partition"),
+		descAbandoned: desc("abandoned", "Messages for deliver blocks that are not in the configuration.", "node", "partition", "destination"),
+		descPaused:    desc("paused", "Whether the queue is paused."),
+		descAsked:     desc("in_flight_here", "Deliveries under way in this process.", "destination"),
 	}
 }
 
@@ -117,7 +118,7 @@ type depthCollector struct{}
 // Describe sends the descriptions of all metrics.
 func (depthCollector) Describe(out chan<- *prometheus.Desc) {
 	m := queueMetrics
-	for _, d := range []*prometheus.Desc{m.descMessages, m.descOldest, m.descPaused, m.descAsked} {
+	for _, d := range []*prometheus.Desc{m.descMessages, m.descOldest, m.descPaused, m.descAsked, m.descAbandoned} {
 		out <- d
 	}
 }
@@ -148,6 +149,9 @@ func (q *liveQueue) collect(out chan<- prometheus.Metric) {
 		part := strconv.Itoa(c.Partition)
 		for state, n := range map[string]int64{"ready": c.Ready, "in_flight": c.InFlight, "delayed": c.Delayed, "dead": c.Dead} {
 			gauge(m.descMessages, float64(n), c.Node, part, state)
+		}
+		for destination, n := range c.Abandoned {
+			gauge(m.descAbandoned, float64(n), c.Node, part, destination)
 		}
 		gauge(m.descOldest, c.Oldest.Seconds(), c.Node, part)
 	}

@@ -94,6 +94,12 @@ func (w *queueWitness) Lost(d *queue.Delivery) {
 		zap.String("id", d.ID), zap.Int("attempt", d.Attempt), zap.String("node", d.Node))
 }
 
+// Abandoned notes that messages wait for a deliver block that the configuration does not have.
+func (w *queueWitness) Abandoned(node, destination string, messages int64) {
+	w.logger.Warn("messages wait for a deliver block that is not in the configuration; without it they become dead letters",
+		zap.String("destination", destination), zap.Int64("messages", messages), zap.String("node", node))
+}
+
 // Trouble notes that something failed at a node, which is tried again.
 func (w *queueWitness) Trouble(node, doing string, err error) {
 	level := zap.DebugLevel

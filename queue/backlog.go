@@ -231,10 +231,11 @@ func (c *Client) recountOne(ctx context.Context, p *partition) {
 	c.backlog.mu.Lock()
 	since := p.known.told
 	c.backlog.mu.Unlock()
-	keys := []string{p.keys.delayed(), p.keys.counters()}
-	for _, lane := range c.lanes {
-		keys = append(keys, p.keys.stream(lane))
+	_, err := p.learnLanes(ctx)
+	if p.report(ctx, err); err != nil {
+		return
 	}
+	keys := append([]string{p.keys.delayed(), p.keys.counters()}, p.laneStreams(p.lanes())...)
 	of := ""
 	if c.backlog.bounds.Age > 0 {
 		of = group

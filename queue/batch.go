@@ -87,10 +87,18 @@ func (c *Client) putGroup(ctx context.Context, on *partition, parcels []*parcel,
 			n++
 		}
 		on.send(ctx, batch)
+		var again []int
 		for j, i := range group[:n] {
+			if batch[j].plain && errors.Is(batch[j].cmds[0].Err(), redis.Nil) {
+				again = append(again, i) // there is no stream
+				continue
+			}
 			over[i], errs[i] = c.take(ctx, parcels[i], batch[j], room)
 		}
-		group = group[n:]
+		if len(again) > 0 {
+			parcels[again[0]].plain = false // it makes the stream, and the others find it
+		}
+		group = append(again, group[n:]...)
 	}
 }
 

@@ -28,6 +28,9 @@ func (s *source) claimIsDue() bool { return !time.Now().Before(s.nextClaim) }
 func (s *source) claim(ctx context.Context, n int) (begun int, err error) {
 	s.nextClaim = time.Now().Add(claimEvery - rand.N(claimEvery/4))
 	ctx = s.p.with(context.WithoutCancel(ctx))
+	if err := s.followLanes(ctx); err != nil {
+		return 0, err
+	}
 	for _, in := range s.inlets {
 		for range claimPages {
 			if begun == n {

@@ -4,11 +4,13 @@ import "time"
 
 // An inlet is one lane of a source: one class of priority of its destination.
 type inlet struct {
-	name, key, class string
-	weight           int
-	share            int       // what it is owed of the deliveries, by smooth weighted round robin
-	empty            time.Time // when it was last found so
-	cursor           string    // where claiming goes on
+	name, key          string
+	destination, class string
+	abandoned          bool // no block has its destination: it is read to be buried
+	weight             int
+	share              int       // what it is owed of the deliveries, by smooth weighted round robin
+	empty              time.Time // when it was last found so
+	cursor             string    // where claiming goes on
 }
 
 // emptyFor is for how long a lane that was found empty is not asked again while
@@ -19,14 +21,19 @@ const emptyFor = 20 * time.Millisecond
 func newInlets(o Options, destination string, k keys) []*inlet {
 	var out []*inlet
 	add := func(class string, weight int) {
-		name := lane(destination, class)
-		out = append(out, &inlet{name: name, key: k.stream(name), class: class, weight: weight, cursor: "0-0"})
+		out = append(out, newInlet(lane(destination, class), k, weight))
 	}
 	for _, c := range o.Classes {
 		add(c.Name, c.Weight)
 	}
 	add("", 1)
 	return out
+}
+
+func newInlet(name string, k keys, weight int) *inlet {
+	in := &inlet{name: name, key: k.stream(name), weight: weight, cursor: "0-0"}
+	in.destination, in.class = splitLane(name)
+	return in
 }
 
 // shareOut divides n deliveries among those lanes that may have messages, by

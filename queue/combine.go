@@ -38,13 +38,13 @@ var (
 type sending struct {
 	cmds   []redis.Cmder
 	bytes  int
-	plain  bool     // a plain XADD
+	plain  bool     // a plain XADD, which makes no stream: then its reply is redis.Nil
 	large  bool     // goes on the connections for such
 	hidden []hidden // what is to be shown once it is durable
 
 	// The command and the arguments of a plain one.
 	cmd  [1]redis.Cmder
-	args [7]any
+	args [8]any
 
 	// What came of it, once it is done; each command has its own error besides.
 	durable bool

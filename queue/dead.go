@@ -123,22 +123,24 @@ func (p *partition) deadInfos(ctx context.Context, cursor deadCursor, letters []
 	return out, nil
 }
 
-// replayScript makes dead letters ready, as if they were new.
+// replayScript makes dead letters ready, as if they were new; lanes that were
+// abandoned are so from now on.
 //
 //	KEYS[1]  dead letters
 //	KEYS[2]  counts
 //	KEYS[3]  orders
-//	KEYS[4]… streams of all lanes; for each letter its record, and the list of what waits for its order key
+//	KEYS[4]  T:l
+//	KEYS[5]… streams of all lanes; for each letter its record, and the list of what waits for its order key
 //	ARGV[1]  how many of an order key may be in flight
 //	ARGV[2]  number of lanes
 //	ARGV[3]… their names; the record ids
 //
 // It returns how many are ready.
-var replayScript = newWriteScript(luaReady + luaPut + `
-local lanes, n, done = {}, tonumber(ARGV[2]), 0
-for i = 1, n do lanes[ARGV[2+i]] = KEYS[3+i] end
+var replayScript = newWriteScript(luaReady + luaLanes + luaPut + `
+local lanes, n = lanesAt(4, 2)
+local done = 0
 for i = 3 + n, #ARGV do
-  local at = 4 + n + 2 * (i - 3 - n)
+  local at = 5 + n + 2 * (i - 3 - n)
   if redis.call('ZSCORE', KEYS[1], ARGV[i]) then
     local record = redis.call('HGETALL', KEYS[at])
     local fresh, u = {}, ''
@@ -150,11 +152,12 @@ for i = 3 + n, #ARGV do
         fresh[#fresh+1] = record[j+1]
       end
     end
-    if #record > 0 then
-      put(fresh, KEYS[at], KEYS[2], KEYS[3], KEYS[at+1], tonumber(ARGV[1]), lanes, KEYS[4], u)
+    local lane = #record > 0 and put(fresh, KEYS[at], KEYS[2], KEYS[3], KEYS[at+1], tonumber(ARGV[1]), lanes, u)
+    if lane then
       done = done + 1
+      if redis.call('HGET', lanes.known, lane) then redis.call('HSET', lanes.known, lane, '0') end
     end
-    redis.call('ZREM', KEYS[1], ARGV[i])
+    if lane or #record == 0 then redis.call('ZREM', KEYS[1], ARGV[i]) end
   end
 end
 return done
@@ -186,25 +189,54 @@ func (c *Client) onDead(ctx context.Context, ids []string, progress func(int),
 			progress(total)
 		}
 	}
+	over := func(p *partition, rids []string) error {
+		return inParts(rids, func(part []string) error {
+			n, err := do(ctx, p, part)
+			did(n)
+			return err
+		})
+	}
 	err := c.onAll(func(p *partition) error {
 		if len(ids) > 0 {
-			return inParts(c.recordIDsOf(ids), func(part []string) error {
-				n, err := do(ctx, p, part)
-				did(n)
-				return err
-			})
+			return over(p, c.recordIDsOf(ids))
 		}
 		all, err := p.client().ZRange(p.with(ctx), p.keys.dead(), 0, -1).Result()
 		if err != nil {
 			return err
 		}
-		return inParts(all, func(part []string) error {
-			n, err := do(ctx, p, part)
-			did(n)
+		return over(p, all)
+	}, doing)
+	if err != nil || total >= len(ids) {
+		return total, err
+	}
+	err = c.onAll(func(p *partition) error {
+		rids, err := c.otherRecordIDs(ctx, p, ids)
+		if err != nil {
 			return err
-		})
+		}
+		return over(p, rids)
 	}, doing)
 	return total, err
+}
+
+// otherRecordIDs returns which dead letters of a partition are of these messages, and for
+// destinations that the options do not have.
+func (c *Client) otherRecordIDs(ctx context.Context, p *partition, ids []string) (out []string, err error) {
+	wanted := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		wanted[id] = true
+	}
+	all, err := p.client().ZRange(p.with(ctx), p.keys.dead(), 0, -1).Result()
+	for _, rid := range all {
+		id, destination := splitRecordID(rid)
+		if !wanted[id] && wanted[rid] { // an id may have the sign that separates
+			id, destination = rid, ""
+		}
+		if wanted[id] && !slices.Contains(c.o.Destinations, destination) {
+			out = append(out, rid)
+		}
+	}
+	return out, err
 }
 
 // inParts calls do with parts of ids, until it fails.
@@ -250,14 +282,18 @@ func (p *partition) recordFields(ctx context.Context, rids []string, names ...st
 }
 
 func (c *Client) replayOn(ctx context.Context, p *partition, rids []string) (int, error) {
-	fields, err := p.recordFields(ctx, rids, "o", "c")
+	fields, err := p.recordFields(ctx, rids, "o", "c", "g")
 	if err != nil {
 		return 0, err
 	}
 	revived := map[string][]string{}
-	streams, names := c.allLanes(p)
-	keys := append([]string{p.keys.dead(), p.keys.counters(), p.keys.orders()}, streams...)
-	args := append([]any{c.o.PerKey, len(names)}, names...)
+	of := make([]string, len(rids))
+	for i := range rids {
+		of[i] = fields[i][2]
+	}
+	lanes, names := p.laneKeys(p.lanesWith(of...))
+	keys := append([]string{p.keys.dead(), p.keys.counters(), p.keys.orders()}, lanes...)
+	args := append([]any{c.o.PerKey}, names...)
 	for i, rid := range rids {
 		keys = append(keys, p.keys.record(rid), p.keys.order(fields[i][0]))
 		args = append(args, rid)

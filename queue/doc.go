@@ -53,6 +53,8 @@
 //	T:y:<record id>   hash, a record: a second copy; state dead, if it is of a dead letter
 //	T:n:<record id>   string, PX: done here, while the second copy elsewhere may not know
 //	T:c               hash: w (how many wait in lists), b (bytes, where a limit on bytes is kept)
+//	T:l               hash: lane → since when no process has its destination, ms of the node's clock; 0: one
+//	                  has. A lane that has a stream is in it, whatever the options say (see lanes.go)
 //	T:p               string: there while the queue is paused
 //	T:g               hash: the token bucket of the queue's rate (on one node at a time)
 //	T:i               string, PX: the incarnation, which goes when the data is lost; with two copies
@@ -103,6 +105,8 @@
 //     whose name no other worker ever has, and the worker knows what it holds. An entry
 //     that is pending to nobody (the group was made anew) may be acked; one that
 //     another consumer has may not.
+//   - Whatever makes a stream notes its lane in the same step; a plain XADD has NOMKSTREAM.
+//     A message never changes its lane.
 //   - What was taken and not tried is given back to the consumer "-", with one
 //     delivery less and idle beyond the visibility: ready for whoever claims next.
 //   - A timeout after sending is unknown: the message goes to another node under the same id.

@@ -194,6 +194,10 @@ func (c *Client) send(ctx context.Context, p *parcel, room room) (over bool, err
 		if err := p.partition.combiner.do(ctx, s); err != nil {
 			return errors.Is(err, errLeft), err
 		}
+		if s.plain && errors.Is(s.cmds[0].Err(), redis.Nil) {
+			p.plain = false // there is no stream: the script makes one, and notes the lane
+			continue
+		}
 		if !s.plain && !reload && redis.HasErrorPrefix(s.cmds[0].Err(), "NOSCRIPT") {
 			continue
 		}

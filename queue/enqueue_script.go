@@ -66,7 +66,8 @@ return {count(KEYS[1], KEYS[2], streams, ARGV[1], now())}
 //	KEYS[2]  counters
 //	KEYS[3]  orders
 //	KEYS[4]  the dedup key, or any
-//	KEYS[5]… streams of all lanes; for each delivery its record and the list of what waits for its order key; the chunks, and how they are called when the message is in
+//	KEYS[5]  T:l
+//	KEYS[6]… streams of all lanes; for each delivery its record and the list of what waits for its order key; the chunks, and how they are called when the message is in
 //	ARGV[1]  id
 //	ARGV[2]  digest of the body
 //	ARGV[3]  for how many ms the dedup key stands; 0: no dedup
@@ -82,24 +83,19 @@ return {count(KEYS[1], KEYS[2], streams, ARGV[1], now())}
 //	ARGV[13] bytes of its body, if that lies in chunks
 //	ARGV[14] ref of the partition with the second copy, or empty
 //	ARGV[15] the group
-//	ARGV[16] number of lanes
-//	ARGV[17] the frame
-//	ARGV[18]… names of the lanes; for each delivery: record id, index of its lane, order hash or empty
+//	ARGV[16] the frame
+//	ARGV[17] number of lanes
+//	ARGV[18]… names of the lanes; for each delivery: record id, name of its lane, order hash or empty
 //
 // It returns what came of it, the id (of the earlier message, where there was
 // one), and how much is here now: messages, bytes, the oldest's age.
 const enqueueSource = luaNow + luaCount + luaOrder + `
-local lanes = tonumber(ARGV[16])
-local streams, stream = {}, {}
-for i = 1, lanes do
-  streams[i] = KEYS[4+i]
-  stream[ARGV[17+i]] = KEYS[4+i]
-end
+local lanes, many = lanesAt(5, 17)
 local deliveries = {}
-for i = 18 + lanes, #ARGV, 3 do
-  local n, index = #deliveries, tonumber(ARGV[i+1])
-  deliveries[n+1] = {rid = ARGV[i], lane = ARGV[17+index], stream = streams[index], order = ARGV[i+2],
-    record = KEYS[5+lanes+2*n], waiting = KEYS[6+lanes+2*n]}
+for i = 18 + many, #ARGV, 3 do
+  local n = #deliveries
+  deliveries[n+1] = {rid = ARGV[i], lane = ARGV[i+1], order = ARGV[i+2],
+    record = KEYS[6+many+2*n], waiting = KEYS[7+many+2*n]}
 end
 
 -- What is there already and may be hidden yet is promised: whoever put it in may not
@@ -124,6 +120,8 @@ end
 local t = now()
 local messages, bytes, age = -1, -1, -1
 if ARGV[8] ~= '-1' or ARGV[9] ~= '-1' or ARGV[10] ~= '-1' then
+  local streams = {}
+  for i = 1, many do streams[i] = KEYS[5+i] end
   messages, bytes, age = count(KEYS[1], KEYS[2], streams, ARGV[10] ~= '-1' and ARGV[15] or '', t)
   local more = #deliveries
   if ARGV[8] ~= '-1' and messages + more > tonumber(ARGV[8])
@@ -133,7 +131,7 @@ if ARGV[8] ~= '-1' or ARGV[9] ~= '-1' or ARGV[10] ~= '-1' then
   end
   messages, bytes = messages + more, bytes + more * ARGV[11]
 end
-local chunk = 5 + lanes + 2 * #deliveries
+local chunk = 6 + many + 2 * #deliveries
 local chunks = (#KEYS - chunk + 1) / 2
 for i = chunk, chunk + chunks - 1 do
   if redis.call('EXISTS', KEYS[i]) == 0 then return {'torn', ARGV[1], -1, -1, -1} end
@@ -161,7 +159,7 @@ for _, d in ipairs(deliveries) do
   local inflight = d.order ~= '' and tonumber(redis.call('HGET', KEYS[3], d.order) or 0) or 0
   if d.order ~= '' and (inflight >= tonumber(ARGV[7]) or redis.call('EXISTS', d.waiting) == 1) then
     if due > t then field('d', ms(due)) end
-    field('__data__', ARGV[17])
+    field('__data__', ARGV[16])
     redis.call('RPUSH', d.waiting, cmsgpack.pack({d.lane, unpack(e)}))
     redis.call('HINCRBY', KEYS[2], 'w', 1)
     if recorded then record() end
@@ -171,17 +169,18 @@ for _, d in ipairs(deliveries) do
       if not packed then break end
       decount(KEYS[2], 'w', 1)
       local first = cmsgpack.unpack(packed)
-      redis.call('XADD', stream[table.remove(first, 1)] or d.stream, '*', unpack(first))
+      local name = table.remove(first, 1)
+      add(lanes, lanes.streams[name] and name or d.lane, first)
       inflight = redis.call('HINCRBY', KEYS[3], d.order, 1)
     end
   else
     if d.order ~= '' then redis.call('HINCRBY', KEYS[3], d.order, 1) end
-    field('__data__', ARGV[17])
+    field('__data__', ARGV[16])
     if due > t then
       redis.call('HSET', d.record, 's', 'delayed', 'g', d.lane, 'u', ARGV[2], unpack(e))
       redis.call('ZADD', KEYS[1], ms(due), d.rid)
     else
-      local q = redis.call('XADD', d.stream, '*', unpack(e))
+      local q = add(lanes, d.lane, e)
       if recorded then record('q', q) end
     end
   end

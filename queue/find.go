@@ -63,6 +63,15 @@ func (c *Client) gather(find func(p *partition) ([]Info, error)) (out []Info, er
 
 // findRecords looks for the records of a message.
 func (c *Client) findRecords(ctx context.Context, p *partition, id string) (out []Info, err error) {
+	var rids []string
+	for _, d := range p.destinations() {
+		rids = append(rids, recordID(id, d))
+	}
+	return c.recordsOf(ctx, p, rids)
+}
+
+// recordsOf returns what records say, of those that there are.
+func (c *Client) recordsOf(ctx context.Context, p *partition, rids []string) (out []Info, err error) {
 	pipe := p.client().Pipeline()
 	type query struct {
 		rid       string
@@ -70,8 +79,8 @@ func (c *Client) findRecords(ctx context.Context, p *partition, id string) (out 
 		due, died *redis.FloatCmd
 	}
 	var queries []query
-	for _, d := range c.o.Destinations {
-		q := query{rid: recordID(id, d)}
+	for _, rid := range rids {
+		q := query{rid: rid}
 		q.record = pipe.HGetAll(p.with(ctx), p.keys.record(q.rid))
 		q.due = pipe.ZScore(p.with(ctx), p.keys.delayed(), q.rid)
 		q.died = pipe.ZScore(p.with(ctx), p.keys.dead(), q.rid)
@@ -121,8 +130,11 @@ func (c *Client) whileReady(ctx context.Context, p *partition, r *record, i *Inf
 
 // search looks for a message in all streams and lists of a partition.
 func (c *Client) search(ctx context.Context, p *partition, id string) (out []Info, err error) {
-	for _, name := range c.lanes {
-		key := p.keys.stream(name)
+	if err := p.askLanes(ctx); err != nil {
+		return nil, err
+	}
+	for _, name := range p.lanes() {
+		key := p.laneStream(name)
 		for from := "-"; ; {
 			ms, err := p.client().XRangeN(p.with(ctx), key, from, "+", findPage).Result()
 			if err != nil {
@@ -149,7 +161,15 @@ func (c *Client) search(ctx context.Context, p *partition, id string) (out []Inf
 		}
 	}
 	waiting, err := c.searchWaiting(ctx, p, id)
-	return append(out, waiting...), err
+	out = append(out, waiting...)
+	if err != nil || len(out) > 0 {
+		return out, err
+	}
+	others, err := c.otherRecordIDs(ctx, p, []string{id})
+	if err != nil || len(others) == 0 {
+		return nil, err
+	}
+	return c.recordsOf(ctx, p, others)
 }
 
 // searchWaiting looks for a message among those that wait for their order key.

@@ -251,13 +251,16 @@ func cutText(s string, n int) string {
 	return strings.ToValidUTF8(s, "")
 }
 
-// lanes returns the keys and names of all lanes of the destination.
-func (s *source) lanes() (keys []string, names []any) {
-	for _, in := range s.inlets {
-		keys = append(keys, in.key)
-		names = append(names, in.name)
+// lanesOf returns what a script is to know of the lanes of an inlet's destination, of
+// which that is the first.
+func (s *source) lanesOf(in *inlet) (keys []string, args []any) {
+	names := []string{in.name}
+	for _, name := range s.p.lanes() {
+		if d, _ := splitLane(name); d == in.destination && name != in.name {
+			names = append(names, name)
+		}
 	}
-	return keys, names
+	return s.p.laneKeys(names)
 }
 
 func (s *source) doneCall(r *result) *call {
@@ -269,12 +272,12 @@ func (s *source) doneCall(r *result) *call {
 	if e.copy != "" {
 		tombstone = tombstoneFor.Milliseconds()
 	}
-	streams, names := s.lanes()
-	keys := append([]string{r.lane.key, k.record(r.recordID), k.counters(), k.orders(), k.order(e.order), k.tombstone(r.recordID)}, streams...)
+	lanes, names := s.lanesOf(r.lane)
+	keys := append([]string{r.lane.key, k.record(r.recordID), k.counters(), k.orders(), k.order(e.order), k.tombstone(r.recordID)}, lanes...)
 	if e.size > 0 {
 		keys = append(keys, k.chunks(r.recordID, e.size)...)
 	}
-	args := append([]any{group, s.w.name, r.id, e.order, e.counted, s.w.client.o.PerKey, keep, tombstone, len(names)}, names...)
+	args := append([]any{group, s.w.name, r.id, e.order, e.counted, s.w.client.o.PerKey, keep, tombstone}, names...)
 	args = append(args, "i", e.id, "t", e.accepted, "k", "1", "g", r.lane.name, "a", r.attempts, "l", r.said.Status)
 	if r.said.Response != nil && keep > 0 {
 		if frame, err := r.said.Response.frame(r.d); err == nil {
@@ -292,9 +295,9 @@ func (s *source) laterCall(r *result) *call {
 
 func (s *source) deadCall(r *result) *call {
 	k, e := s.p.keys, &r.entry
-	streams, names := s.lanes()
-	keys := append([]string{r.lane.key, k.record(r.recordID), k.counters(), k.orders(), k.order(e.order), k.dead()}, streams...)
-	args := append([]any{group, s.w.name, r.id, e.order, e.counted, s.w.client.o.PerKey, r.recordID, len(names)}, names...)
+	lanes, names := s.lanesOf(r.lane)
+	keys := append([]string{r.lane.key, k.record(r.recordID), k.counters(), k.orders(), k.order(e.order), k.dead()}, lanes...)
+	args := append([]any{group, s.w.name, r.id, e.order, e.counted, s.w.client.o.PerKey, r.recordID}, names...)
 	args = append(args, "g", r.lane.name, "r", cutText(r.said.Reason, errorMost))
 	return &call{script: deadScript, keys: keys, args: append(args, r.fields()...)}
 }

@@ -22,23 +22,26 @@ end
 
 // luaOrder defines what has to do with order keys and with what is counted:
 // advance() ends one message of an order key and makes ready as many of those
-// that wait as may be in flight; decount() takes from a counter. A counter at zero is no field.
-const luaOrder = `
+// that wait as may be in flight, in own where their lane is not known: all of a key
+// have the same destination; decount() takes from a counter. A counter at zero is no
+// field.
+const luaOrder = luaLanes + `
 local function decount(key, field, by)
   local n = redis.call('HINCRBY', key, field, -by)
   if n <= 0 then redis.call('HDEL', key, field) end
   return n
 end
 
-local function advance(order, orders, waiting, counts, perKey, lanes, fallback)
+local function advance(order, orders, waiting, counts, perKey, lanes, own)
   local n = math.max(decount(orders, order, 1), 0)
   while n < perKey do
     local packed = redis.call('LPOP', waiting)
     if not packed then return end
     decount(counts, 'w', 1)
     local e = cmsgpack.unpack(packed)
-    local stream = lanes[table.remove(e, 1)] or fallback
-    redis.call('XADD', stream, '*', unpack(e))
+    local name = table.remove(e, 1)
+    if not lanes.streams[name] then name = own end
+    add(lanes, name, e)
     n = redis.call('HINCRBY', orders, order, 1)
   end
 end
@@ -81,7 +84,8 @@ return out
 //	KEYS[4]  orders
 //	KEYS[5]  list of what waits for the order key
 //	KEYS[6]  tombstone
-//	KEYS[7]… streams of all lanes, then the chunks
+//	KEYS[7]  T:l
+//	KEYS[8]… streams of the destination's lanes, this one first; then the chunks
 //	ARGV[1]  group
 //	ARGV[2]  this consumer
 //	ARGV[3]  id of the entry
@@ -96,11 +100,10 @@ return out
 // It returns 1 if it is ended, 0 if another consumer has it, 2 if it was gone.
 var doneScript = newScript(luaOwner + luaOrder + `
 if owner(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) == 0 then return 0 end
-local lanes, n = {}, tonumber(ARGV[9])
-for i = 1, n do lanes[ARGV[9+i]] = KEYS[6+i] end
+local lanes, n = lanesAt(7, 9)
 redis.pcall('XACK', KEYS[1], ARGV[1], ARGV[3])
 if redis.call('XDEL', KEYS[1], ARGV[3]) == 0 then return 2 end
-if ARGV[4] ~= '' then advance(ARGV[4], KEYS[4], KEYS[5], KEYS[3], tonumber(ARGV[6]), lanes, KEYS[1]) end
+if ARGV[4] ~= '' then advance(ARGV[4], KEYS[4], KEYS[5], KEYS[3], tonumber(ARGV[6]), lanes, ARGV[10]) end
 if ARGV[5] ~= '0' then decount(KEYS[3], 'b', ARGV[5]) end
 if ARGV[7] ~= '0' then
   redis.call('HSET', KEYS[2], 's', 'done', unpack(ARGV, 10 + n))
@@ -110,7 +113,7 @@ else
   redis.call('UNLINK', KEYS[2])
 end
 if ARGV[8] ~= '0' then redis.call('SET', KEYS[6], '1', 'PX', ARGV[8]) end
-for i = 7 + n, #KEYS do redis.call('UNLINK', KEYS[i]) end
+for i = 8 + n, #KEYS do redis.call('UNLINK', KEYS[i]) end
 return 1
 `)
 
@@ -147,7 +150,8 @@ return 1
 //	KEYS[4]  orders
 //	KEYS[5]  list of what waits for the order key
 //	KEYS[6]  dead letters
-//	KEYS[7]… streams of all lanes
+//	KEYS[7]  T:l
+//	KEYS[8]… streams of the destination's lanes, this one first
 //	ARGV[1]  group
 //	ARGV[2]  this consumer
 //	ARGV[3]  id of the entry
@@ -162,14 +166,13 @@ return 1
 var deadScript = newWriteScript(luaOwner + luaOrder + luaNow + `
 if owner(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) == 0 then return 0 end
 if #redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3]) == 0 then return 2 end
-local lanes, n = {}, tonumber(ARGV[8])
-for i = 1, n do lanes[ARGV[8+i]] = KEYS[6+i] end
+local lanes, n = lanesAt(7, 8)
 redis.call('HSET', KEYS[2], 's', 'dead', unpack(ARGV, 9 + n))
 redis.call('HDEL', KEYS[2], 'q', 'd', 'v')
 redis.call('ZADD', KEYS[6], string.format('%.0f', now()), ARGV[7])
 redis.pcall('XACK', KEYS[1], ARGV[1], ARGV[3])
 redis.call('XDEL', KEYS[1], ARGV[3])
-if ARGV[4] ~= '' then advance(ARGV[4], KEYS[4], KEYS[5], KEYS[3], tonumber(ARGV[6]), lanes, KEYS[1]) end
+if ARGV[4] ~= '' then advance(ARGV[4], KEYS[4], KEYS[5], KEYS[3], tonumber(ARGV[6]), lanes, ARGV[9]) end
 if ARGV[5] ~= '0' then decount(KEYS[3], 'b', ARGV[5]) end
 return 1
 `)

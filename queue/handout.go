@@ -66,6 +66,8 @@ func (s *source) prepare(ctx context.Context, h *held) *result {
 		return &result{held: h, ending: endDead, attempts: d.Attempt - 1, said: Result{Outcome: Dead, Reason: garbage.Error()}}
 	case s.w.client.out.wasDone(s.doneKey(h)):
 		return &result{held: h, ending: endDone, attempts: d.Attempt, said: Result{Outcome: Done}}
+	case h.lane.abandoned:
+		return s.buryAbandoned(ctx, h)
 	case d.Attempt > s.w.o.Attempts:
 		return &result{held: h, ending: endDead, attempts: d.Attempt - 1, said: Result{Outcome: Dead, Status: e.lastStatus, Reason: usedUp(e.lastError)}}
 	case e.expires > 0 || e.notBefore > 0:
@@ -118,10 +120,10 @@ func (s *source) parse(h *held) error {
 			err = frameErr
 		}
 	}
-	recordID := recordID(e.id, s.w.o.Destination)
+	recordID := recordID(e.id, h.lane.destination)
 	d := &Delivery{
 		ID: e.id, Header: header, Body: body, Size: int64(len(body)),
-		Attempt: e.attempts + h.count, Class: h.lane.class, Destination: s.w.o.Destination,
+		Attempt: e.attempts + h.count, Class: h.lane.class, Destination: h.lane.destination,
 		AcceptedAt: s.localTime(e.accepted), LastError: e.lastError, LastStatus: e.lastStatus,
 		Node: s.p.node.Name(),
 	}

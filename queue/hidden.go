@@ -32,6 +32,7 @@ type hidden struct {
 	rid    string
 	delay  time.Duration // that it has anyway
 	order  string
+	lane   string
 }
 
 // hideFor returns how long a message is hidden where p is put now.
@@ -46,7 +47,7 @@ func (c *Client) hideFor(p *parcel) time.Duration {
 func (c *Client) hiddenOf(p *parcel) []hidden {
 	out := make([]hidden, len(c.o.Destinations))
 	for i, destination := range c.o.Destinations {
-		out[i] = hidden{p, recordID(p.id, destination), p.m.Delay, orderHash(destination, p.m.OrderKey)}
+		out[i] = hidden{p, recordID(p.id, destination), p.m.Delay, orderHash(destination, p.m.OrderKey), lane(destination, c.class(p.m))}
 	}
 	return out
 }
@@ -54,17 +55,18 @@ func (c *Client) hiddenOf(p *parcel) []hidden {
 // showScript shows what is hidden.
 //
 //	KEYS[1]  what is delayed
-//	KEYS[2]… streams of all lanes; the records
+//	KEYS[2]  T:l
+//	KEYS[3]… streams of all lanes; the records
 //	ARGV[1]  number of lanes
 //	ARGV[2]… names of the lanes; for each record: record id, for how many ms it is delayed in truth
 //
 // It returns how many it has shown. What waits for its turn is not hidden longer
 // than that says, and is left alone.
-const showSource = `
-local lanes, n, shown = {}, tonumber(ARGV[1]), 0
-for i = 1, n do lanes[ARGV[1+i]] = KEYS[1+i] end
+const showSource = luaLanes + `
+local lanes, n = lanesAt(2, 1)
+local shown = 0
 for i = 2 + n, #ARGV, 2 do
-  local rid, delay, record = ARGV[i], tonumber(ARGV[i+1]), KEYS[2 + n + (i - 2 - n) / 2]
+  local rid, delay, record = ARGV[i], tonumber(ARGV[i+1]), KEYS[3 + n + (i - 2 - n) / 2]
   if redis.call('ZSCORE', KEYS[1], rid) then
     shown = shown + 1
     local e, state = {}, {}
@@ -79,7 +81,7 @@ for i = 2 + n, #ARGV, 2 do
     if delay > 0 then
       redis.call('ZADD', KEYS[1], 'XX', string.format('%.0f', state.t + delay), rid)
     else
-      local q = redis.call('XADD', lanes[state.g], '*', unpack(e))
+      local q = add(lanes, state.g, e)
       redis.call('ZREM', KEYS[1], rid)
       if state.k == '1' or state.c then
         redis.call('HSET', record, 's', 'ready', 'q', q)
@@ -100,23 +102,24 @@ return shown
 //	KEYS[2]  counters
 //	KEYS[3]  orders
 //	KEYS[4]  the dedup key, or any
-//	KEYS[5]… streams of all lanes; for each delivery its record and the list of what waits for its order key; the chunks
+//	KEYS[5]  T:l
+//	KEYS[6]… streams of all lanes; for each delivery its record and the list of what waits for its order key; the chunks
 //	ARGV[1]  id
 //	ARGV[2]  how many of an order key may be in flight
 //	ARGV[3]  bytes that each delivery counts for
 //	ARGV[4]  the group
 //	ARGV[5]  number of lanes
-//	ARGV[6]… names of the lanes; for each delivery: record id, order hash or empty
+//	ARGV[6]… names of the lanes; for each delivery: record id, order hash or empty, its lane
 //
 // It returns how many deliveries it has taken out.
 var takeOutScript = newScript(luaOrder + `
-local lanes, n, out = {}, tonumber(ARGV[5]), 0
-for i = 1, n do lanes[ARGV[5+i]] = KEYS[4+i] end
+local lanes, n = lanesAt(5, 5)
+local out, deliveries = 0, (#ARGV - 5 - n) / 3
 local dedup = redis.call('GET', KEYS[4]) or ''
 local ours = string.sub(dedup, 1, #ARGV[1] + 1) == ARGV[1] .. ' '
 if ours and string.sub(dedup, -1) == '+' then return 0 end
-for at = 5 + n, #ARGV - 1, 2 do
-  if redis.call('HEXISTS', KEYS[at], 'p') == 1 then return 0 end
+for i = 0, deliveries - 1 do
+  if redis.call('HEXISTS', KEYS[6 + n + 2*i], 'p') == 1 then return 0 end
 end
 local function takeFromList(waiting)
   for i, packed in ipairs(redis.call('LRANGE', waiting, 0, -1)) do
@@ -127,7 +130,7 @@ local function takeFromList(waiting)
 end
 -- What waited may have come to its turn already, and is hidden there.
 local function takeFromStreams(order)
-  for i = 5, 4 + n do
+  for i = 6, 5 + n do
     for _, entry in ipairs(redis.call('XREVRANGE', KEYS[i], '+', '-', 'COUNT', 50)) do
       local e = {}
       for j = 1, #entry[2], 2 do e[entry[2][j]] = entry[2][j+1] end
@@ -139,9 +142,10 @@ local function takeFromStreams(order)
   end
   return 0
 end
-for i = 6 + n, #ARGV, 2 do
-  local rid, order, at = ARGV[i], ARGV[i+1], i - 1
-  local record, waiting = KEYS[at], KEYS[at+1]
+for i = 0, deliveries - 1 do
+  local at = 6 + n + 3*i
+  local rid, order, own = ARGV[at], ARGV[at+1], ARGV[at+2]
+  local record, waiting = KEYS[6 + n + 2*i], KEYS[7 + n + 2*i]
   local taken = redis.call('ZREM', KEYS[1], rid)
   local counted = order ~= ''
   if taken == 0 and counted then
@@ -153,7 +157,7 @@ for i = 6 + n, #ARGV, 2 do
       taken = takeFromStreams(order)
     end
   end
-  if taken == 1 and counted then advance(order, KEYS[3], waiting, KEYS[2], tonumber(ARGV[2]), lanes, KEYS[5]) end
+  if taken == 1 and counted then advance(order, KEYS[3], waiting, KEYS[2], tonumber(ARGV[2]), lanes, own) end
   if taken == 1 then
     redis.call('UNLINK', record)
     if ARGV[3] ~= '0' then decount(KEYS[2], 'b', ARGV[3]) end
@@ -161,7 +165,7 @@ for i = 6 + n, #ARGV, 2 do
   end
 end
 if out > 0 then
-  for i = #ARGV, #KEYS do redis.call('UNLINK', KEYS[i]) end
+  for i = 6 + n + 2*deliveries, #KEYS do redis.call('UNLINK', KEYS[i]) end
 end
 if ours then redis.call('UNLINK', KEYS[4]) end
 return out
@@ -206,11 +210,8 @@ func (s *sending) isIn() (in, known bool) {
 
 // showCall returns what shows a sending's message.
 func (s *sending) showCall(p *partition) *call {
-	keys, args := []string{p.keys.delayed()}, []any{len(p.owner.lanes)}
-	for _, lane := range p.owner.lanes {
-		keys = append(keys, p.keys.stream(lane))
-		args = append(args, lane)
-	}
+	keys, args := p.laneKeys(p.owner.lanes)
+	keys = append([]string{p.keys.delayed()}, keys...)
 	for _, h := range s.hidden {
 		keys = append(keys, p.keys.record(h.rid))
 		args = append(args, h.rid, h.delay.Milliseconds())
@@ -223,14 +224,12 @@ func (s *sending) showCall(p *partition) *call {
 func (s *sending) takeOutCall(p *partition) *call {
 	parcel, k := s.hidden[0].parcel, p.keys
 	keys := []string{k.delayed(), k.counters(), k.orders(), k.dedup(parcel.m.DedupKey)}
-	args := []any{parcel.id, p.owner.o.PerKey, p.owner.counted(parcel), group, len(p.owner.lanes)}
-	for _, lane := range p.owner.lanes {
-		keys = append(keys, k.stream(lane))
-		args = append(args, lane)
-	}
+	lanes, names := p.laneKeys(p.owner.lanes)
+	keys = append(keys, lanes...)
+	args := append([]any{parcel.id, p.owner.o.PerKey, p.owner.counted(parcel), group}, names...)
 	for _, h := range s.hidden {
 		keys = append(keys, k.record(h.rid), k.order(h.order))
-		args = append(args, h.rid, h.order)
+		args = append(args, h.rid, h.order, h.lane)
 	}
 	chunks := p.owner.chunkKeys(k, parcel)
 	return &call{script: takeOutScript, keys: append(keys, chunks[len(chunks)/2:]...), args: args}

@@ -20,8 +20,9 @@ type Count struct {
 	InFlight  int64
 	Delayed   int64
 	Dead      int64
-	Oldest    time.Duration // age of the oldest message that is ready; 0: none
-	Err       error         // why the node does not tell
+	Oldest    time.Duration    // age of the oldest message that is ready; 0: none
+	Abandoned map[string]int64 // how many of them are ready or in flight for destinations that the options do not have
+	Err       error            // why the node does not tell
 }
 
 // An Info is what is known of a message.
@@ -83,8 +84,12 @@ func (c *Client) Counts(ctx context.Context) []Count {
 	}
 	_ = c.onAll(func(p *partition) error {
 		n := &out[p.index]
-		keys, _ := c.allLanes(p)
-		keys = append([]string{p.keys.delayed(), p.keys.counters(), p.keys.dead()}, keys...)
+		if err := p.askLanes(ctx); err != nil {
+			p.report(ctx, err)
+			n.Err = err
+			return err
+		}
+		keys := append([]string{p.keys.delayed(), p.keys.counters(), p.keys.dead()}, p.laneStreams(p.lanes())...)
 		res, err := countsScript.run(ctx, p, keys, group, nobodyName).Int64Slice()
 		p.report(ctx, err)
 		if err == nil && len(res) != 5 {
@@ -98,7 +103,8 @@ func (c *Client) Counts(ctx context.Context) []Count {
 		n.InFlight = min(res[1], res[0])
 		n.Ready, n.Delayed, n.Dead = res[0]-n.InFlight, res[2], res[3]
 		n.Oldest = time.Duration(res[4]) * time.Millisecond
-		return nil
+		n.Abandoned, n.Err = p.abandoned(ctx)
+		return n.Err
 	}, "counting")
 	return out
 }
@@ -180,8 +186,11 @@ func (c *Client) Peek(ctx context.Context, n int) ([]Info, error) {
 }
 
 func (c *Client) peekOn(ctx context.Context, p *partition, n int) (out []Info, err error) {
-	for _, name := range c.lanes {
-		key := p.keys.stream(name)
+	if err := p.askLanes(ctx); err != nil {
+		return nil, err
+	}
+	for _, name := range p.lanes() {
+		key := p.laneStream(name)
 		ms, err := p.client().XRangeN(p.with(ctx), key, "-", "+", int64(n)).Result()
 		if err != nil {
 			return out, err

@@ -35,6 +35,7 @@ func (k keys) seconds() string     { return string(k) + ":y" }
 func (k keys) counters() string    { return string(k) + ":c" }
 func (k keys) paused() string      { return string(k) + ":p" }
 func (k keys) bucket() string      { return string(k) + ":g" }
+func (k keys) lanes() string       { return string(k) + ":l" }
 func (k keys) incarnation() string { return string(k) + ":i" }
 
 func (k keys) record(rid string) string    { return string(k) + ":m:" + rid }

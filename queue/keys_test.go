@@ -17,7 +17,7 @@ func allKeys(k keys, rids, lanes []string) map[string]string {
 		out[key] = what
 	}
 	for what, key := range map[string]string{"delayed": k.delayed(), "dead": k.dead(), "orders": k.orders(), "seconds": k.seconds(),
-		"counters": k.counters(), "paused": k.paused(), "bucket": k.bucket(), "incarnation": k.incarnation()} {
+		"counters": k.counters(), "paused": k.paused(), "bucket": k.bucket(), "lanes": k.lanes(), "incarnation": k.incarnation()} {
 		add(what, key)
 	}
 	for _, lane := range lanes {
@@ -37,7 +37,7 @@ func allKeys(k keys, rids, lanes []string) map[string]string {
 }
 
 func TestKeysAreAllDifferent(t *testing.T) {
-	letters := strings.Split("s d x m o k b y n c p g i", " ")
+	letters := strings.Split("s d x m o k b y n c p g i l", " ")
 	rids := append([]string{"", "a:1", "a", "s:s", "a~m", "m/:s", "}", "0", "1:0"}, letters...)
 	var lanes []string
 	for _, destination := range append([]string{""}, letters...) {

@@ -147,35 +147,42 @@ end
 // readable one, is none.
 //
 //	KEYS[1]  what is delayed
-//	KEYS[2]… streams of all lanes, then records
+//	KEYS[2]  T:l
+//	KEYS[3]… streams of lanes, then records
 //	ARGV[1]  number of lanes
 //	ARGV[2]… their names, then the record ids
 //
-// It returns how many it has made ready, and in how many ms the next is due; −1 if none is.
-var promoteScript = newScript(luaNow + luaReady + `
-local lanes, n, t, done = {}, tonumber(ARGV[1]), now(), 0
-for i = 1, n do lanes[ARGV[1+i]] = KEYS[1+i] end
+// It returns how many it has made ready, and in how many ms the next is due; −1 if none is; and
+// the lanes of those that it has left, because it was not told of them.
+var promoteScript = newScript(luaNow + luaReady + luaLanes + `
+local lanes, n = lanesAt(2, 1)
+local t, done, unknown = now(), 0, {}
+local function promote(rid, key)
+  local record = redis.pcall('HGETALL', key)
+  if not record.err and #record > 0 then
+    local e, lane, recorded = readiness(record)
+    if not lanes.streams[lane] then
+      unknown[#unknown+1] = lane
+      return
+    end
+    local q = add(lanes, lane, e)
+    if recorded then
+      redis.call('HSET', key, 's', 'ready', 'q', q)
+      redis.call('HDEL', key, '__data__')
+    else
+      redis.call('UNLINK', key)
+    end
+    done = done + 1
+  end
+  redis.call('ZREM', KEYS[1], rid)
+end
 for i = 2 + n, #ARGV do
   local due = redis.call('ZSCORE', KEYS[1], ARGV[i])
-  if due and tonumber(due) <= t then
-    local record = redis.pcall('HGETALL', KEYS[i])
-    if not record.err and #record > 0 then
-      local e, lane, recorded = readiness(record)
-      local q = redis.call('XADD', lanes[lane] or KEYS[2], '*', unpack(e))
-      if recorded then
-        redis.call('HSET', KEYS[i], 's', 'ready', 'q', q)
-        redis.call('HDEL', KEYS[i], '__data__')
-      else
-        redis.call('UNLINK', KEYS[i])
-      end
-      done = done + 1
-    end
-    redis.call('ZREM', KEYS[1], ARGV[i])
-  end
+  if due and tonumber(due) <= t then promote(ARGV[i], KEYS[1+i]) end
 end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 if #first == 0 then return {done, -1} end
-return {done, math.max(math.ceil(first[2] - t), 0)}
+return {done, math.max(math.ceil(first[2] - t), 0), unpack(unknown)}
 `)
 
 // promote makes ready what is due. The node judges what is: the time here only
@@ -189,44 +196,64 @@ func (s *source) promote(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		keys, names := s.w.client.allLanes(s.p)
+		keys, args := s.p.laneKeys(s.p.lanes())
 		keys = append([]string{s.p.keys.delayed()}, keys...)
-		args := append([]any{len(names)}, names...)
 		for _, id := range ids {
 			keys = append(keys, s.p.keys.record(id))
 			args = append(args, id)
 		}
-		res, err := promoteScript.run(ctx, s.p, keys, args...).Int64Slice()
+		res, err := promoteScript.run(ctx, s.p, keys, args...).Slice()
 		if err != nil {
 			return err
 		}
-		if len(res) != 2 || res[1] < 0 {
+		if len(res) > 2 {
+			s.p.meet(strs(res[2:])...)
+			continue
+		}
+		if len(res) < 2 {
 			return nil
 		}
-		if res[1] > 0 || res[0] == 0 {
-			s.p.taken.dueIn(time.Duration(max(res[1], 1)) * time.Millisecond)
+		done, _ := res[0].(int64)
+		wait, _ := res[1].(int64)
+		switch {
+		case wait < 0:
+			return nil
+		case wait > 0 || done == 0:
+			s.p.taken.dueIn(time.Duration(max(wait, 1)) * time.Millisecond)
 			return nil
 		}
 	}
 	return nil
 }
 
-// allLanes returns keys and names of all lanes of the queue, on one partition.
-func (c *Client) allLanes(p *partition) (keys []string, names []any) {
-	for _, name := range c.lanes {
-		keys = append(keys, p.keys.stream(name))
-		names = append(names, name)
+// strs returns those of values that are strings.
+func strs(values []any) (out []string) {
+	for _, v := range values {
+		if text, ok := v.(string); ok {
+			out = append(out, text)
+		}
 	}
-	return keys, names
+	return out
 }
 
 // chores does what need not be done often.
 func (s *source) chores(ctx context.Context) error {
+	if err := s.lanes(ctx); err != nil {
+		return err
+	}
 	t := &s.p.taken
 	if !t.every(&t.nextChores, min(choresEvery, s.w.client.o.Visibility)) {
 		return nil
 	}
 	return errors.Join(s.overdueCopies(ctx), s.boundDead(ctx))
+}
+
+// lanes looks which lanes there are, now and then.
+func (s *source) lanes(ctx context.Context) error {
+	if asked, err := s.p.learnLanes(ctx); err != nil || !asked {
+		return err
+	}
+	return s.tellAbandoned(ctx)
 }
 
 // boundDead deletes the dead letters that are beyond the bounds, the oldest first.

@@ -13,7 +13,8 @@ type overdueCopy struct {
 	from     string // ref of where the first is
 	order    string
 	size     int64 // of its body, if that lies in chunks
-	dead     bool  // it knows that it is of a dead letter
+	lane     string
+	dead     bool // it knows that it is of a dead letter
 	first    fate
 	died     *obituary // of a first that is a dead letter
 }
@@ -57,7 +58,7 @@ func (s *source) overdueOnes(ctx context.Context, ids []string) ([]*overdueCopy,
 	pipe := s.p.client().Pipeline()
 	cmds := make([]*redis.SliceCmd, len(ids))
 	for i, id := range ids {
-		cmds[i] = pipe.HMGet(s.p.with(ctx), s.p.keys.second(id), "c", "o", "n", "s")
+		cmds[i] = pipe.HMGet(s.p.with(ctx), s.p.keys.second(id), "c", "o", "n", "s", "g")
 	}
 	if _, err := pipe.Exec(s.p.with(ctx)); err != nil {
 		return nil, err
@@ -72,6 +73,7 @@ func (s *source) overdueOnes(ctx context.Context, ids []string) ([]*overdueCopy,
 		c.size, _ = strconv.ParseInt(size, 10, 64)
 		c.size = max(0, min(c.size, maxChunked))
 		c.dead = cmds[i].Val()[3] == stateDead
+		c.lane, _ = cmds[i].Val()[4].(string)
 		copies[i] = c
 		by[c.from] = append(by[c.from], c)
 	}
@@ -193,19 +195,20 @@ func (s *source) seeToCopies(ctx context.Context, copies []*overdueCopy) (waitin
 //	KEYS[5]  orders
 //	KEYS[6]  list of what waits for its order key
 //	KEYS[7]  dead letters
-//	KEYS[8]… streams of all lanes
+//	KEYS[8]  T:l
+//	KEYS[9]… streams of all lanes
 //	ARGV[1]  record id
 //	ARGV[2]  how many of an order key may be in flight
-//	ARGV[3]… names of the lanes
+//	ARGV[3]  number of lanes
+//	ARGV[4]… their names
 //
 // It returns 1 if it is a message, or a dead letter, now.
-var promoteCopyScript = newScript(luaNow + luaReady + luaPut + `
+var promoteCopyScript = newScript(luaNow + luaReady + luaLanes + luaPut + `
 local due = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not due or tonumber(due) > now() then return 0 end
 local copy = redis.call('HGETALL', KEYS[2])
 if #copy > 0 and redis.call('EXISTS', KEYS[3]) == 0 then
-  local lanes = {}
-  for i = 3, #ARGV do lanes[ARGV[i]] = KEYS[5+i] end
+  local lanes = lanesAt(8, 3)
   local clean, u, dead = {}, '', false
   for i = 1, #copy, 2 do
     if copy[i] == 'u' then u = copy[i+1] end
@@ -218,8 +221,8 @@ if #copy > 0 and redis.call('EXISTS', KEYS[3]) == 0 then
   if dead then
     redis.call('HSET', KEYS[3], unpack(clean))
     redis.call('ZADD', KEYS[7], string.format('%.0f', now()), ARGV[1])
-  else
-    put(clean, KEYS[3], KEYS[4], KEYS[5], KEYS[6], tonumber(ARGV[2]), lanes, KEYS[8], u)
+  elseif not put(clean, KEYS[3], KEYS[4], KEYS[5], KEYS[6], tonumber(ARGV[2]), lanes, u) then
+    return 0
   end
 end
 redis.call('UNLINK', KEYS[2])
@@ -228,10 +231,12 @@ return 1
 `)
 
 // luaPut defines put(), which makes the message in a record ready, or has it
-// wait for its order key, as if it were new.
+// wait for its order key, as if it were new. It returns the lane; where that is not
+// known, it does nothing, and returns false.
 const luaPut = `
-local function put(record, key, counts, orders, waiting, perKey, lanes, fallback, digest)
+local function put(record, key, counts, orders, waiting, perKey, lanes, digest)
   local e, lane, recorded = readiness(record)
+  if not lanes.streams[lane] then return false end
   local order, tracked, id, at, counted, copy = '', '0', '', '0', nil, nil
   for i = 1, #e, 2 do
     if e[i] == 'o' then order = e[i+1]
@@ -248,7 +253,7 @@ local function put(record, key, counts, orders, waiting, perKey, lanes, fallback
     redis.call('HINCRBY', counts, 'w', 1)
   else
     if order ~= '' then redis.call('HINCRBY', orders, order, 1) end
-    q = redis.call('XADD', lanes[lane] or fallback, '*', unpack(e))
+    q = add(lanes, lane, e)
   end
   if recorded then
     redis.call('DEL', key)
@@ -257,13 +262,14 @@ local function put(record, key, counts, orders, waiting, perKey, lanes, fallback
   else
     redis.call('UNLINK', key)
   end
+  return lane
 end
 `
 
 // promoteCopyCall makes a second copy that is overdue a message of its own.
 func (s *source) promoteCopyCall(c *overdueCopy) *call {
 	k := s.p.keys
-	keys, names := s.w.client.allLanes(s.p)
+	keys, names := s.p.laneKeys(s.p.lanesWith(c.lane))
 	keys = append([]string{k.seconds(), k.second(c.recordID), k.record(c.recordID), k.counters(), k.orders(), k.order(c.order), k.dead()}, keys...)
 	args := append([]any{c.recordID, s.w.client.o.PerKey}, names...)
 	return &call{script: promoteCopyScript, keys: keys, args: args}

@@ -155,7 +155,7 @@ func (c *Client) sending(ctx context.Context, p *parcel, room room, reload bool)
 	s := &sending{bytes: len(p.frame) + 256, plain: p.plain && hide == 0}
 	s.large = s.bytes > largeSending
 	if s.plain {
-		s.args = [...]any{"xadd", p.partition.streams[lane(c.o.Destinations[0], c.class(p.m))], "*", "i", p.id, dataField, p.frame}
+		s.args = [...]any{"xadd", p.partition.streams[lane(c.o.Destinations[0], c.class(p.m))], "nomkstream", "*", "i", p.id, dataField, p.frame}
 		s.cmd[0] = once{redis.NewCmd(ctx, s.args[:]...)}
 		s.cmds = s.cmd[:]
 		return s
@@ -176,8 +176,9 @@ func (c *Client) sending(ctx context.Context, p *parcel, room room, reload bool)
 func (c *Client) scriptArgs(dst []any, p *parcel, room room, hide time.Duration) []any {
 	k, m := p.partition.keys, p.m
 	keys := []any{k.delayed(), k.counters(), k.orders(), k.dedup(m.DedupKey)}
-	for _, lane := range c.lanes {
-		keys = append(keys, k.stream(lane))
+	lanes, names := p.partition.laneKeys(p.partition.lanes())
+	for _, key := range lanes {
+		keys = append(keys, key)
 	}
 	args := []any{p.id, firstOf(p.body, "-")}
 	args = append(args, whole(m.DedupKey != "", m.DedupWindow), m.Delay.Milliseconds(), whole(m.Expire > 0, m.Expire), flag(p.tracked()))
@@ -186,14 +187,12 @@ func (c *Client) scriptArgs(dst []any, p *parcel, room room, hide time.Duration)
 	if p.second != nil {
 		second = p.second.ref
 	}
-	args = append(args, second, group, len(c.lanes), p.frame)
-	for _, lane := range c.lanes {
-		args = append(args, lane)
-	}
+	args = append(args, second, group, p.frame)
+	args = append(args, names...)
 	for _, destination := range c.o.Destinations {
 		rid, order := recordID(p.id, destination), orderHash(destination, m.OrderKey)
 		keys = append(keys, k.record(rid), k.order(order))
-		args = append(args, rid, 1+slices.Index(c.lanes, lane(destination, c.class(m))), order)
+		args = append(args, rid, lane(destination, c.class(m)), order)
 	}
 	for _, key := range c.chunkKeys(k, p) {
 		keys = append(keys, key)

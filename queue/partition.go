@@ -49,6 +49,7 @@ type partition struct {
 	known      known
 	durability durability
 	taken      taken
+	stray      stray
 }
 
 func newPartition(c *Client, p Partition, index int) *partition {

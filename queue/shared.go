@@ -121,7 +121,7 @@ type taken struct {
 	offset   time.Duration // the node's clock minus this process's
 	measured time.Time     // when offset was; zero: never
 
-	nextPause, nextChores time.Time // when somebody is to look at these again
+	nextPause, nextChores, nextLanes time.Time // when somebody is to look at these again
 
 	heard time.Time // when the node last answered a look; zero: no look was taken
 

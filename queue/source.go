@@ -25,12 +25,17 @@ const (
 // entry is held once at most: one that comes again meanwhile (this worker's own
 // claim, a group that was made anew) is the same delivery still.
 type source struct {
-	w      *Worker
-	p      *partition
-	inlets []*inlet
-	room   slots // for what is held
+	w    *Worker
+	p    *partition
+	room slots // for what is held
 
-	nextClaim, nextSweep time.Time // of the read loop
+	// Of the read loop. The first of the inlets are those of the options, the others are
+	// taken up for as long as something is in them; strays are all those that ever were.
+	inlets     []*inlet
+	configured int
+	strays     map[string]*inlet
+
+	nextClaim, nextSweep, nextFollow time.Time // of the read loop
 
 	mu      sync.Mutex // guards all below
 	held    map[entryKey]*held
@@ -69,6 +74,7 @@ func newSource(w *Worker, p *partition) *source {
 	}
 	s.room.setLimit(maxUnrecorded)
 	s.inlets = newInlets(w.client.o, w.o.Destination, p.keys)
+	s.configured, s.strays = len(s.inlets), map[string]*inlet{}
 	return s
 }
 
@@ -140,11 +146,14 @@ func (s *source) trouble(ctx context.Context, doing string, err error) {
 // beginning of the stream: what lies there was never delivered, or its delivery is
 // not known any more. A full node must do it too, or it would never drain.
 //
-//	KEYS    streams
-//	ARGV[1] group
+//	KEYS[1]  T:l
+//	KEYS[2]… streams
+//	ARGV[1]  group
+//	ARGV[2]… names of the lanes
 var groupScript = newScript(`
-for _, key in ipairs(KEYS) do
-  local r = redis.pcall('XGROUP', 'CREATE', key, ARGV[1], '0', 'MKSTREAM')
+for i = 2, #KEYS do
+  redis.call('HSETNX', KEYS[1], ARGV[i], '0')
+  local r = redis.pcall('XGROUP', 'CREATE', KEYS[i], ARGV[1], '0', 'MKSTREAM')
   if r.err and not string.find(r.err, 'BUSYGROUP', 1, true) then return r end
 end
 return 1
@@ -152,10 +161,19 @@ return 1
 
 // makeGroups makes the groups that are missing.
 func (s *source) makeGroups(ctx context.Context) error {
-	return groupScript.run(ctx, s.p, s.streams(), group).Err()
+	keys, names := s.known()
+	return groupScript.run(ctx, s.p, keys, append([]any{group}, names...)...).Err()
 }
 
-// streams returns the keys of all lanes of the worker's destination.
+// known returns T:l and the streams, and the names of the lanes.
+func (s *source) known() (keys []string, names []any) {
+	for _, in := range s.inlets {
+		names = append(names, in.name)
+	}
+	return append([]string{s.p.keys.lanes()}, s.streams()...), names
+}
+
+// streams returns the keys of all lanes that are read.
 func (s *source) streams() []string {
 	keys := make([]string, len(s.inlets))
 	for i, in := range s.inlets {
@@ -164,35 +182,16 @@ func (s *source) streams() []string {
 	return keys
 }
 
-// leaveScript takes a consumer off that has nothing pending, and with the last
-// one the streams themselves, if nothing is in them. One that has nothing and was
-// silent for long does not count: it is gone, or makes the stream again.
+// leaveScript takes a consumer off its lanes.
 //
-//	KEYS    streams
-//	ARGV[1] group
-//	ARGV[2] consumer
-//	ARGV[3] how many ms are long
-var leaveScript = newScript(`
-for _, key in ipairs(KEYS) do
-  local consumers = redis.pcall('XINFO', 'CONSUMERS', key, ARGV[1])
-  local others = 0
-  if not consumers.err then
-    for _, c in ipairs(consumers) do
-      local name, pending, idle
-      for i = 1, #c, 2 do
-        if c[i] == 'name' then name = c[i+1] elseif c[i] == 'pending' then pending = c[i+1] elseif c[i] == 'idle' then idle = c[i+1] end
-      end
-      if name == ARGV[2] and pending == 0 then
-        redis.call('XGROUP', 'DELCONSUMER', key, ARGV[1], name)
-      elseif pending > 0 or name ~= '-' and idle < tonumber(ARGV[3]) then
-        others = others + 1
-      end
-    end
-    if others == 0 and redis.call('XLEN', key) == 0 and #redis.call('XINFO', 'GROUPS', key) == 1 then
-      redis.call('UNLINK', key)
-    end
-  end
-end
+//	KEYS[1]  T:l
+//	KEYS[2]… streams
+//	ARGV[1]  group
+//	ARGV[2]  consumer
+//	ARGV[3]  how many ms are long
+//	ARGV[4]… names of the lanes
+var leaveScript = newScript(luaLeave + `
+for i = 2, #KEYS do leave(KEYS[1], ARGV[2+i], KEYS[i], ARGV[1], ARGV[2], tonumber(ARGV[3])) end
 return 1
 `)
 
@@ -203,7 +202,9 @@ func (s *source) leave() {
 	defer cancel()
 	err := s.giveBackAll(ctx)
 	if err == nil {
-		err = leaveScript.run(ctx, s.p, s.streams(), group, s.w.name, (5 * blockFor).Milliseconds()).Err()
+		keys, names := s.known()
+		args := append([]any{group, s.w.name, (5 * blockFor).Milliseconds()}, names...)
+		err = leaveScript.run(ctx, s.p, keys, args...).Err()
 	}
 	s.trouble(ctx, "leaving", err)
 }

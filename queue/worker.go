@@ -53,6 +53,9 @@ type Observer interface {
 	Ended(d *Delivery, r Result, took time.Duration, state string) // state: done, delayed, dead, ready
 	// Lost: another worker has the message; what was done may be done twice.
 	Lost(d *Delivery)
+	// Abandoned: a node has messages for a destination that the options do not have.
+	// It is told once, until they are gone.
+	Abandoned(node, destination string, messages int64)
 	// Trouble: something failed at a node, which is tried again.
 	Trouble(node, doing string, err error)
 }
@@ -239,4 +242,5 @@ type nobody struct{}
 
 func (nobody) Ended(*Delivery, Result, time.Duration, string) {}
 func (nobody) Lost(*Delivery)                                 {}
+func (nobody) Abandoned(string, string, int64)                {}
 func (nobody) Trouble(string, string, error)                  {}

@@ -463,6 +463,7 @@ func (r *queueRun) left(dead map[string]string) (left []string) {
 				if n := v.client.XLen(r.t.Context(), key).Val(); n > 0 { // 0 from a replica of a cluster
 					left = append(left, fmt.Sprintf("%s with %d entries", key, n))
 				}
+			case kind == "l": // as long as there are streams
 			case kind == "x", slices.Contains([]string{"m", "b", "y", "n"}, kind) && dead[id] != "":
 			case kind == "y" && len(dead) > 0: // the second copies' list has those of dead letters
 			case v.client.PTTL(r.t.Context(), key).Val() > 0:

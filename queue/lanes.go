@@ -1,0 +1,431 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Each partition keeps the names of its lanes, because a name that is nowhere
+// else would leave with the configuration that has it, and the messages be
+// neither delivered nor counted. What always holds: a lane that has a stream has its
+// name in T:l. So whatever makes a stream notes the name in the same step, a plain
+// XADD makes none, and the name goes with the stream.
+//
+// Of lanes that the options do not have, one is
+//
+//	retired    if they have its destination: its class is gone, and the
+//	           destination's workers take from it, with weight 1, until it is empty
+//	abandoned  if they do not: that of other processes may. When no process had
+//	           the destination for buryAfter, its messages become dead letters
+//
+// Beside the name in T:l is since when it is abandoned, by the node's clock; a process
+// that has the destination sets it to 0 again.
+const (
+	// lanesEvery is how often a process looks which lanes there are.
+	lanesEvery = 5 * time.Second
+	// buryAfter is for how long a destination must have been in no configuration:
+	// far longer than it takes to roll one out, or back.
+	buryAfter = 24 * time.Hour
+)
+
+// A strayLane is a lane that the options do not have.
+type strayLane struct {
+	name      string
+	abandoned bool
+	since     time.Duration // for how long it has been abandoned, when it was seen
+}
+
+// stray is which lanes a partition has that the options do not have. Its zero value
+// is ready, and safe for concurrent use.
+type stray struct {
+	mu    sync.Mutex // guards all below
+	lanes []strayLane
+	told  map[string]bool // destinations of which the observer was told
+}
+
+func (s *stray) all() []strayLane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lanes
+}
+
+// renew notes that a lane is not abandoned for long.
+func (s *stray) renew(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := slices.Clone(s.lanes)
+	for i := range found {
+		if found[i].name == name {
+			found[i].since = 0
+		}
+	}
+	s.lanes = found
+}
+
+// lanes returns the names of all lanes that there may be on the partition: those
+// of the options first, in their order.
+func (p *partition) lanes() []string {
+	strays := p.stray.all()
+	if len(strays) == 0 {
+		return p.owner.lanes
+	}
+	out := slices.Clone(p.owner.lanes)
+	for _, l := range strays {
+		out = append(out, l.name)
+	}
+	return out
+}
+
+// lanesWith returns the names of all lanes, and these.
+func (p *partition) lanesWith(names ...string) []string {
+	out := slices.Clone(p.lanes())
+	for _, name := range names {
+		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// destinations returns the destinations of all lanes.
+func (p *partition) destinations() []string {
+	out := slices.Clone(p.owner.o.Destinations)
+	for _, l := range p.stray.all() {
+		if d, _ := splitLane(l.name); !slices.Contains(out, d) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// laneKeys returns what a script with luaLanes is to know of lanes: T:l and
+// the streams; how many they are, and their names.
+func (p *partition) laneKeys(names []string) (keys []string, args []any) {
+	keys, args = append(keys, p.keys.lanes()), append(args, len(names))
+	for _, name := range names {
+		keys = append(keys, p.laneStream(name))
+		args = append(args, name)
+	}
+	return keys, args
+}
+
+// laneStreams returns the streams of lanes.
+func (p *partition) laneStreams(names []string) (keys []string) {
+	for _, name := range names {
+		keys = append(keys, p.laneStream(name))
+	}
+	return keys
+}
+
+// laneStream returns the stream of a lane. What a record names may be anything;
+// where it is no lane, it is taken for the first one.
+func (p *partition) laneStream(name string) string {
+	if !isLane(name) {
+		name = p.owner.lanes[0]
+	}
+	return p.keys.stream(name)
+}
+
+// isLane reports whether it can be the name of a lane.
+func isLane(name string) bool {
+	destination, class, has := strings.Cut(name, "/")
+	return name == "" || has && (destination == "" || isName(destination)) && (class == "" || isName(class)) && name != "/"
+}
+
+// luaLanes defines lanesAt(), which reads what laneKeys returns, and add(), which
+// puts an entry into the stream of a lane, and notes the lane with the first one.
+const luaLanes = `
+local function lanesAt(key, arg)
+  local streams, n = {}, tonumber(ARGV[arg])
+  for i = 1, n do streams[ARGV[arg+i]] = KEYS[key+i] end
+  return {known = KEYS[key], streams = streams}, n
+end
+
+local function add(lanes, name, e)
+  local q = redis.call('XADD', lanes.streams[name], 'NOMKSTREAM', '*', unpack(e))
+  if q then return q end
+  redis.call('HSETNX', lanes.known, name, '0')
+  return redis.call('XADD', lanes.streams[name], '*', unpack(e))
+end
+`
+
+// strayScript tells which lanes there are beside those of the options, and keeps
+// the time since when they are abandoned.
+//
+//	KEYS[1]  T:l
+//	KEYS[2]… streams of the options' lanes
+//	ARGV[1]  their number
+//	ARGV[2]… their names
+//
+// It returns names, and behind each for how many ms it has been abandoned; -1: it is not.
+var strayScript = newScript(luaNow + luaLanes + `
+local lanes, n = lanesAt(1, 1)
+local destinations, known, out = {}, {}, {}
+local function destination(name) return string.match(name, '^([^/]*)/') or '' end
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do known[all[i]] = all[i+1] end
+for i = 1, n do
+  local name = ARGV[1+i]
+  destinations[destination(name)] = true
+  if known[name] then
+    if known[name] ~= '0' then redis.call('HSET', KEYS[1], name, '0') end
+  elseif redis.call('EXISTS', KEYS[1+i]) == 1 then
+    redis.call('HSET', KEYS[1], name, '0')
+  end
+end
+local t = now()
+for name, since in pairs(known) do
+  if not lanes.streams[name] then
+    local age = -1
+    if not destinations[destination(name)] then
+      since = tonumber(since) or 0
+      if since == 0 then
+        since = t
+        redis.call('HSET', KEYS[1], name, string.format('%.0f', t))
+      end
+      age = math.max(t - since, 0)
+    elseif since ~= '0' then
+      redis.call('HSET', KEYS[1], name, '0')
+    end
+    out[#out+1] = name
+    out[#out+1] = age
+  end
+end
+return out
+`)
+
+// learnLanes asks the partition which lanes it has, if nobody did for a while, and
+// reports whether it has asked.
+func (p *partition) learnLanes(ctx context.Context) (asked bool, err error) {
+	if !p.taken.every(&p.taken.nextLanes, lanesEvery) {
+		return false, nil
+	}
+	return true, p.askLanes(ctx)
+}
+
+// askLanes asks the partition which lanes it has.
+func (p *partition) askLanes(ctx context.Context) error {
+	keys, args := p.laneKeys(p.owner.lanes)
+	res, err := strayScript.run(ctx, p, keys, args...).Slice()
+	if err != nil {
+		return err
+	}
+	var found []strayLane
+	for i := 0; i+1 < len(res); i += 2 {
+		name, ok := res[i].(string)
+		ms, is := res[i+1].(int64)
+		if ok && is && isLane(name) {
+			found = append(found, strayLane{name, ms >= 0, time.Duration(max(ms, 0)) * time.Millisecond})
+		}
+	}
+	slices.SortFunc(found, func(a, b strayLane) int { return strings.Compare(a.name, b.name) })
+	p.stray.mu.Lock()
+	defer p.stray.mu.Unlock()
+	p.stray.lanes = found
+	return nil
+}
+
+// meet takes lanes into account that a record has.
+func (p *partition) meet(names ...string) {
+	p.stray.mu.Lock()
+	defer p.stray.mu.Unlock()
+	found := slices.Clone(p.stray.lanes)
+	for _, name := range names {
+		is := func(l strayLane) bool { return l.name == name }
+		if !slices.Contains(p.owner.lanes, name) && !slices.ContainsFunc(found, is) {
+			destination, _ := splitLane(name)
+			found = append(found, strayLane{name: name, abandoned: !slices.Contains(p.owner.o.Destinations, destination)})
+		}
+	}
+	p.stray.lanes = found
+}
+
+// abandoned returns how many messages are ready or in flight in the lanes of
+// destinations that the options do not have.
+func (p *partition) abandoned(ctx context.Context) (map[string]int64, error) {
+	var out map[string]int64
+	for _, l := range p.stray.all() {
+		if !l.abandoned {
+			continue
+		}
+		n, err := p.client().XLen(p.with(ctx), p.laneStream(l.name)).Result()
+		if err != nil {
+			return out, err
+		}
+		if out == nil {
+			out = map[string]int64{}
+		}
+		destination, _ := splitLane(l.name)
+		out[destination] += n
+	}
+	return out, nil
+}
+
+// tellAbandoned tells the observer of destinations that are abandoned now, each once.
+func (s *source) tellAbandoned(ctx context.Context) error {
+	found, err := s.p.abandoned(ctx)
+	if err != nil {
+		return err
+	}
+	t := &s.p.stray
+	t.mu.Lock()
+	was := t.told
+	t.told = map[string]bool{}
+	for d, n := range found {
+		t.told[d] = was[d] || n > 0
+	}
+	t.mu.Unlock()
+	for d, n := range found {
+		if n > 0 && !was[d] {
+			s.w.o.Observe.Abandoned(s.p.node.Name(), d, n)
+		}
+	}
+	return nil
+}
+
+// luaLeave defines leave(), which takes a consumer off a lane if it has nothing
+// pending there, and with the last one the stream itself, if nothing is in it. One
+// that has nothing and was silent for long does not count: it is gone, or makes the
+// stream again. It returns whether the consumer is off.
+const luaLeave = `
+local function leave(known, name, stream, group, me, long)
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
+  local others, off = 0, true
+  if not consumers.err then
+    for _, c in ipairs(consumers) do
+      local name, pending, idle
+      for i = 1, #c, 2 do
+        if c[i] == 'name' then name = c[i+1] elseif c[i] == 'pending' then pending = c[i+1] elseif c[i] == 'idle' then idle = c[i+1] end
+      end
+      if name == me and pending == 0 then
+        redis.call('XGROUP', 'DELCONSUMER', stream, group, name)
+      elseif pending > 0 or name ~= '-' and idle < long then
+        others = others + 1
+        off = off and name ~= me
+      end
+    end
+  end
+  if redis.call('EXISTS', stream) == 0 then
+    redis.call('HDEL', known, name)
+  elseif others == 0 and redis.call('XLEN', stream) == 0 and #redis.call('XINFO', 'GROUPS', stream) <= 1 then
+    redis.call('UNLINK', stream)
+    redis.call('HDEL', known, name)
+  end
+  return off
+end
+`
+
+// followScript joins a consumer to lanes that the options do not have as long as
+// something is in them, and takes it off again.
+//
+//	KEYS[1]  T:l
+//	KEYS[2]… streams
+//	ARGV[1]  group
+//	ARGV[2]  consumer
+//	ARGV[3]  how many ms are long
+//	ARGV[4]… for each stream the lane's name, and 1 if the consumer would take from it
+//
+// It returns for each 1 if the consumer is to take from it, or may have something pending.
+var followScript = newScript(luaLeave + `
+local out = {}
+for i = 2, #KEYS do
+  local name, wanted = ARGV[2*i], ARGV[2*i+1]
+  if wanted == '1' and redis.call('XLEN', KEYS[i]) > 0 then
+    redis.pcall('XGROUP', 'CREATE', KEYS[i], ARGV[1], '0')
+    out[i-1] = 1
+  else
+    out[i-1] = leave(KEYS[1], name, KEYS[i], ARGV[1], ARGV[2], tonumber(ARGV[3])) and 0 or 1
+  end
+end
+return out
+`)
+
+// followLanes takes up lanes that the options do not have, and leaves them when
+// they are empty. The read loop alone calls it.
+func (s *source) followLanes(ctx context.Context) error {
+	names, wanted := s.strayInlets()
+	if len(names) == 0 || time.Now().Before(s.nextFollow) {
+		return nil
+	}
+	s.nextFollow = time.Now().Add(lanesEvery)
+	keys := append([]string{s.p.keys.lanes()}, s.p.laneStreams(names)...)
+	args := []any{group, s.w.name, (5 * blockFor).Milliseconds()}
+	for i, name := range names {
+		args = append(args, name, flag(wanted[i]))
+	}
+	res, err := followScript.run(ctx, s.p, keys, args...).Int64Slice()
+	if err != nil {
+		return err
+	}
+	inlets := slices.Clone(s.inlets[:s.configured])
+	for i, name := range names {
+		if i < len(res) && res[i] == 1 {
+			inlets = append(inlets, s.strayInlet(name))
+		}
+	}
+	s.inlets = inlets
+	return nil
+}
+
+// strayInlets returns the lanes that this source takes from or might, though the
+// options do not have them, and which of them it should.
+func (s *source) strayInlets() (names []string, wanted []bool) {
+	for _, l := range s.p.stray.all() {
+		destination, _ := splitLane(l.name)
+		mine := destination == s.w.o.Destination
+		// One worker of a process buries what is abandoned.
+		buries := l.abandoned && l.since >= buryAfter && s.w.o.Destination == s.w.client.o.Destinations[0]
+		if mine || buries {
+			names, wanted = append(names, l.name), append(wanted, true)
+		}
+	}
+	for _, in := range s.inlets[s.configured:] {
+		if !slices.Contains(names, in.name) {
+			names, wanted = append(names, in.name), append(wanted, false)
+		}
+	}
+	return names, wanted
+}
+
+// strayInlet returns the inlet of a lane that the options do not have; always
+// the same one, as entries are held by it.
+func (s *source) strayInlet(name string) *inlet {
+	if in := s.strays[name]; in != nil {
+		return in
+	}
+	in := newInlet(name, s.p.keys, 1)
+	in.abandoned = in.destination != s.w.o.Destination
+	s.strays[name] = in
+	return in
+}
+
+// buryAbandoned makes a message a dead letter whose destination no process has. One that
+// has it may have come meanwhile, or somebody who replays: then it is theirs.
+func (s *source) buryAbandoned(ctx context.Context, h *held) *result {
+	since, err := s.p.client().HGet(s.p.with(ctx), s.p.keys.lanes(), h.lane.name).Int64()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		s.trouble(ctx, "asking whether a lane is abandoned", err)
+		return &result{held: h, ending: endRelease}
+	}
+	if since == 0 || s.p.taken.nodeTime().Sub(time.UnixMilli(since)) < buryAfter {
+		s.p.stray.renew(h.lane.name)
+		return &result{held: h, ending: endRelease}
+	}
+	d := h.d
+	return &result{held: h, ending: endDead, attempts: d.Attempt - 1,
+		said: Result{Outcome: Dead, Status: h.entry.lastStatus, Reason: noBlock(d.Destination)}}
+}
+
+// noBlock is the reason of dead letters whose destination is in no configuration.
+func noBlock(destination string) string {
+	if destination == "" {
+		return "no deliver block without a name for a day"
+	}
+	return "no deliver block named " + destination + " for a day"
+}

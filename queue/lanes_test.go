@@ -1,0 +1,309 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
+)
+
+// onBoth runs a test on independent servers and on a Redis Cluster. configured
+// returns a client with these options.
+func onBoth(t *testing.T, do func(t *testing.T, r *rig, configured func(Options) *Client)) {
+	t.Run("servers", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, 2, Options{})
+		do(t, r, func(o Options) *Client { r.o = o; return r.client() })
+	})
+	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
+		cluster := redistest.StartCluster(t, 3, 0)
+		r := onCluster(t, cluster, 4, Options{})
+		do(t, r, func(o Options) *Client {
+			o.Name, o.Partitions = "q", r.c.o.Partitions
+			c, err := NewClient(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		})
+	})
+}
+
+// allKeysOf returns all keys of all partitions.
+func allKeysOf(t *testing.T, c *Client) (out []string) {
+	t.Helper()
+	seen := map[string]bool{}
+	for _, p := range c.partitions {
+		client, err := p.oneServer(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range client.Keys(context.Background(), "*").Val() {
+			if client.PTTL(context.Background(), key).Val() < 0 && !seen[key] {
+				seen[key] = true
+				out = append(out, key)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// wantLanesNoted: a lane that has a stream has its name in T:l.
+func wantLanesNoted(t *testing.T, c *Client) {
+	t.Helper()
+	for _, key := range allKeysOf(t, c) {
+		tag, rest, _ := strings.Cut(key, "}:")
+		name, is := strings.CutSuffix(rest, "s")
+		if !is || name != "" && !strings.HasSuffix(name, "/:") && !strings.Contains(name, "/") {
+			continue
+		}
+		name = strings.TrimSuffix(name, ":")
+		i := slices.IndexFunc(c.partitions, func(p *partition) bool { return p.keys.tag() == tag+"}" })
+		for _, p := range c.partitions[i:] {
+			if p.keys.tag() != tag+"}" || p.client().Exists(t.Context(), key).Val() == 0 {
+				continue
+			}
+			if !p.client().HExists(t.Context(), p.keys.lanes(), name).Val() {
+				t.Errorf("%s is there on %s, and its lane is not noted", key, p.ref)
+			}
+		}
+	}
+}
+
+// kindsOf returns messages of many kinds for a class, and their bodies.
+func kindsOf(class string) (ms []*Message, bodies []string) {
+	add := func(name string, m *Message) {
+		m.Class, m.Body = class, []byte(class+" "+name)
+		ms, bodies = append(ms, m), append(bodies, string(m.Body))
+	}
+	for i := range 5 {
+		add(fmt.Sprint("plain", i), &Message{})
+		add(fmt.Sprint("tracked", i), &Message{Track: true})
+		add(fmt.Sprint("delayed", i), &Message{Delay: 300 * time.Millisecond})
+		add(fmt.Sprint("ordered", i), &Message{OrderKey: "k"})
+	}
+	return ms, bodies
+}
+
+func sum(counts []Count) (out Count) {
+	for _, c := range counts {
+		out.Ready, out.InFlight, out.Delayed, out.Dead = out.Ready+c.Ready, out.InFlight+c.InFlight, out.Delayed+c.Delayed, out.Dead+c.Dead
+		for d, n := range c.Abandoned {
+			if out.Abandoned == nil {
+				out.Abandoned = map[string]int64{}
+			}
+			out.Abandoned[d] += n
+		}
+		if c.Err != nil {
+			out.Err = c.Err
+		}
+	}
+	return out
+}
+
+// What lies in a class that the options do not have any more is counted, found and
+// delivered; and when it is, nothing of the class is left.
+func TestRetiredClassIsDelivered(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, _ *rig, configured func(Options) *Client) {
+		before := configured(Options{Classes: []Class{{"high", 5}, {"old", 2}}})
+		ms, bodies := kindsOf("old")
+		receipts, err := before.EnqueueBatch(t.Context(), ms)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantLanesNoted(t, before)
+		after := configured(Options{Classes: []Class{{"high", 5}}})
+		if n := sum(after.Counts(t.Context())); n.Err != nil || n.Ready+n.Delayed != int64(len(ms)) || n.Abandoned != nil {
+			t.Errorf("counted %+v, want %d", n, len(ms))
+		}
+		if found, err := after.Find(t.Context(), receipts[0].ID); err != nil || len(found) != 1 || found[0].Class != "old" {
+			t.Errorf("found %+v %v", found, err)
+		}
+		if found, err := after.Peek(t.Context(), 100); err != nil || len(found) < 10 {
+			t.Errorf("saw %d %v", len(found), err)
+		}
+		d := newDiary()
+		_, drain := run(t, after, WorkerOptions{}, d.done)
+		eventually(t, 60*time.Second, "all are delivered", func() bool { return d.distinct() == len(bodies) })
+		eventually(t, 60*time.Second, "nothing of the class is left", func() bool {
+			return !slices.ContainsFunc(allKeysOf(t, after), func(key string) bool { return strings.HasSuffix(key, "/old:s") })
+		})
+		wantLanesNoted(t, after)
+		drain()
+		if left := allKeysOf(t, after); len(left) > 0 {
+			t.Errorf("left: %q", left)
+		}
+		if twice := d.twice(); len(twice) > 0 {
+			t.Errorf("delivered twice: %q", twice)
+		}
+	})
+}
+
+// age makes a lane one that has been abandoned for long.
+func ageLanes(t *testing.T, c *Client, d time.Duration) {
+	t.Helper()
+	for _, p := range c.partitions {
+		for name, since := range p.client().HGetAll(t.Context(), p.keys.lanes()).Val() {
+			if since != "0" {
+				p.client().HSet(t.Context(), p.keys.lanes(), name, time.Now().Add(-d).UnixMilli())
+			}
+		}
+	}
+}
+
+// What is for a destination that the options do not have is counted, and nobody else
+// gets it. After a day it becomes dead letters, which are delivered if the
+// destination is back.
+func TestAbandonedDestination(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, _ *rig, configured func(Options) *Client) {
+		before := configured(Options{Destinations: []string{"mail", "crm"}})
+		ms, bodies := kindsOf("")
+		receipts, err := before.EnqueueBatch(t.Context(), ms)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after := configured(Options{Destinations: []string{"mail"}})
+		seen, mail := &watcher{}, newDiary()
+		var buried atomic.Int64
+		bury := func(_ context.Context, d *Delivery, r Result) error {
+			if d.Destination != "crm" || r.Reason != noBlock("crm") {
+				t.Errorf("buried %q of %q", r.Reason, d.Destination)
+			}
+			buried.Add(1)
+			return nil
+		}
+		run(t, after, WorkerOptions{Destination: "mail", Observe: seen, Bury: bury}, mail.done)
+		eventually(t, 60*time.Second, "the mail is delivered", func() bool { return mail.distinct() == len(bodies) })
+		eventually(t, 60*time.Second, "the rest is counted, and told", func() bool {
+			n := sum(after.Counts(t.Context()))
+			seen.mu.Lock()
+			defer seen.mu.Unlock()
+			return n.Err == nil && n.Ready == int64(len(bodies)) && n.Abandoned["crm"] > 0 && len(seen.abandoned) > 0
+		})
+		// More of them are abandoned than the look can have seen, were none told twice.
+		ageLanes(t, after, 25*time.Hour)
+		eventually(t, 60*time.Second, "all are dead letters", func() bool {
+			return sum(after.Counts(t.Context())).Dead == int64(len(bodies)) && buried.Load() == int64(len(bodies))
+		})
+		letters, _, err := after.Dead(t.Context(), 1000, "")
+		if err != nil || len(letters) != len(bodies) {
+			t.Errorf("%d letters, %v", len(letters), err)
+		}
+		for _, l := range letters {
+			if l.Destination != "crm" || l.Reason != noBlock("crm") {
+				t.Errorf("a letter of %q because of %q", l.Destination, l.Reason)
+			}
+		}
+		if n := len(seen.abandoned); n > len(after.partitions) {
+			t.Errorf("told %d times: %q", n, seen.abandoned)
+		}
+		if found, err := after.Find(t.Context(), receipts[0].ID); err != nil || len(found) != 1 || found[0].State != stateDead {
+			t.Errorf("found %+v %v", found, err)
+		}
+		// By their names, where the destination is not known; and all.
+		if n, err := after.Replay(t.Context(), []string{receipts[0].ID, receipts[1].ID}, nil); n != 2 || err != nil {
+			t.Errorf("replayed %d, %v", n, err)
+		}
+		if n, err := after.Replay(t.Context(), nil, nil); n != len(bodies)-2 || err != nil {
+			t.Errorf("replayed %d, %v", n, err)
+		}
+		crm := newDiary()
+		_, drain := run(t, before, WorkerOptions{Destination: "crm"}, crm.done)
+		eventually(t, 60*time.Second, "what is for the other one is delivered", func() bool { return crm.distinct() == len(bodies) })
+		if mail.total() != len(bodies) || crm.total() != len(bodies) {
+			t.Errorf("%d and %d were delivered, want %d each", mail.total(), crm.total(), len(bodies))
+		}
+		eventually(t, 60*time.Second, "nothing is counted", func() bool {
+			n := sum(after.Counts(t.Context()))
+			return n.Err == nil && n.Ready+n.InFlight+n.Delayed+n.Dead == 0
+		})
+		drain()
+		wantLanesNoted(t, after)
+	})
+}
+
+// Who has a destination says so, and its messages are no dead letters, however long
+// another process has not known it.
+func TestLaneThatIsHadIsNotAbandoned(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, Options{Destinations: []string{"mail", "crm"}})
+	p := r.c.partitions[0]
+	r.enqueue(&Message{})
+	r.o.Destinations = []string{"mail"}
+	other := r.client()
+	since := func() string { return r.raw().HGet(t.Context(), p.keys.lanes(), "crm/").Val() }
+	if other.Counts(t.Context()); since() == "0" {
+		t.Fatal("who does not know the destination does not say since when")
+	}
+	ageLanes(t, r.c, 25*time.Hour)
+	if r.c.Counts(t.Context()); since() != "0" {
+		t.Errorf("who has it leaves it abandoned since %s", since())
+	}
+}
+
+// A plain message makes no stream by itself; so where data is lost, the name of
+// its lane is there again with the stream.
+func TestLaneIsNotedAgainAfterALoss(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, Options{Classes: []Class{{"high", 2}}})
+	for range 3 {
+		r.enqueue(&Message{}, &Message{Class: "high"}, &Message{Class: "high"})
+		wantLanesNoted(t, r.c)
+		if _, err := r.c.EnqueueBatch(t.Context(), []*Message{{}, {Class: "high"}, {}, {Class: "high", Track: true}}); err != nil {
+			t.Fatal(err)
+		}
+		if n := sum(r.c.Counts(t.Context())); n.Ready != 7 {
+			t.Errorf("%d are ready, want 7", n.Ready)
+		}
+		r.raw().FlushAll(t.Context())
+		if _, err := r.c.EnqueueBatch(t.Context(), []*Message{{}, {Class: "high"}, {}, {Class: "high"}}); err != nil {
+			t.Fatal(err)
+		}
+		if n := sum(r.c.Counts(t.Context())); n.Ready != 4 {
+			t.Errorf("%d of a batch are ready, want 4", n.Ready)
+		}
+		wantLanesNoted(t, r.c)
+		r.raw().FlushAll(t.Context())
+	}
+}
+
+// The names come back where somebody has deleted them.
+func TestLanesAreNotedAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, Options{Classes: []Class{{"high", 2}}})
+	r.enqueue(&Message{}, &Message{Class: "high"})
+	r.raw().Del(t.Context(), r.c.partitions[0].keys.lanes())
+	r.c.Counts(t.Context())
+	wantLanesNoted(t, r.c)
+	if n := r.raw().HLen(t.Context(), r.c.partitions[0].keys.lanes()).Val(); n != 2 {
+		t.Errorf("%d lanes are noted, want 2", n)
+	}
+}
+
+// What may stand in a record that is no lane is delivered as what is in the first.
+func TestLaneThatIsNone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, Options{Destinations: []string{"mail"}})
+	r.enqueue(&Message{ID: "x", Delay: 100 * time.Millisecond})
+	p := r.c.partitions[0]
+	for i, name := range []string{"no lane", "m:x~mail", "/", "a/b/c", "{}"} {
+		rid := fmt.Sprint("y", i)
+		r.raw().Copy(t.Context(), p.keys.record("x~mail"), p.keys.record(rid), 0, false)
+		r.raw().HSet(t.Context(), p.keys.record(rid), "g", name)
+		r.raw().ZAdd(t.Context(), p.keys.delayed(), redis.Z{Score: 1, Member: rid})
+	}
+	d := newDiary()
+	run(t, r.c, WorkerOptions{Destination: "mail"}, d.done)
+	eventually(t, 30*time.Second, "all are delivered", func() bool { return d.total() == 6 })
+}
