@@ -163,8 +163,8 @@ func (t *teller) enqueue(ctx context.Context, make func() *queue.Message) (err e
 				return nil // told before, and counted then
 			}
 			t.count.accepted(receipt.Node)
-			if receipt.FailedOver {
-				t.count.failedOver()
+			if receipt.FailedOver != "" {
+				t.count.failedOver(receipt.FailedOver)
 			}
 			return nil
 		case errors.Is(err, queue.ErrMismatch):

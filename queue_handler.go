@@ -224,8 +224,8 @@ func (x *arrival) count(receipt queue.Receipt) {
 		return // it was counted when it came first
 	}
 	x.live.count.accepted(receipt.Node)
-	if receipt.FailedOver {
-		x.live.count.failedOver()
+	if receipt.FailedOver != "" {
+		x.live.count.failedOver(receipt.FailedOver)
 	}
 }
 

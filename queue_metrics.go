@@ -32,7 +32,7 @@ func newQueueMetrics() *queueMetricSet {
 	return &queueMetricSet{
 		accepted:   vec("accepted_total", "Messages accepted, by the node that took them.", "node"),
 		refused:    vec("refused_total", "Requests that were not accepted, by the reason.", "reason"),
-		failedOver: vec("failed_over_total", "Messages that another node was tried for first."),
+		failedOver: vec("failed_over_total", "Messages that another node took, by the node that was tried first.", "node"),
 		delivered:  vec("delivered_total", "Messages delivered.", "destination", "node"),
 		retried:    vec("retried_total", "Deliveries that failed and are tried again.", "destination", "node"),
 		dead:       vec("dead_total", "Messages that became dead letters.", "destination", "node"),
@@ -40,9 +40,9 @@ func newQueueMetrics() *queueMetricSet {
 		duplicates: vec("suspected_duplicates_total", "Deliveries that may have been done twice: another worker took the message meanwhile, or an attempt before ended without a word.", "destination", "node"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "caddy", Subsystem: "fluster_queue", Name: "seconds",
-			Help:    "Time from acceptance to delivery.",
+			Help:    "Time from acceptance to delivery, by the node on which the message lay.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200},
-		}, []string{"pool", "queue", "destination"}),
+		}, []string{"pool", "queue", "destination", "node"}),
 		descMessages:  desc("messages", "Messages there are, by node and state.", "node", "partition", "state"),
 		descOldest:    desc("oldest_seconds", "Age of the oldest message that is ready.", "node", "partition"),
 		descAbandoned: desc("abandoned", "Messages for deliver blocks that are not in the configuration.", "node", "partition", "destination"),
@@ -68,8 +68,8 @@ func (c *queueCounts) refused(reason string) {
 	queueMetrics.refused.WithLabelValues(c.pool, c.queue, reason).Inc()
 }
 
-func (c *queueCounts) failedOver() {
-	queueMetrics.failedOver.WithLabelValues(c.pool, c.queue).Inc()
+func (c *queueCounts) failedOver(node string) {
+	queueMetrics.failedOver.WithLabelValues(c.pool, c.queue, node).Inc()
 }
 
 // of counts one in v for the delivery.
@@ -78,7 +78,7 @@ func (c *queueCounts) of(v *prometheus.CounterVec, d *queue.Delivery) {
 }
 
 func (c *queueCounts) took(d *queue.Delivery) {
-	queueMetrics.seconds.WithLabelValues(c.pool, c.queue, d.Destination).Observe(max(time.Since(d.AcceptedAt), 0).Seconds())
+	queueMetrics.seconds.WithLabelValues(c.pool, c.queue, d.Destination, d.Node).Observe(max(time.Since(d.AcceptedAt), 0).Seconds())
 }
 
 // depthFor is how long what the nodes have told of a queue's depth is used. A

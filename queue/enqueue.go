@@ -243,7 +243,7 @@ func (c *Client) settle(ctx context.Context, p *parcel, s *sending, room room) (
 		_ = c.writeSecond(ctx, p, p.second, overwrite)
 	}
 	p.receipt.Node = p.partition.node.Name()
-	p.receipt.FailedOver = len(p.tried) > 0
+	p.receipt.FailedOver = p.failedOver()
 	if p.m.Delay > 0 {
 		p.partition.taken.dueIn(p.m.Delay)
 	}
@@ -260,6 +260,17 @@ func (c *Client) counts(p *parcel, e enqueued, room room) {
 		c.backlog.countIn(n)
 	}
 	c.tell(p.partition, load{e.messages, e.bytes}, time.Duration(e.ageMS)*time.Millisecond, load{n, n * c.counted(p)}, room.told)
+}
+
+// failedOver returns the name of the node that was tried first, if that is not the one
+// that has the message.
+func (p *parcel) failedOver() string {
+	for _, t := range p.tried {
+		if t.partition != p.partition {
+			return t.node.Name()
+		}
+	}
+	return ""
 }
 
 // fail keeps in mind why a partition does not have the message.

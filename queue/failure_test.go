@@ -200,8 +200,11 @@ func TestEnqueueTellsThatItFailedOver(t *testing.T) {
 		if receipt.Node != "n1" {
 			t.Fatalf("node %s took it", receipt.Node)
 		}
-		if receipt.FailedOver {
+		if receipt.FailedOver != "" {
 			over++
+		}
+		if name := receipt.FailedOver; name != "" && name != "n0" {
+			t.Errorf("it failed over from %q", name)
 		}
 	}
 	if over == 0 || over > 25 {

@@ -307,3 +307,22 @@ func TestLaneThatIsNone(t *testing.T) {
 	run(t, r.c, WorkerOptions{Destination: "mail"}, d.done)
 	eventually(t, 30*time.Second, "all are delivered", func() bool { return d.total() == 6 })
 }
+
+// What is delayed for a destination that the options do not have, or a class, is not
+// made ready for another one; also where nothing else says that there is such a lane.
+func TestDelayedKeepsItsLane(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, Options{Destinations: []string{"mail", "crm"}, Classes: []Class{{"old", 2}}})
+	r.enqueue(&Message{Delay: 200 * time.Millisecond, Class: "old"})
+	r.o.Destinations, r.o.Classes = []string{"mail"}, nil
+	after := r.client()
+	d := newDiary()
+	run(t, after, WorkerOptions{Destination: "mail"}, d.done)
+	eventually(t, 60*time.Second, "one is delivered, one counted", func() bool {
+		n := sum(after.Counts(t.Context()))
+		return n.Err == nil && d.total() == 1 && n.Delayed == 0 && n.Ready == 1 && n.Abandoned["crm"] == 1
+	})
+	if got := d.all[0]; got.Destination != "mail" || got.Class != "old" {
+		t.Errorf("got a message of %q, %q", got.Destination, got.Class)
+	}
+}

@@ -48,8 +48,9 @@ type Receipt struct {
 	ID string
 	// Node is the name of the node that took it.
 	Node string
-	// FailedOver: another node was to have it, and did not take it.
-	FailedOver bool
+	// FailedOver is the name of the node that was to have it and did not take it, if
+	// there was one: the first, where there were several.
+	FailedOver string
 	// Replayed: a message with the same DedupKey, or ID, was there already.
 	Replayed bool
 	// Err is why it was not accepted: ErrBacklog, ErrMismatch, ErrTooLarge,
