@@ -132,6 +132,31 @@ func TestQueueCallbackFails(t *testing.T) {
 	}
 }
 
+// TestQueueCallbackIsReplayed: a dead letter that was delivered and not told of is told
+// of when it is replayed, and not delivered again.
+func TestQueueCallbackIsReplayed(t *testing.T) {
+	box, told := newLetterbox(t), newLetterbox(t)
+	a, b := redistest.Start(t), redistest.Start(t)
+	c := caddytest.Load(t, "fluster {\nnodes "+a.URL()+"\npool other {\nnodes "+b.URL()+"\n}\n}",
+		"handle /q* {\n"+queueSite(deliverTo(box.Origin), "backoff 100ms 100ms", "attempts 2", "callback told")+"\n}\n"+
+			"handle /told {\nfluster_queue told {\n"+deliverTo(told.Origin)+"\npool other\n}\n}")
+	b.Kill()
+	id := wantAccepted(t, send(t, c, "POST", "/q", "x")).ID
+	if m := waitState(t, c, id, "dead"); !strings.Contains(m.Reason, "delivered, but telling queue told") {
+		t.Errorf("it is dead because of %q", m.Reason)
+	}
+	b.Restart()
+	caddytest.Eventually(t, "it is told of", func() bool {
+		c.DoAdmin("POST", "/fluster/queues/q/dead/replay", `{"all":true}`) // again, where the other node is not back
+		return len(told.all()) == 1
+	})
+	wantEmpty(t, a, b)
+	box.wait(t, 1)
+	if n := len(box.all()); n != 1 {
+		t.Errorf("%d deliveries, want 1", n)
+	}
+}
+
 // TestQueueCallbackIsCutOff: what was delivered and is being told of when the patience
 // of a stop is over, the next one tells of, and does not deliver.
 func TestQueueCallbackIsCutOff(t *testing.T) {

@@ -253,8 +253,8 @@ func (h *Queue) check() error {
 		return errTransport(h.Transport)
 	case h.MaxBody.Off || h.MaxBody.Set && h.MaxBody.Bytes == 0 || h.MaxBody.Bytes > maxQueueBody:
 		return errors.New("max_body must be from 1 to 1GiB")
-	case h.InlineBody.Off || h.InlineBody.Bytes > maxInlineBody:
-		return errors.New("inline_body must be at most 1MiB")
+	case h.InlineBody.Off || h.InlineBody.Set && h.InlineBody.Bytes == 0 || h.InlineBody.Bytes > maxInlineBody:
+		return errors.New("inline_body must be from 1 to 1MiB")
 	case h.Dedup != nil && (h.Dedup.Key == "" || h.Dedup.Window < 0 || h.Dedup.Window > caddy.Duration(maxAhead)):
 		return errors.New("dedup takes a key, and a window of at most 366d")
 	case h.Copies < 0 || h.Copies > 2:

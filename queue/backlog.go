@@ -228,13 +228,13 @@ func (c *Client) recountOne(ctx context.Context, p *partition) {
 	if !p.available() {
 		return
 	}
+	if _, err := p.learnLanes(ctx); err != nil {
+		p.report(ctx, err)
+		return
+	}
 	c.backlog.mu.Lock()
 	since := p.known.told
 	c.backlog.mu.Unlock()
-	_, err := p.learnLanes(ctx)
-	if p.report(ctx, err); err != nil {
-		return
-	}
 	keys := append([]string{p.keys.delayed(), p.keys.counters()}, p.laneStreams(p.lanes())...)
 	of := ""
 	if c.backlog.bounds.Age > 0 {

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -59,25 +60,25 @@ func (s *source) claim(ctx context.Context, n int) (begun int, err error) {
 	return begun, s.sweep(ctx)
 }
 
-// beginClaimed begins the deliveries of entries that were claimed. How often they
-// were delivered before, only XPENDING says.
+// beginClaimed begins the deliveries of entries that were claimed, in the order of
+// their ids. How often they were delivered before, only XPENDING says.
 func (s *source) beginClaimed(ctx context.Context, in *inlet, ms []redis.XMessage) (begun int, err error) {
 	if len(ms) == 0 {
 		return 0, nil
 	}
-	pipe := s.p.client().Pipeline()
-	cmds := make([]*redis.XPendingExtCmd, len(ms))
-	for i, m := range ms {
-		cmds[i] = pipe.XPendingExt(ctx, &redis.XPendingExtArgs{
-			Stream: in.key, Group: group, Start: m.ID, End: m.ID, Count: 1, Consumer: s.w.name,
-		})
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	pending, err := s.p.client().XPendingExt(ctx, &redis.XPendingExtArgs{
+		Stream: in.key, Group: group, Start: ms[0].ID, End: ms[len(ms)-1].ID, Count: 4 * maxUnrecorded, Consumer: s.w.name,
+	}).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
 		return 0, err // they are pending to this consumer, and are given back as stray
 	}
-	for i, m := range ms {
-		pending := cmds[i].Val()
-		if len(pending) == 1 && m.Values != nil && s.begins(in, m, int(pending[0].RetryCount)) {
+	counts := make(map[string]int, len(pending))
+	for _, p := range pending {
+		counts[p.ID] = int(p.RetryCount)
+	}
+	for _, m := range ms {
+		// One that is not there is another's by now.
+		if n, ok := counts[m.ID]; ok && m.Values != nil && s.begins(in, m, n) {
 			begun++
 		}
 	}

@@ -153,7 +153,7 @@ return 1
 var reviveScript = newScript(luaNow + `
 local due = string.format('%.0f', now() + ARGV[1])
 for i = 2, #KEYS do
-  redis.call('HDEL', KEYS[i], 's', 'r', 'a', 'e', 'l', 'x')
+  redis.call('HDEL', KEYS[i], 's', 'r', 'a', 'e', 'x')
   redis.call('ZADD', KEYS[1], 'XX', due, ARGV[i])
 end
 return 1

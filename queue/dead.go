@@ -123,8 +123,9 @@ func (p *partition) deadInfos(ctx context.Context, cursor deadCursor, letters []
 	return out, nil
 }
 
-// replayScript makes dead letters ready, as if they were new; lanes that were
-// abandoned are so from now on.
+// replayScript makes dead letters ready, as if they were new, but for their last
+// status: one that was delivered, and only not told of, is known by it. Lanes that
+// were abandoned are so from now on.
 //
 //	KEYS[1]  dead letters
 //	KEYS[2]  counts
@@ -147,7 +148,7 @@ for i = 3 + n, #ARGV do
     for j = 1, #record, 2 do
       local name = record[j]
       if name == 'u' then u = record[j+1] end
-      if name ~= 'a' and name ~= 'x' and name ~= 'e' and name ~= 'l' and name ~= 'd' then
+      if name ~= 'a' and name ~= 'x' and name ~= 'e' and name ~= 'd' then
         fresh[#fresh+1] = name
         fresh[#fresh+1] = record[j+1]
       end

@@ -113,6 +113,10 @@
 //   - The group is made at 0 with MKSTREAM, and again whenever a command says NOGROUP.
 //     DELCONSUMER only for a consumer with nothing pending. The last worker that leaves
 //     takes empty streams with it.
+//   - No command is newer than Redis 6.2 (but WAITAOF, where it is asked for). XACKDEL leaves what
+//     is pending to nobody, and was not faster than XACK and XDEL in one script;
+//     XREADGROUP with CLAIM has new entries in its reply as well, beside the weights
+//     of the lanes, and leaves entries pending that were deleted; XNACK is too new to be relied on.
 //   - A script that is unknown (SCRIPT FLUSH, another master) is loaded again.
 //
 // What this package is not: it knows no HTTP and no Caddy, logs nothing, and has
