@@ -103,11 +103,10 @@ func TestCountsPeekFind(t *testing.T) {
 
 // An ordered, tracked message that has waited for its turn is found in flight.
 func TestFindOrderedInFlight(t *testing.T) {
-	r := newRig(t, 1, Options{})
+	r := newPatientRig(t, 10*time.Second, 1, Options{}) // where a message is is told once
 	r.enqueue(&Message{ID: "a", OrderKey: "k"}, &Message{ID: "b", OrderKey: "k"})
 	second, goOn := make(chan struct{}), make(chan struct{})
 	release := sync.OnceFunc(func() { close(goOn) })
-	t.Cleanup(release)
 	run(t, r.c, WorkerOptions{}, func(_ context.Context, m *Delivery) Result {
 		if m.ID == "b" {
 			close(second)
@@ -115,6 +114,7 @@ func TestFindOrderedInFlight(t *testing.T) {
 		}
 		return Result{Outcome: Done}
 	})
+	t.Cleanup(release) // before the worker is drained
 	<-second
 	eventually(t, 30*time.Second, "b is in flight", func() bool {
 		infos, err := r.c.FindTracked(t.Context(), "b")
