@@ -220,26 +220,6 @@ func (c *Client) onDead(ctx context.Context, ids []string, progress func(int),
 	return total, err
 }
 
-// otherRecordIDs returns which dead letters of a partition are of these messages, and for
-// destinations that the options do not have.
-func (c *Client) otherRecordIDs(ctx context.Context, p *partition, ids []string) (out []string, err error) {
-	wanted := make(map[string]bool, len(ids))
-	for _, id := range ids {
-		wanted[id] = true
-	}
-	all, err := p.client().ZRange(p.with(ctx), p.keys.dead(), 0, -1).Result()
-	for _, rid := range all {
-		id, destination := splitRecordID(rid)
-		if !wanted[id] && wanted[rid] { // an id may have the sign that separates
-			id, destination = rid, ""
-		}
-		if wanted[id] && !slices.Contains(c.o.Destinations, destination) {
-			out = append(out, rid)
-		}
-	}
-	return out, err
-}
-
 // inParts calls do with parts of ids, until it fails.
 func inParts(ids []string, do func(part []string) error) error {
 	for part := range slices.Chunk(ids, deadMost) {
@@ -248,18 +228,6 @@ func inParts(ids []string, do func(part []string) error) error {
 		}
 	}
 	return nil
-}
-
-// recordIDsOf returns what the messages with these ids may be called on a
-// partition, for all destinations.
-func (c *Client) recordIDsOf(ids []string) []string {
-	var out []string
-	for _, id := range ids {
-		for _, d := range c.o.Destinations {
-			out = append(out, recordID(id, d))
-		}
-	}
-	return out
 }
 
 // recordFields returns some fields of records, in the order of names.

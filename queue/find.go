@@ -200,6 +200,38 @@ func (c *Client) searchWaiting(ctx context.Context, p *partition, id string) (ou
 	return out, nil
 }
 
+// recordIDsOf returns what the messages with these ids may be called on a
+// partition, for all destinations.
+func (c *Client) recordIDsOf(ids []string) []string {
+	var out []string
+	for _, id := range ids {
+		for _, d := range c.o.Destinations {
+			out = append(out, recordID(id, d))
+		}
+	}
+	return out
+}
+
+// otherRecordIDs returns which dead letters of a partition are of these messages, and for
+// destinations that the options do not have.
+func (c *Client) otherRecordIDs(ctx context.Context, p *partition, ids []string) (out []string, err error) {
+	wanted := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		wanted[id] = true
+	}
+	all, err := p.client().ZRange(p.with(ctx), p.keys.dead(), 0, -1).Result()
+	for _, rid := range all {
+		id, destination := splitRecordID(rid)
+		if !wanted[id] && wanted[rid] { // an id may have the sign that separates
+			id, destination = rid, ""
+		}
+		if wanted[id] && !slices.Contains(c.o.Destinations, destination) {
+			out = append(out, rid)
+		}
+	}
+	return out, err
+}
+
 // waitingScript returns the entries of a message that are in the list of an order key.
 //
 //	KEYS[1] the list

@@ -238,14 +238,12 @@ func strs(values []any) (out []string) {
 
 // chores does what need not be done often.
 func (s *source) chores(ctx context.Context) error {
-	if err := s.lanes(ctx); err != nil {
-		return err
-	}
+	err := s.lanes(ctx)
 	t := &s.p.taken
 	if !t.every(&t.nextChores, min(choresEvery, s.w.client.o.Visibility)) {
-		return nil
+		return err
 	}
-	return errors.Join(s.overdueCopies(ctx), s.boundDead(ctx))
+	return errors.Join(err, s.overdueCopies(ctx), s.boundDead(ctx))
 }
 
 // lanes looks which lanes there are, now and then.
