@@ -75,7 +75,7 @@ func TestReplayOfWhatWasRefusedHasItsCopy(t *testing.T) {
 
 // A replay writes the second copy again where it is gone, as it was.
 func TestReplayMendsTheCopy(t *testing.T) {
-	r := newRig(t, 3, Options{Copies: 2, Visibility: 10 * time.Second, InlineBody: 1000, Destinations: []string{"a", "b"}, Classes: []Class{{"high", 2}}})
+	r := newPatientRig(t, 10*time.Second, 3, Options{Copies: 2, Visibility: 10 * time.Second, InlineBody: 1000, Destinations: []string{"a", "b"}, Classes: []Class{{"high", 2}}})
 	for name, kind := range map[string]*Message{
 		"dedup":   {DedupKey: "k1", DedupWindow: time.Hour, Body: []byte("x"), Class: "high", Header: map[string]string{"a": "b"}},
 		"id":      {ID: "k2", Body: []byte("x"), OrderKey: "o"},
