@@ -53,7 +53,7 @@ func TestDelayed(t *testing.T) {
 func TestTenThousandDelayed(t *testing.T) {
 	t.Parallel()
 	const n, over, first = 10_000, 5 * time.Second, 2 * time.Second
-	r := newRig(t, 2, Options{})
+	r := newPatientRig(t, 10*time.Second, 2, Options{}) // what is enqueued twice is delivered twice
 	due := make([]time.Time, n)
 	ms := make([]*Message, n)
 	var early, total atomic.Int64

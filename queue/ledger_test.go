@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -327,6 +328,14 @@ func (r *rig) expectEmptyButGroups() {
 		for _, key := range client.Keys(ctx, "*").Val() {
 			kind := client.Type(ctx, key).Val()
 			if kind == "none" || client.PTTL(ctx, key).Val() >= 0 || kind == "stream" && client.XLen(ctx, key).Val() == 0 {
+				continue
+			}
+			if tag, is := strings.CutSuffix(key, ":l"); is && kind == "hash" { // the names of those streams
+				for _, name := range client.HKeys(ctx, key).Val() {
+					if client.Exists(ctx, keys(tag).stream(name)).Val() == 0 {
+						t.Errorf("server %d still has the name of lane %q, and no stream", i, name)
+					}
+				}
 				continue
 			}
 			t.Errorf("server %d still has %s, a %s", i, key, kind)
