@@ -125,11 +125,12 @@ func (t *teller) dead(ctx context.Context, d *queue.Delivery, res queue.Result) 
 	})
 }
 
-// id is the id of what is told of d. No name of a queue holds a slash.
+// id is the id of what is told of d. No name of a queue holds a slash. Its destination
+// may be another than the worker's: one that is in no configuration.
 func (t *teller) id(d *queue.Delivery, what string) string {
 	id := t.from + "/" + d.ID + "/" + what
-	if t.destination != "" {
-		id += "/" + t.destination
+	if d.Destination != "" {
+		id += "/" + d.Destination
 	}
 	return id
 }

@@ -186,6 +186,21 @@ func TestToldTwiceIsCountedOnce(t *testing.T) {
 	}
 }
 
+// TestTellerTellsOfAllDestinations: what one worker tells of dead letters for several
+// destinations, of which some are in no configuration, are several messages.
+func TestTellerTellsOfAllDestinations(t *testing.T) {
+	told := &teller{from: "q", destination: "mail", to: "told"}
+	seen := map[string]bool{}
+	for _, destination := range []string{"mail", "crm", ""} {
+		d := testDelivery()
+		d.Destination = destination
+		seen[told.id(d, "dead")] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("the messages are %v, want 3", seen)
+	}
+}
+
 // TestDeliveryInterrupted: what failed because the worker had to stop is handed
 // back, and costs no attempt; what was done is done.
 func TestDeliveryInterrupted(t *testing.T) {
