@@ -199,23 +199,17 @@ func (c *Client) onDead(ctx context.Context, ids []string, progress func(int),
 	}
 	err := c.onAll(func(p *partition) error {
 		if len(ids) > 0 {
-			return over(p, c.recordIDsOf(ids))
+			others, err := c.otherRecordIDs(ctx, p, ids)
+			if err != nil {
+				return err
+			}
+			return over(p, append(c.recordIDsOf(ids), others...))
 		}
 		all, err := p.client().ZRange(p.with(ctx), p.keys.dead(), 0, -1).Result()
 		if err != nil {
 			return err
 		}
 		return over(p, all)
-	}, doing)
-	if err != nil || total >= len(ids) {
-		return total, err
-	}
-	err = c.onAll(func(p *partition) error {
-		rids, err := c.otherRecordIDs(ctx, p, ids)
-		if err != nil {
-			return err
-		}
-		return over(p, rids)
 	}, doing)
 	return total, err
 }

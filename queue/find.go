@@ -219,17 +219,27 @@ func (c *Client) otherRecordIDs(ctx context.Context, p *partition, ids []string)
 	for _, id := range ids {
 		wanted[id] = true
 	}
-	all, err := p.client().ZRange(p.with(ctx), p.keys.dead(), 0, -1).Result()
-	for _, rid := range all {
-		id, destination := splitRecordID(rid)
-		if !wanted[id] && wanted[rid] { // an id may have the sign that separates
-			id, destination = rid, ""
+	for cursor := uint64(0); ; {
+		var page []string // members and scores
+		page, cursor, err = p.client().ZScan(p.with(ctx), p.keys.dead(), cursor, "", findPage).Result()
+		if err != nil {
+			return nil, err
 		}
-		if wanted[id] && !slices.Contains(c.o.Destinations, destination) {
-			out = append(out, rid)
+		for i := 0; i < len(page); i += 2 {
+			rid := page[i]
+			id, destination := splitRecordID(rid)
+			if !wanted[id] && wanted[rid] { // an id may have the sign that separates
+				id, destination = rid, ""
+			}
+			if wanted[id] && !slices.Contains(c.o.Destinations, destination) {
+				out = append(out, rid)
+			}
+		}
+		if cursor == 0 {
+			slices.Sort(out)
+			return slices.Compact(out), nil // a scan may return one twice
 		}
 	}
-	return out, err
 }
 
 // waitingScript returns the entries of a message that are in the list of an order key.
