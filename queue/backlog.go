@@ -235,12 +235,13 @@ func (c *Client) recountOne(ctx context.Context, p *partition) {
 	c.backlog.mu.Lock()
 	since := p.known.told
 	c.backlog.mu.Unlock()
-	keys := append([]string{p.keys.delayed(), p.keys.counters()}, p.laneStreams(p.lanes())...)
+	all := p.lanes()
+	keys := append([]string{p.keys.delayed(), p.keys.counters()}, p.laneStreams(all)...)
 	of := ""
 	if c.backlog.bounds.Age > 0 {
 		of = group
 	}
-	n, err := countScript.run(ctx, p, keys, of).Int64Slice()
+	n, err := countScript.run(ctx, p, keys, of, p.aged(all)).Int64Slice()
 	p.report(ctx, err)
 	if err == nil && len(n) == 3 {
 		c.tell(p, load{n[0], n[1]}, time.Duration(n[2])*time.Millisecond, load{}, since)

@@ -17,6 +17,12 @@ import (
 // clusterClient returns a client of a queue in k partitions on a Redis Cluster.
 func clusterClient(t *testing.T, cluster *redistest.Cluster, k int) *Client {
 	t.Helper()
+	return patientClusterClient(t, 300*time.Millisecond, cluster, k)
+}
+
+// patientClusterClient is clusterClient with servers that may take that long to answer.
+func patientClusterClient(t *testing.T, timeout time.Duration, cluster *redistest.Cluster, k int) *Client {
+	t.Helper()
 	var addrs []shard.Address
 	for _, addr := range cluster.Addrs() {
 		a, err := shard.ParseAddress("redis://" + addr)
@@ -25,7 +31,7 @@ func clusterClient(t *testing.T, cluster *redistest.Cluster, k int) *Client {
 		}
 		addrs = append(addrs, a)
 	}
-	node, err := shard.NewCluster(addrs, shard.Options{Timeout: 300 * time.Millisecond}, nil)
+	node, err := shard.NewCluster(addrs, shard.Options{Timeout: timeout}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

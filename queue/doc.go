@@ -106,7 +106,8 @@
 //     that is pending to nobody (the group was made anew) may be acked; one that
 //     another consumer has may not.
 //   - Whatever makes a stream notes its lane in the same step; a plain XADD has NOMKSTREAM.
-//     A message never changes its lane.
+//     A message never changes its destination, and its class only where it waited for its
+//     order key until nobody knew that class any more.
 //   - What was taken and not tried is given back to the consumer "-", with one
 //     delivery less and idle beyond the visibility: ready for whoever claims next.
 //   - A timeout after sending is unknown: the message goes to another node under the same id.

@@ -8,7 +8,8 @@ import (
 )
 
 // luaCount defines count(), how much of a backlog a partition has: messages,
-// bytes, and where it is asked for, the age of the oldest that is ready, in ms.
+// bytes, and where it is asked for, the age of the oldest that is ready in the first
+// aged of the streams, in ms.
 const luaCount = `
 local function oldest(stream, group, now)
   local after = '-'
@@ -33,12 +34,12 @@ local function oldest(stream, group, now)
   return math.max(now - at, 1)
 end
 
-local function count(delayed, counters, streams, group, now)
+local function count(delayed, counters, streams, aged, group, now)
   local c = redis.call('HMGET', counters, 'w', 'b')
   local n, age = redis.call('ZCARD', delayed) + (c[1] or 0), 0
-  for _, stream in ipairs(streams) do
+  for i, stream in ipairs(streams) do
     n = n + redis.call('XLEN', stream)
-    if group ~= '' then age = math.max(age, oldest(stream, group, now)) end
+    if group ~= '' and i <= aged then age = math.max(age, oldest(stream, group, now)) end
   end
   return n, tonumber(c[2] or 0), age
 end
@@ -48,14 +49,15 @@ end
 //
 //	KEYS[1]  what is delayed
 //	KEYS[2]  counters
-//	KEYS[3]… streams of all lanes
+//	KEYS[3]… streams of all lanes, the abandoned ones last
 //	ARGV[1]  the group, if the oldest message's age is wanted
+//	ARGV[2]  how many lanes are not abandoned
 //
 // It returns messages, bytes, and the age of the oldest that is ready, in ms.
 var countScript = newScript(luaNow + luaCount + `
 local streams = {}
 for i = 3, #KEYS do streams[i-2] = KEYS[i] end
-return {count(KEYS[1], KEYS[2], streams, ARGV[1], now())}
+return {count(KEYS[1], KEYS[2], streams, tonumber(ARGV[2]), ARGV[1], now())}
 `)
 
 // enqueueSource puts one message in, for all destinations or none. It writes
@@ -67,7 +69,7 @@ return {count(KEYS[1], KEYS[2], streams, ARGV[1], now())}
 //	KEYS[3]  orders
 //	KEYS[4]  the dedup key, or any
 //	KEYS[5]  T:l
-//	KEYS[6]… streams of all lanes; for each delivery its record and the list of what waits for its order key; the chunks, and how they are called when the message is in
+//	KEYS[6]… streams of all lanes, the abandoned ones last; for each delivery its record and the list of what waits for its order key; the chunks, and how they are called when the message is in
 //	ARGV[1]  id
 //	ARGV[2]  digest of the body
 //	ARGV[3]  for how many ms the dedup key stands; 0: no dedup
@@ -83,16 +85,17 @@ return {count(KEYS[1], KEYS[2], streams, ARGV[1], now())}
 //	ARGV[13] bytes of its body, if that lies in chunks
 //	ARGV[14] ref of the partition with the second copy, or empty
 //	ARGV[15] the group
-//	ARGV[16] the frame
-//	ARGV[17] number of lanes
-//	ARGV[18]… names of the lanes; for each delivery: record id, name of its lane, order hash or empty
+//	ARGV[16] how many lanes are not abandoned: what lies in others makes nothing too old
+//	ARGV[17] the frame
+//	ARGV[18] number of lanes
+//	ARGV[19]… names of the lanes; for each delivery: record id, name of its lane, order hash or empty
 //
 // It returns what came of it, the id (of the earlier message, where there was
 // one), and how much is here now: messages, bytes, the oldest's age.
 const enqueueSource = luaNow + luaCount + luaOrder + `
-local lanes, many = lanesAt(5, 17)
+local lanes, many = lanesAt(5, 18)
 local deliveries = {}
-for i = 18 + many, #ARGV, 3 do
+for i = 19 + many, #ARGV, 3 do
   local n = #deliveries
   deliveries[n+1] = {rid = ARGV[i], lane = ARGV[i+1], order = ARGV[i+2],
     record = KEYS[6+many+2*n], waiting = KEYS[7+many+2*n]}
@@ -122,7 +125,7 @@ local messages, bytes, age = -1, -1, -1
 if ARGV[8] ~= '-1' or ARGV[9] ~= '-1' or ARGV[10] ~= '-1' then
   local streams = {}
   for i = 1, many do streams[i] = KEYS[5+i] end
-  messages, bytes, age = count(KEYS[1], KEYS[2], streams, ARGV[10] ~= '-1' and ARGV[15] or '', t)
+  messages, bytes, age = count(KEYS[1], KEYS[2], streams, tonumber(ARGV[16]), ARGV[10] ~= '-1' and ARGV[15] or '', t)
   local more = #deliveries
   if ARGV[8] ~= '-1' and messages + more > tonumber(ARGV[8])
     or ARGV[9] ~= '-1' and bytes + more * ARGV[11] > tonumber(ARGV[9])
@@ -159,7 +162,7 @@ for _, d in ipairs(deliveries) do
   local inflight = d.order ~= '' and tonumber(redis.call('HGET', KEYS[3], d.order) or 0) or 0
   if d.order ~= '' and (inflight >= tonumber(ARGV[7]) or redis.call('EXISTS', d.waiting) == 1) then
     if due > t then field('d', ms(due)) end
-    field('__data__', ARGV[16])
+    field('__data__', ARGV[17])
     redis.call('RPUSH', d.waiting, cmsgpack.pack({d.lane, unpack(e)}))
     redis.call('HINCRBY', KEYS[2], 'w', 1)
     if recorded then record() end
@@ -175,7 +178,7 @@ for _, d in ipairs(deliveries) do
     end
   else
     if d.order ~= '' then redis.call('HINCRBY', KEYS[3], d.order, 1) end
-    field('__data__', ARGV[16])
+    field('__data__', ARGV[17])
     if due > t then
       redis.call('HSET', d.record, 's', 'delayed', 'g', d.lane, 'u', ARGV[2], unpack(e))
       redis.call('ZADD', KEYS[1], ms(due), d.rid)

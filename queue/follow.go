@@ -77,13 +77,13 @@ end
 var followScript = newScript(luaLeave + `
 local out = {}
 for i = 2, #KEYS do
-  local name, wanted = ARGV[2*i], ARGV[2*i+1]
-  if wanted == '1' and redis.call('XLEN', KEYS[i]) > 0 then
-    redis.pcall('XGROUP', 'CREATE', KEYS[i], ARGV[1], '0')
-    out[i-1] = 1
-  else
-    out[i-1] = leave(KEYS[1], name, KEYS[i], ARGV[1], ARGV[2], tonumber(ARGV[3])) and 0 or 1
+  local name, joins = ARGV[2*i], ARGV[2*i+1] == '1' and redis.call('XLEN', KEYS[i]) > 0
+  if joins then
+    -- A full node before Redis 7 makes no group; to read without one would hold up all lanes.
+    local r = redis.pcall('XGROUP', 'CREATE', KEYS[i], ARGV[1], '0')
+    joins = not r.err or string.find(r.err, 'BUSYGROUP', 1, true)
   end
+  out[i-1] = (joins or not leave(KEYS[1], name, KEYS[i], ARGV[1], ARGV[2], tonumber(ARGV[3]))) and 1 or 0
 end
 return out
 `)
@@ -122,7 +122,7 @@ func (s *source) strayInlets() (names []string, wanted []bool) {
 		destination, _ := splitLane(l.name)
 		mine := destination == s.w.o.Destination
 		// One worker of a process buries what is abandoned.
-		buries := l.abandoned && l.since >= buryAfter && s.w.o.Destination == s.w.client.o.Destinations[0]
+		buries := l.isDead(time.Now()) && s.w.o.Destination == s.w.client.o.Destinations[0]
 		if mine || buries {
 			names, wanted = append(names, l.name), append(wanted, true)
 		}

@@ -70,7 +70,7 @@ for i = 4, #KEYS do
     end
   end
 end
-local all, _, age = count(KEYS[1], KEYS[2], streams, ARGV[1], now())
+local all, _, age = count(KEYS[1], KEYS[2], streams, #streams, ARGV[1], now())
 local delayed = redis.call('ZCARD', KEYS[1])
 return {all - delayed, pending, delayed, redis.call('ZCARD', KEYS[3]), age}
 `)

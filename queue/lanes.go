@@ -22,13 +22,17 @@ import (
 //	           the destination for buryAfter, its messages become dead letters
 //
 // Beside the name in T:l is since when it is abandoned, by the node's clock; a process
-// that has the destination sets it to 0 again.
+// that has the destination sets it to 0 again, if it has a worker, of whichever
+// destination, or counts: one that does nothing but enqueue says nothing.
 const (
 	// lanesEvery is how often a process looks which lanes there are.
 	lanesEvery = 5 * time.Second
 	// buryAfter is for how long a destination must have been in no configuration:
 	// far longer than it takes to roll one out, or back.
 	buryAfter = 24 * time.Hour
+	// sayFor is for how long a process must have seen that: where a node was away, or
+	// its clock was wrong, or all processes were, those that have the destination say so.
+	sayFor = 3 * lanesEvery
 )
 
 // A strayLane is a lane that the options do not have.
@@ -36,6 +40,23 @@ type strayLane struct {
 	name      string
 	abandoned bool
 	since     time.Duration // for how long it has been abandoned, when it was seen
+	ripe      time.Time     // when it was first seen to be so for buryAfter; zero: it is not
+}
+
+// compare orders lanes by their names, those that are abandoned last.
+func (l strayLane) compare(other strayLane) int {
+	switch {
+	case l.abandoned == other.abandoned:
+		return strings.Compare(l.name, other.name)
+	case l.abandoned:
+		return 1
+	}
+	return -1
+}
+
+// isDead reports whether the messages of a lane are dead letters by now.
+func (l strayLane) isDead(now time.Time) bool {
+	return l.abandoned && !l.ripe.IsZero() && now.Sub(l.ripe) >= sayFor
 }
 
 // stray is which lanes a partition has that the options do not have. Its zero value
@@ -52,6 +73,26 @@ func (s *stray) all() []strayLane {
 	return s.lanes
 }
 
+// see takes what a partition has told of its lanes.
+func (s *stray) see(found []strayLane, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range found {
+		l := &found[i]
+		if !l.abandoned || l.since < buryAfter {
+			continue
+		}
+		l.ripe = now
+		for _, was := range s.lanes {
+			if was.name == l.name && !was.ripe.IsZero() {
+				l.ripe = was.ripe
+			}
+		}
+	}
+	slices.SortFunc(found, strayLane.compare)
+	s.lanes = found
+}
+
 // renew notes that a lane is not abandoned for long.
 func (s *stray) renew(name string) {
 	s.mu.Lock()
@@ -59,14 +100,14 @@ func (s *stray) renew(name string) {
 	found := slices.Clone(s.lanes)
 	for i := range found {
 		if found[i].name == name {
-			found[i].since = 0
+			found[i].since, found[i].ripe = 0, time.Time{}
 		}
 	}
 	s.lanes = found
 }
 
 // lanes returns the names of all lanes that there may be on the partition: those
-// of the options first, in their order.
+// of the options first, in their order, and those that are abandoned last.
 func (p *partition) lanes() []string {
 	strays := p.stray.all()
 	if len(strays) == 0 {
@@ -77,6 +118,17 @@ func (p *partition) lanes() []string {
 		out = append(out, l.name)
 	}
 	return out
+}
+
+// aged returns how many of the lanes are not abandoned. A backlog's age is theirs: what
+// nobody is to deliver says nothing of how fast the others are.
+func (p *partition) aged(lanes []string) int {
+	for i, name := range lanes[len(p.owner.lanes):] {
+		if destination, _ := splitLane(name); !slices.Contains(p.owner.o.Destinations, destination) {
+			return len(p.owner.lanes) + i
+		}
+	}
+	return len(lanes)
 }
 
 // lanesWith returns the names of all lanes, and these.
@@ -218,13 +270,10 @@ func (p *partition) askLanes(ctx context.Context) error {
 		name, ok := res[i].(string)
 		ms, is := res[i+1].(int64)
 		if ok && is && isLane(name) {
-			found = append(found, strayLane{name, ms >= 0, time.Duration(max(ms, 0)) * time.Millisecond})
+			found = append(found, strayLane{name: name, abandoned: ms >= 0, since: time.Duration(max(ms, 0)) * time.Millisecond})
 		}
 	}
-	slices.SortFunc(found, func(a, b strayLane) int { return strings.Compare(a.name, b.name) })
-	p.stray.mu.Lock()
-	defer p.stray.mu.Unlock()
-	p.stray.lanes = found
+	p.stray.see(found, time.Now())
 	return nil
 }
 
@@ -240,6 +289,7 @@ func (p *partition) meet(names ...string) {
 			found = append(found, strayLane{name: name, abandoned: !slices.Contains(p.owner.o.Destinations, destination)})
 		}
 	}
+	slices.SortFunc(found, strayLane.compare)
 	p.stray.lanes = found
 }
 

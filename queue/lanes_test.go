@@ -2,9 +2,11 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,19 +17,20 @@ import (
 )
 
 // onBoth runs a test on independent servers and on a Redis Cluster. configured
-// returns a client with these options.
-func onBoth(t *testing.T, do func(t *testing.T, r *rig, configured func(Options) *Client)) {
+// returns a client with these options. What is enqueued twice is delivered twice, so that
+// nodes may take long to answer.
+func onBoth(t *testing.T, do func(t *testing.T, configured func(Options) *Client)) {
 	t.Run("servers", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, 2, Options{})
-		do(t, r, func(o Options) *Client { r.o = o; return r.client() })
+		r := newPatientRig(t, 10*time.Second, 2, Options{})
+		do(t, func(o Options) *Client { r.o = o; return r.client() })
 	})
 	t.Run("cluster", func(t *testing.T) {
 		t.Parallel()
 		cluster := redistest.StartCluster(t, 3, 0)
-		r := onCluster(t, cluster, 4, Options{})
-		do(t, r, func(o Options) *Client {
-			o.Name, o.Partitions = "q", r.c.o.Partitions
+		partitions := patientClusterClient(t, 10*time.Second, cluster, 4).o.Partitions
+		do(t, func(o Options) *Client {
+			o.Name, o.Partitions = "q", partitions
 			c, err := NewClient(o)
 			if err != nil {
 				t.Fatal(err)
@@ -103,6 +106,7 @@ func sum(counts []Count) (out Count) {
 			}
 			out.Abandoned[d] += n
 		}
+		out.Oldest = max(out.Oldest, c.Oldest)
 		if c.Err != nil {
 			out.Err = c.Err
 		}
@@ -114,7 +118,7 @@ func sum(counts []Count) (out Count) {
 // delivered; and when it is, nothing of the class is left.
 func TestRetiredClassIsDelivered(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, _ *rig, configured func(Options) *Client) {
+	onBoth(t, func(t *testing.T, configured func(Options) *Client) {
 		before := configured(Options{Classes: []Class{{"high", 5}, {"old", 2}}})
 		ms, bodies := kindsOf("old")
 		receipts, err := before.EnqueueBatch(t.Context(), ms)
@@ -166,7 +170,7 @@ func ageLanes(t *testing.T, c *Client, d time.Duration) {
 // destination is back.
 func TestAbandonedDestination(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, _ *rig, configured func(Options) *Client) {
+	onBoth(t, func(t *testing.T, configured func(Options) *Client) {
 		before := configured(Options{Destinations: []string{"mail", "crm"}})
 		ms, bodies := kindsOf("")
 		receipts, err := before.EnqueueBatch(t.Context(), ms)
@@ -193,7 +197,7 @@ func TestAbandonedDestination(t *testing.T) {
 		})
 		// More of them are abandoned than the look can have seen, were none told twice.
 		ageLanes(t, after, 25*time.Hour)
-		eventually(t, 60*time.Second, "all are dead letters", func() bool {
+		eventually(t, 120*time.Second, "all are dead letters", func() bool {
 			return sum(after.Counts(t.Context())).Dead == int64(len(bodies)) && buried.Load() == int64(len(bodies))
 		})
 		letters, _, err := after.Dead(t.Context(), 1000, "")
@@ -237,7 +241,7 @@ func TestAbandonedDestination(t *testing.T) {
 // another process has not known it.
 func TestLaneThatIsHadIsNotAbandoned(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, 1, Options{Destinations: []string{"mail", "crm"}})
+	r := newPatientRig(t, 10*time.Second, 1, Options{Destinations: []string{"mail", "crm"}})
 	p := r.c.partitions[0]
 	r.enqueue(&Message{})
 	r.o.Destinations = []string{"mail"}
@@ -256,7 +260,7 @@ func TestLaneThatIsHadIsNotAbandoned(t *testing.T) {
 // its lane is there again with the stream.
 func TestLaneIsNotedAgainAfterALoss(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, 1, Options{Classes: []Class{{"high", 2}}})
+	r := newPatientRig(t, 10*time.Second, 1, Options{Classes: []Class{{"high", 2}}})
 	for range 3 {
 		r.enqueue(&Message{}, &Message{Class: "high"}, &Message{Class: "high"})
 		wantLanesNoted(t, r.c)
@@ -281,7 +285,7 @@ func TestLaneIsNotedAgainAfterALoss(t *testing.T) {
 // The names come back where somebody has deleted them.
 func TestLanesAreNotedAgain(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, 1, Options{Classes: []Class{{"high", 2}}})
+	r := newPatientRig(t, 10*time.Second, 1, Options{Classes: []Class{{"high", 2}}})
 	r.enqueue(&Message{}, &Message{Class: "high"})
 	r.raw().Del(t.Context(), r.c.partitions[0].keys.lanes())
 	r.c.Counts(t.Context())
@@ -291,10 +295,79 @@ func TestLanesAreNotedAgain(t *testing.T) {
 	}
 }
 
+// A name whose stream somebody has deleted goes.
+func TestLaneWithoutAStreamIsForgotten(t *testing.T) {
+	t.Parallel()
+	r := newPatientRig(t, 10*time.Second, 1, Options{})
+	lanes := r.c.partitions[0].keys.lanes()
+	r.raw().HSet(t.Context(), lanes, "/old", "0")
+	d := newDiary()
+	_, drain := run(t, r.c, WorkerOptions{}, d.done)
+	r.enqueue(&Message{})
+	eventually(t, 60*time.Second, "the name goes", func() bool {
+		return d.total() == 1 && !r.raw().HExists(t.Context(), lanes, "/old").Val()
+	})
+	drain()
+	r.expectEmpty()
+}
+
+// Streams that are taken away as soon as they are empty lose nothing of what is put in
+// meanwhile, alone or in batches, and nothing comes twice.
+func TestLaneIsTakenAwayWhileInUse(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, configured func(Options) *Client) {
+		c := configured(Options{Classes: []Class{{"high", 5}}})
+		d := newDiary()
+		run(t, c, WorkerOptions{}, d.done)
+		var taking sync.WaitGroup
+		defer taking.Wait()
+		stop := make(chan struct{})
+		defer close(stop)
+		for _, p := range c.partitions {
+			taking.Go(func() {
+				keys := append([]string{p.keys.lanes()}, p.laneStreams(c.lanes)...)
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(time.Millisecond):
+					}
+					if err := leaveScript.run(context.Background(), p, keys, group, "another", 0, c.lanes[0], c.lanes[1]).Err(); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		const n = 300
+		var putting sync.WaitGroup
+		for of := range 4 {
+			putting.Go(func() {
+				m := func(i int) *Message {
+					return &Message{Class: []string{"", "high"}[i%2], Body: fmt.Appendf(nil, "%d %d", of, i), Track: i%7 == 0}
+				}
+				for i := 0; i < n; i += 3 {
+					if _, err := c.Enqueue(t.Context(), m(i)); err != nil {
+						t.Error(err)
+					}
+					if _, err := c.EnqueueBatch(t.Context(), []*Message{m(i + 1), m(i + 2)}); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		putting.Wait()
+		eventually(t, 120*time.Second, "all are delivered", func() bool { return d.distinct() == 4*n })
+		if twice := d.twice(); len(twice) > 0 {
+			t.Errorf("delivered twice: %q", twice)
+		}
+	})
+}
+
 // What may stand in a record that is no lane is delivered as what is in the first.
 func TestLaneThatIsNone(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, 1, Options{Destinations: []string{"mail"}})
+	r := newPatientRig(t, 10*time.Second, 1, Options{Destinations: []string{"mail"}})
 	r.enqueue(&Message{ID: "x", Delay: 100 * time.Millisecond})
 	p := r.c.partitions[0]
 	for i, name := range []string{"no lane", "m:x~mail", "/", "a/b/c", "{}"} {
@@ -312,7 +385,7 @@ func TestLaneThatIsNone(t *testing.T) {
 // made ready for another one; also where nothing else says that there is such a lane.
 func TestDelayedKeepsItsLane(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, 1, Options{Destinations: []string{"mail", "crm"}, Classes: []Class{{"old", 2}}})
+	r := newPatientRig(t, 10*time.Second, 1, Options{Destinations: []string{"mail", "crm"}, Classes: []Class{{"old", 2}}})
 	r.enqueue(&Message{Delay: 200 * time.Millisecond, Class: "old"})
 	r.o.Destinations, r.o.Classes = []string{"mail"}, nil
 	after := r.client()
@@ -324,5 +397,111 @@ func TestDelayedKeepsItsLane(t *testing.T) {
 	})
 	if got := d.all[0]; got.Destination != "mail" || got.Class != "old" {
 		t.Errorf("got a message of %q, %q", got.Destination, got.Class)
+	}
+}
+
+// What is abandoned is counted, but its age holds nothing up: nobody is to deliver it.
+// That of a class that is gone does.
+func TestAbandonedLaneMakesNothingTooOld(t *testing.T) {
+	t.Parallel()
+	r := newPatientRig(t, 10*time.Second, 2, Options{Destinations: []string{"mail"}, Backlog: Backlog{Messages: 1000, Age: time.Hour}})
+	old := func(lane string) {
+		for i, p := range r.c.partitions {
+			p.client().XAdd(t.Context(), &redis.XAddArgs{Stream: p.keys.stream(lane), Values: []string{"i", fmt.Sprint(lane, i), "t", "1"}})
+			p.client().HSet(t.Context(), p.keys.lanes(), lane, "0")
+		}
+		r.c.Counts(t.Context())
+	}
+	put := func(n int) (err error) {
+		for range n {
+			if _, e := r.c.Enqueue(t.Context(), &Message{}); e != nil {
+				err = e
+			}
+			if _, e := r.c.EnqueueBatch(t.Context(), []*Message{{}, {Track: true}}); e != nil {
+				err = e
+			}
+		}
+		return err
+	}
+	old("crm/")
+	old("a/")
+	if err := put(10); err != nil {
+		t.Errorf("with old messages of nobody: %v", err)
+	}
+	if n := sum(r.c.Counts(t.Context())); n.Ready != 34 || n.Oldest < time.Hour {
+		t.Errorf("counted %+v, want 34, and how old the oldest is", n)
+	}
+	old("mail/old")
+	if err := put(10); !errors.Is(err, ErrBacklog) {
+		t.Errorf("with old messages of a class that is gone: %v, want %v", err, ErrBacklog)
+	}
+}
+
+// Who comes back, or to a node that was away, has time to say that it has a destination.
+func TestAbandonedIsNotDeadAtFirstSight(t *testing.T) {
+	t.Parallel()
+	var s stray
+	begin := time.Now()
+	see := func(after, since time.Duration, abandoned bool) {
+		s.see([]strayLane{{name: "crm/", abandoned: abandoned, since: since}}, begin.Add(after))
+	}
+	want := func(after time.Duration, dead bool) {
+		t.Helper()
+		if got := s.all()[0].isDead(begin.Add(after)); got != dead {
+			t.Errorf("after %v it is dead: %v, want %v", after, got, dead)
+		}
+	}
+	see(0, buryAfter, true)
+	want(0, false)
+	see(sayFor-1, 2*buryAfter, true)
+	want(sayFor-1, false)
+	want(sayFor, true)
+	see(sayFor, 0, true) // somebody has it, and is away again
+	want(10*sayFor, false)
+	see(sayFor, buryAfter, true)
+	want(sayFor, false)
+	want(2*sayFor, true)
+	s.renew("crm/")
+	want(2*sayFor, false)
+	see(3*sayFor, 0, false) // a class that is gone
+	want(10*sayFor, false)
+}
+
+// A dead letter of a destination that is gone is found by its message's name also where
+// others of the message are dead letters.
+func TestDeadOfBothIsReplayed(t *testing.T) {
+	t.Parallel()
+	r := newPatientRig(t, 10*time.Second, 2, Options{Destinations: []string{"mail", "crm"}})
+	id := r.enqueue(&Message{})[0].ID
+	for _, d := range r.o.Destinations {
+		_, drain := run(t, r.c, WorkerOptions{Destination: d}, func(context.Context, *Delivery) Result { return Result{Outcome: Dead} })
+		defer drain()
+	}
+	eventually(t, 60*time.Second, "both are dead letters", func() bool { return sum(r.c.Counts(t.Context())).Dead == 2 })
+	r.o.Destinations = []string{"mail"}
+	if n, err := r.client().Drop(t.Context(), []string{id}, nil); n != 2 || err != nil {
+		t.Errorf("dropped %d, %v, want 2", n, err)
+	}
+	if n := sum(r.c.Counts(t.Context())); n.Dead != 0 {
+		t.Errorf("%d dead letters are left", n.Dead)
+	}
+}
+
+// A full node drains, with a class that is gone and that nobody ever took from.
+func TestRetiredClassOnAFullNode(t *testing.T) {
+	t.Parallel()
+	r := newPatientRig(t, 10*time.Second, 1, Options{Classes: []Class{{"old", 2}}}, "--maxmemory-policy", "noeviction")
+	r.enqueue(&Message{Class: "old", Body: []byte("old")}, &Message{Body: []byte("m")})
+	r.o.Classes = nil
+	after, d := r.client(), newDiary()
+	r.raw().ConfigSet(t.Context(), "maxmemory", "1")
+	run(t, after, WorkerOptions{}, d.done)
+	eventually(t, 60*time.Second, "a full node drains", func() bool { return d.distinct() == 2 })
+	eventually(t, 60*time.Second, "nothing of the class is left", func() bool {
+		names := r.raw().HKeys(t.Context(), after.partitions[0].keys.lanes()).Val()
+		return len(names) == 1 && names[0] == "" && r.raw().Exists(t.Context(), after.partitions[0].keys.stream("/old")).Val() == 0
+	})
+	if twice := d.twice(); len(twice) > 0 {
+		t.Errorf("delivered twice: %q", twice)
 	}
 }

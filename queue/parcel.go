@@ -176,7 +176,8 @@ func (c *Client) sending(ctx context.Context, p *parcel, room room, reload bool)
 func (c *Client) scriptArgs(dst []any, p *parcel, room room, hide time.Duration) []any {
 	k, m := p.partition.keys, p.m
 	keys := []any{k.delayed(), k.counters(), k.orders(), k.dedup(m.DedupKey)}
-	lanes, names := p.partition.laneKeys(p.partition.lanes())
+	all := p.partition.lanes()
+	lanes, names := p.partition.laneKeys(all)
 	for _, key := range lanes {
 		keys = append(keys, key)
 	}
@@ -187,7 +188,7 @@ func (c *Client) scriptArgs(dst []any, p *parcel, room room, hide time.Duration)
 	if p.second != nil {
 		second = p.second.ref
 	}
-	args = append(args, second, group, p.frame)
+	args = append(args, second, group, p.partition.aged(all), p.frame)
 	args = append(args, names...)
 	for _, destination := range c.o.Destinations {
 		rid, order := recordID(p.id, destination), orderHash(destination, m.OrderKey)
