@@ -24,7 +24,7 @@ func TestQueueMetricsOfNodes(t *testing.T) {
 		return over() > 0
 	})
 	box.wait(t, n)
-	caddytest.Eventually(t, "how long they took is counted", func() bool { return took() == float64(n) })
+	caddytest.Eventually(t, "how long they took is counted", func() bool { return took() >= float64(n) })
 	if x := otherwise(); x != 0 {
 		t.Errorf("%v failed over from the node that took them", x)
 	}
