@@ -131,8 +131,8 @@ func TestNoAckOverAnothersHead(t *testing.T) {
 			if n := r.raw().XLen(context.Background(), key).Val(); n != 1 {
 				t.Errorf("got %d entries, want 1", n)
 			}
-			if outcome != Release && seen.lost != 1 {
-				t.Errorf("got %d told as lost, want 1", seen.lost)
+			if outcome != Release && seen.losses() != 1 {
+				t.Errorf("got %d told as lost, want 1", seen.losses())
 			}
 			if len(seen.states) > 0 {
 				t.Errorf("got %v told as ended, want none", seen.states)

@@ -153,7 +153,7 @@ func TestClusterFailsOverAndMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	if t.Failed() {
-		t.Log(seen.troubles)
+		t.Log(seen.others())
 	}
 	t.Logf("%d messages, %d delivered more than once", n, len(d.twice()))
 }

@@ -190,8 +190,8 @@ func TestEndOfWhatIsPendingToNobody(t *testing.T) {
 				return r.empty() && r.raw().XLen(ctx, key).Val() == 0
 			})
 			drain()
-			if want := map[Outcome]int{Done: 3, Retry: 6, Dead: 3}[outcome]; d.total() != want || seen.lost > 0 {
-				t.Errorf("got %d deliveries, want %d; %d lost", d.total(), want, seen.lost)
+			if want := map[Outcome]int{Done: 3, Retry: 6, Dead: 3}[outcome]; d.total() != want || seen.losses() > 0 {
+				t.Errorf("got %d deliveries, want %d; %d lost", d.total(), want, seen.losses())
 			}
 			if n := r.raw().ZCard(ctx, r.c.partitions[0].keys.dead()).Val(); (n == 3) != (outcome == Dead) {
 				t.Errorf("%d dead letters", n)
@@ -304,8 +304,8 @@ func TestRetryOnAFullNodeStays(t *testing.T) {
 		return Result{Outcome: Done}
 	})
 	eventually(t, 30*time.Second, "the third attempt", func() bool { return d.of("retry") == 3 && d.of("dead") >= 2 })
-	if len(seen.others("OOM")) > 0 || len(seen.troubles) < 3 {
-		t.Errorf("got troubles %v", seen.troubles)
+	if all := seen.others(); len(seen.others("OOM")) > 0 || len(all) < 3 {
+		t.Errorf("got troubles %v", all)
 	}
 	r.unfill()
 	eventually(t, 30*time.Second, "a dead letter", func() bool {

@@ -191,9 +191,7 @@ func TestAbandonedDestination(t *testing.T) {
 		eventually(t, 60*time.Second, "the mail is delivered", func() bool { return mail.distinct() == len(bodies) })
 		eventually(t, 60*time.Second, "the rest is counted, and told", func() bool {
 			n := sum(after.Counts(t.Context()))
-			seen.mu.Lock()
-			defer seen.mu.Unlock()
-			return n.Err == nil && n.Ready == int64(len(bodies)) && n.Abandoned["crm"] > 0 && len(seen.abandoned) > 0
+			return n.Err == nil && n.Ready == int64(len(bodies)) && n.Abandoned["crm"] > 0 && len(seen.tellings()) > 0
 		})
 		// More of them are abandoned than the look can have seen, were none told twice.
 		ageLanes(t, after, 25*time.Hour)
@@ -209,8 +207,8 @@ func TestAbandonedDestination(t *testing.T) {
 				t.Errorf("a letter of %q because of %q", l.Destination, l.Reason)
 			}
 		}
-		if n := len(seen.abandoned); n > len(after.partitions) {
-			t.Errorf("told %d times: %q", n, seen.abandoned)
+		if told := seen.tellings(); len(told) > len(after.partitions) {
+			t.Errorf("told %d times: %q", len(told), told)
 		}
 		if found, err := after.Find(t.Context(), receipts[0].ID); err != nil || len(found) != 1 || found[0].State != stateDead {
 			t.Errorf("found %+v %v", found, err)

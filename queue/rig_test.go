@@ -271,7 +271,21 @@ func (w *watcher) count(state string) int {
 	return w.states[state]
 }
 
-// only returns those troubles that have none of these words.
+// losses returns how many were told as lost.
+func (w *watcher) losses() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lost
+}
+
+// tellings returns what was told as abandoned.
+func (w *watcher) tellings() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.abandoned)
+}
+
+// others returns those troubles that have none of these words.
 func (w *watcher) others(words ...string) (out []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
