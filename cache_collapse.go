@@ -36,12 +36,12 @@ type flight struct {
 	mu        sync.Mutex    // guards all below
 	changed   chan struct{} // closed at the next change; nil while nobody waits
 	state     flightState
-	head      *entry   // the response without its body, from shared on
-	learn     uint64   // of the leader's place
-	length    int64    // Content-Length, −1 if it is not known
-	blocks    []*block // the body from base on, in blocks of unit bytes
-	first     block    // where blocks begins; most bodies are one block
-	room      [1]*block
+	head      *entry    // the response without its body, from shared on
+	learn     uint64    // of the leader's place
+	length    int64     // Content-Length, −1 if it is not known
+	blocks    []*block  // the body from base on, in blocks of unit bytes
+	first     block     // the first of them, and
+	room      [1]*block // where they begin: most bodies are one block, which so allocates nothing
 	unit      int64
 	base      int64               // a multiple of unit
 	have      int64               // how much of the body has come

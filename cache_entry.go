@@ -60,14 +60,18 @@ func (e *entry) init(r *stored.Response, learn uint64) {
 	e.learn.Store(learn)
 }
 
+// withResponse is an entry and its response in one piece of memory: there are many,
+// and each piece costs an allocation, and the garbage collector a look.
+type withResponse struct {
+	entry
+	response stored.Response
+}
+
 // whole returns the entry of a response with the same header, which has its
-// body too. Both lie in one piece of memory, as there are many of them.
+// body too.
 func (e *entry) whole(r stored.Response) *entry {
-	out := &struct {
-		entry
-		resp stored.Response
-	}{entry: entry{sel: e.sel}, resp: r}
-	out.entry.resp = &out.resp
+	out := &withResponse{entry: entry{sel: e.sel}, response: r}
+	out.resp = &out.response
 	out.learn.Store(e.learn.Load())
 	out.made.Store(e.made.Load())
 	return &out.entry

@@ -26,6 +26,7 @@ func (x *exchange) hitStatus(f *found) httpcache.CacheStatus {
 }
 
 // write sends a stored response, or the part or the 304 that the client asks for.
+// On a hit nothing from here on may keep x, which is used again (see exchange.end).
 func (x *exchange) write(f *found) error {
 	if x.isConditional() && x.isNotModified(f.entry) {
 		x.writeLines(f, true)

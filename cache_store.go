@@ -80,11 +80,11 @@ func (p *pool) keepVariants(pl place, list *entry, received int64, ttl time.Dura
 	pl.node.writes.push(write{values: []value{{key: pl.node.journal.bucket.entry(v.Key), data: stored.AppendEncodeVariants(nil, v)}}, ttl: ttl, short: true, key: v.Key, received: received})
 }
 
-// value is a Redis key and what is to lie there.
+// value is a Redis key and what is to lie there: data, or resp once it is encoded.
 type value struct {
 	key  string
 	data []byte
-	resp *stored.Response // in place of data: what is to be encoded, when it is written; read only
+	resp *stored.Response // read only; it is encoded when it is written
 }
 
 // size returns about how many bytes of memory it takes until it is written.

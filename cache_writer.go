@@ -233,14 +233,11 @@ func headerSize(h http.Header) (n int) {
 func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tags []string) *entry {
 	x := w.x
 	x.noteSearch(h)
-	head := &struct { // one piece of memory
-		entry
-		resp stored.Response
-	}{resp: stored.Response{
+	head := &withResponse{response: stored.Response{
 		Key: x.key, URL: x.url, Status: status, Header: w.fields(h, v.Drop), Terms: v.Terms,
 		Tags: tags, Groups: httpcache.CacheGroups(h),
 	}}
-	resp := &head.resp
+	resp := &head.response
 	if x.isRecoded(h) {
 		resp.Terms.Flags |= httpcache.Recoded
 	}
