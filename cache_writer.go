@@ -4,17 +4,13 @@ import (
 	"bufio"
 	"errors"
 	"io"
-	"maps"
 	"net"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
-	"github.com/caddy-fluster/caddy-fluster/stored"
 )
 
 // fillWriter is what the handlers behind the cache write a response to. It
@@ -63,18 +59,6 @@ func newFillWriter(x *exchange, fl *flight, f *found, use httpcache.Reuse) *fill
 		before: headerBefore(x.w.Header()), want: -1,
 	}
 }
-
-// headerBefore returns a copy of the header that there is before the handlers
-// behind write to it. Usually that is Caddy's Server field alone, and then the
-// copy is shared by all, read only.
-func headerBefore(h http.Header) http.Header {
-	if server := h["Server"]; len(h) == 1 && len(server) == 1 && server[0] == caddyServer["Server"][0] {
-		return caddyServer
-	}
-	return maps.Clone(h)
-}
-
-var caddyServer = http.Header{"Server": {"Caddy"}}
 
 // WriteHeader decides what becomes of the response. Informational ones pass.
 func (w *fillWriter) WriteHeader(status int) {
@@ -178,75 +162,6 @@ func (x *exchange) canStore(length int64) bool {
 // comes: one that the near cache takes, or that lies in one value on the node.
 func (x *exchange) mostWhole() int64 {
 	return min(x.maxBody, max(inlineBody, int64(x.pool.near.Load().Largest())))
-}
-
-// answersCondition reports whether the client's conditions, which were not sent
-// on, make the answer to it a 304.
-func (x *exchange) answersCondition(header http.Header) bool {
-	return x.r.Method == http.MethodGet && x.isConditional() && x.r.Header["Range"] == nil &&
-		httpcache.EvaluatePreconditions(x.r.Method, x.r.Header, http.StatusOK, header, x.now)
-}
-
-// judge asks the rules, and what the operator chose beyond them.
-func (w *fillWriter) judge(status int, h http.Header) (v httpcache.Verdict, tags []string) {
-	x := w.x
-	v = x.policy.MayStore(x.asRequest(), status, h, w.times)
-	no := func(detail string) (httpcache.Verdict, []string) {
-		return httpcache.Verdict{Detail: detail}, nil
-	}
-	switch {
-	case !v.Store && x.why == "method", x.why == "bypass":
-		return no("") // that says it all
-	case strings.HasPrefix(h.Get("Content-Type"), "text/event-stream"):
-		return no("event-stream") // it has no end, and each client wants its own
-	case headerSize(h) > maxHeader:
-		return no("max-header")
-	case !v.Store:
-		return v, nil
-	case status == http.StatusPartialContent && x.r.Header["Range"] == nil:
-		return no("range") // nobody asked for a part
-	case x.Store != nil && !x.Store.Match(status, h):
-		return no("store")
-	case w.want > x.maxBody:
-		return no("max-body")
-	case !httpcache.TagsFit(h, x.tags):
-		return no("tags")
-	}
-	return v, httpcache.Tags(h, x.tags)
-}
-
-// maxHeader bounds the header that is stored: it lies in one value, and all
-// small values share a connection.
-const maxHeader = 64 << 10
-
-func headerSize(h http.Header) (n int) {
-	for name, values := range h {
-		for _, v := range values {
-			n += len(name) + len(v)
-		}
-	}
-	return n
-}
-
-// newHead returns the response as it is stored, without its body: of the
-// header, what the handlers behind the cache have written.
-func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tags []string) *entry {
-	x := w.x
-	x.noteSearch(h)
-	head := &withResponse{response: stored.Response{
-		Key: x.key, URL: x.url, Status: status, Header: w.fields(h, v.Drop), Terms: v.Terms,
-		Tags: tags, Groups: httpcache.CacheGroups(h),
-	}}
-	resp := &head.response
-	if x.isRecoded(h) {
-		resp.Terms.Flags |= httpcache.Recoded
-	}
-	if len(v.Nominated) > 0 {
-		resp.Nominated = nominate(v.Nominated, x.r.Header)
-		resp.Key = variantKey(x.key, resp.Nominated)
-	}
-	head.entry.init(resp, x.place.learn)
-	return &head.entry
 }
 
 // confirmToClient answers a conditional request whose response is fetched
@@ -397,63 +312,3 @@ func (w *fillWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // Unwrap gives http.ResponseController what this writer does not change.
 func (w *fillWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// Header returns the header of the response; while the pump writes, its own.
-func (w *fillWriter) Header() http.Header {
-	if w.pump != nil {
-		return w.pump.header
-	}
-	return w.ResponseWriter.Header()
-}
-
-// ownHeader returns the fields that the handlers behind wrote; of one that had
-// lines before, the lines that they added. It may be the header itself.
-func (w *fillWriter) ownHeader() http.Header {
-	if _, ok := w.before["Server"]; len(w.before) == 0 || ok && len(w.before) == 1 {
-		return w.Header()
-	}
-	own := make(http.Header, len(w.Header()))
-	for name, values := range w.Header() {
-		before := w.before[name]
-		switch {
-		case name == "Server" || len(before) == 0:
-			own[name] = values
-		case w.grew(name, values):
-			own[name] = values[len(before):]
-		case !slices.Equal(before, values):
-			own[name] = values
-		}
-	}
-	return own
-}
-
-// grew reports whether the handlers behind added lines to those there were.
-func (w *fillWriter) grew(name string, values []string) bool {
-	before := w.before[name]
-	return name != "Server" && len(before) > 0 && len(values) > len(before) && slices.Equal(before, values[:len(before)])
-}
-
-// fields returns a header as it is stored: end to end, without the fields of
-// dropped, those that carry tags, and those that are made anew for each answer;
-// with the date on which it came. A field that is to be added to the lines that
-// stand before it is marked.
-func (w *fillWriter) fields(own http.Header, dropped []string) []stored.Field {
-	named := httpcache.ConnectionOptions(own)
-	out := fields(own, func(name string) bool {
-		return name == "Age" || name == "Content-Length" || httpcache.IsHopByHop(name) || slices.Contains(named, name) ||
-			slices.Contains(dropped, name) || slices.Contains(w.x.tags, name)
-	})
-	if !slices.ContainsFunc(out, func(f stored.Field) bool { return f.Name == "Date" }) {
-		date := stored.Field{Name: "Date", Value: w.times.Received.UTC().Format(http.TimeFormat)}
-		i, _ := slices.BinarySearchFunc(out, date, func(f, date stored.Field) int { return strings.Compare(f.Name, date.Name) })
-		out = slices.Insert(out, i, date)
-	}
-	if len(w.before) > 1 {
-		for i, f := range out {
-			if w.grew(f.Name, w.Header()[f.Name]) {
-				out[i].Name = added + f.Name
-			}
-		}
-	}
-	return out
-}

@@ -27,7 +27,8 @@
 //	cache_remains.go   what remains when it is answered
 //	cache_range.go     parts of a stored response
 //	cache_partial.go   stored parts of a response
-//	cache_forward.go   asking the origin, validating
+//	cache_forward.go   asking the origin; cache_behind.go what the handlers behind are given
+//	cache_freshen.go   what a 304 or a HEAD confirms; cache_later.go validating in the background
 //	cache_pass.go      what is not looked up, and what unsafe methods change
 //	cache_encode.go    compressing what is stored
 //	cache_search.go    queries that mean the same (No-Vary-Search)
@@ -35,8 +36,9 @@
 //	cache_cluster.go   and over several Caddys, by a lock (lock.go)
 //	cache_stream.go    the body on its way through memory, and who sets the pace
 //	cache_take.go      how a client takes it
-//	cache_writer.go    streaming the origin's answer while a copy is kept
-//	cache_fill.go      putting a long body on a node while it comes
+//	cache_head.go      judging the origin's answer by its header
+//	cache_writer.go    streaming it while a copy is kept; cache_finish.go, cache_keep.go its end
+//	cache_fill.go      putting a long body on a node while it comes; cache_fillrun.go how it gets there
 //	cache_chunks.go    serving it from there
 //	cache_continue.go  the rest of a body, from the origin
 //

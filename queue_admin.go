@@ -2,22 +2,16 @@ package fluster
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
-
-	"github.com/caddy-fluster/caddy-fluster/journal"
-	"github.com/caddy-fluster/caddy-fluster/queue"
 )
 
 // queueRoutes are what the admin endpoint is asked about queues.
@@ -170,129 +164,6 @@ func (q *liveQueue) serveStatus(w http.ResponseWriter, r *http.Request) error {
 	return reply(w, http.StatusOK, q.status(r.Context()))
 }
 
-// messageStatus is what is told of a message.
-type messageStatus struct {
-	ID          string          `json:"id"`
-	Queue       string          `json:"queue"`
-	Destination string          `json:"destination,omitempty"`
-	State       string          `json:"state"` // ready, in_flight, delayed, done, dead
-	Class       string          `json:"class,omitempty"`
-	Node        string          `json:"node,omitempty"`
-	Attempts    int             `json:"attempts"`
-	LastStatus  int             `json:"last_status,omitempty"`
-	LastError   string          `json:"last_error,omitempty"`
-	Reason      string          `json:"reason,omitempty"` // why it is a dead letter
-	Method      string          `json:"method,omitempty"`
-	Host        string          `json:"host,omitempty"`
-	URI         string          `json:"uri,omitempty"`
-	Size        int64           `json:"size"`
-	AcceptedAt  *time.Time      `json:"accepted_at,omitempty"`
-	DueAt       *time.Time      `json:"due_at,omitempty"`
-	DiedAt      *time.Time      `json:"died_at,omitempty"`
-	Body        *string         `json:"body,omitempty"`
-	Base64      []byte          `json:"body_base64,omitempty"`
-	Deliveries  []messageStatus `json:"deliveries,omitempty"` // of a message with several destinations
-}
-
-// messageOf tells of a message, as the queue tells it.
-func (q *liveQueue) messageOf(i queue.Info) messageStatus {
-	return messageStatus{
-		ID: i.ID, Queue: q.name, Destination: i.Destination, State: i.State, Class: i.Class, Node: i.Node,
-		Attempts: i.Attempts, LastStatus: i.LastStatus, LastError: i.LastError, Reason: i.Reason,
-		Method: i.Header[headerMethod], Host: i.Header[headerHost], URI: i.Header[headerURI], Size: i.Size,
-		AcceptedAt: timeOrNil(i.AcceptedAt), DueAt: timeOrNil(i.DueAt), DiedAt: timeOrNil(i.DiedAt),
-	}
-}
-
-func timeOrNil(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return new(t.UTC().Truncate(time.Millisecond))
-}
-
-func (q *liveQueue) messagesOf(infos []queue.Info) []messageStatus {
-	out := make([]messageStatus, 0, len(infos))
-	for _, i := range infos {
-		out = append(out, q.messageOf(i))
-	}
-	return out
-}
-
-// maxShown bounds the body that is shown of a message.
-const maxShown = 1 << 20
-
-// serveMessage tells of one message; with ?body=true what it carries, too.
-func (q *liveQueue) serveMessage(w http.ResponseWriter, r *http.Request) error {
-	withBody, err := onlyQuery(r, "body")
-	if err != nil {
-		return badAdminRequest(err)
-	}
-	infos, err := q.find(r.Context(), r.PathValue("id"))
-	if errors.Is(err, queue.ErrNotFound) {
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("queue %s has no message %q", q.name, r.PathValue("id"))}
-	}
-	if err != nil {
-		return unavailable(err)
-	}
-	m := wholeMessage(q.messagesOf(infos))
-	if withBody.Get("body") == "true" {
-		if err := q.addBody(r.Context(), &m, infos[0]); err != nil {
-			return unavailable(err)
-		}
-	}
-	return reply(w, http.StatusOK, m)
-}
-
-// findTries is how often a message is looked for: one that moves from where has
-// not been looked yet to where has been (a retry) is found the next time.
-const findTries = 3
-
-func (q *liveQueue) find(ctx context.Context, id string) (infos []queue.Info, err error) {
-	for range findTries {
-		infos, err = q.opened.client.Find(ctx, id)
-		if !errors.Is(err, queue.ErrNotFound) {
-			break
-		}
-	}
-	return infos, err
-}
-
-// wholeMessage is one message out of its deliveries: it is open as long as one of them
-// is, and dead if one is.
-func wholeMessage(all []messageStatus) messageStatus {
-	if len(all) == 1 {
-		return all[0]
-	}
-	rank := map[string]int{"in_flight": 5, "ready": 4, "delayed": 3, "dead": 2, "done": 1}
-	m := all[0]
-	for _, d := range all[1:] {
-		if rank[d.State] > rank[m.State] {
-			m = d
-		}
-	}
-	m.Destination, m.Deliveries = "", all
-	return m
-}
-
-func (q *liveQueue) addBody(ctx context.Context, m *messageStatus, i queue.Info) error {
-	body := q.opened.client.Open(ctx, i)
-	defer body.Close()
-	b, err := io.ReadAll(io.LimitReader(body, maxShown+1))
-	if err != nil {
-		return err
-	}
-	if len(b) > maxShown {
-		return fmt.Errorf("the body is longer than %d bytes", maxShown)
-	}
-	if utf8.Valid(b) {
-		m.Body = new(string(b))
-	} else {
-		m.Base64 = b
-	}
-	return nil
-}
-
 func unavailable(err error) error {
 	return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: err}
 }
@@ -330,121 +201,6 @@ func pageSize(v url.Values) (int, error) {
 		return 0, fmt.Errorf("limit must be from 1 to %d, not %q", maxPage, v.Get("limit"))
 	}
 	return n, nil
-}
-
-// servePeek tells of messages that are ready or in flight, the oldest first.
-func (q *liveQueue) servePeek(w http.ResponseWriter, r *http.Request) error {
-	v, err := onlyQuery(r, "limit")
-	if err != nil {
-		return badAdminRequest(err)
-	}
-	n, err := pageSize(v)
-	if err != nil {
-		return badAdminRequest(err)
-	}
-	infos, err := q.opened.client.Peek(r.Context(), n)
-	if err != nil {
-		return unavailable(err)
-	}
-	return reply(w, http.StatusOK, q.messagesOf(infos))
-}
-
-// serveDead lists dead letters, the oldest first. Where there are more, the field
-// Link names the next page.
-func (q *liveQueue) serveDead(w http.ResponseWriter, r *http.Request) error {
-	v, err := onlyQuery(r, "limit", "after")
-	if err != nil {
-		return badAdminRequest(err)
-	}
-	n, err := pageSize(v)
-	if err != nil {
-		return badAdminRequest(err)
-	}
-	infos, next, err := q.opened.client.Dead(r.Context(), n, v.Get("after"))
-	if errors.Is(err, queue.ErrCursor) {
-		return badAdminRequest(err)
-	}
-	if err != nil {
-		return unavailable(err)
-	}
-	if next != "" {
-		w.Header().Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, r.URL.EscapedPath(), url.Values{"limit": {strconv.Itoa(n)}, "after": {next}}.Encode()))
-	}
-	return reply(w, http.StatusOK, q.messagesOf(infos))
-}
-
-// whichDead says which dead letters something is about: some, or all.
-type whichDead struct {
-	IDs []string `json:"ids,omitempty"`
-	All bool     `json:"all,omitempty"`
-}
-
-func readWhichDead(r *http.Request) (which whichDead, err error) {
-	if _, err := onlyQuery(r); err != nil {
-		return which, err
-	}
-	if err := journal.DecodeStrict(r.Body, &which); err != nil {
-		return which, err
-	}
-	if which.All == (len(which.IDs) > 0) {
-		return which, errors.New(`either ids or "all":true must be given`)
-	}
-	return which, nil
-}
-
-// serveReplay makes dead letters ready again.
-func (q *liveQueue) serveReplay(w http.ResponseWriter, r *http.Request) error {
-	return q.serveLong(w, r, "replayed", q.opened.client.Replay)
-}
-
-// serveDrop deletes dead letters.
-func (q *liveQueue) serveDrop(w http.ResponseWriter, r *http.Request) error {
-	return q.serveLong(w, r, "dropped", q.opened.client.Drop)
-}
-
-// mediaProgress is the type of an answer that tells how far it is: lines of JSON.
-const mediaProgress = "application/x-ndjson"
-
-// serveLong does what may take long. Who accepts lines of JSON is told how far it
-// is as it goes on: {"replayed":1200}, and at the end the same with "end":true.
-func (q *liveQueue) serveLong(w http.ResponseWriter, r *http.Request, done string, do func(context.Context, []string, func(int)) (int, error)) error {
-	which, err := readWhichDead(r)
-	if err != nil {
-		return badAdminRequest(err)
-	}
-	if r.Header.Get("Accept") != mediaProgress {
-		n, err := do(r.Context(), which.IDs, nil)
-		return q.endLong(w, http.StatusOK, done, n, err)
-	}
-	w.Header().Set("Content-Type", mediaProgress)
-	var last time.Time
-	n, err := do(r.Context(), which.IDs, func(n int) {
-		if time.Since(last) < 100*time.Millisecond {
-			return
-		}
-		last = time.Now()
-		json.NewEncoder(w).Encode(map[string]any{done: n}) //nolint:errcheck // the client went away: its context ends
-		http.NewResponseController(w).Flush()              //nolint:errcheck // likewise
-	})
-	return q.endLong(w, 0, done, n, err)
-}
-
-// endLong answers with how many it were; what failed is told beside. A status of
-// 0 has been written already.
-func (q *liveQueue) endLong(w http.ResponseWriter, status int, done string, n int, err error) error {
-	q.logger.Info("dead letters "+done, zap.Int("messages", n), zap.Error(err))
-	answer := map[string]any{done: n}
-	if err != nil {
-		answer["error"] = err.Error()
-	}
-	if status == 0 {
-		answer["end"] = true
-		return json.NewEncoder(w).Encode(answer)
-	}
-	if err != nil {
-		status = http.StatusServiceUnavailable
-	}
-	return reply(w, status, answer)
 }
 
 func (q *liveQueue) servePause(w http.ResponseWriter, r *http.Request) error {

@@ -1,0 +1,43 @@
+package fluster
+
+import (
+	"time"
+
+	"github.com/caddy-fluster/caddy-fluster/stored"
+)
+
+// keepWhole stores a response that has come whole, and notes it as a variant.
+func (x *exchange) keepWhole(e *entry, body []byte) {
+	resp, ttl := x.asKept(e, int64(len(body)))
+	resp.Body = body
+	x.pool.keep(x.place, e.whole(resp), ttl)
+}
+
+// keepFilled is keepWhole for a response whose body a fill has; kept says
+// whether body has all of it too.
+func (x *exchange) keepFilled(e *entry, f *fill, size int64, body []byte, kept bool) {
+	resp, _ := x.asKept(e, size)
+	if kept {
+		near := resp
+		near.Body = fit(body)
+		x.pool.near.Load().Set(near.Key, e.whole(near))
+	}
+	f.finish(&resp)
+}
+
+// asKept returns the response as it is stored, and how long it is kept.
+func (x *exchange) asKept(e *entry, size int64) (stored.Response, time.Duration) {
+	resp := *e.resp
+	resp.BodySize, resp.Stamp = size, stored.Stamp(x.place.stamp)
+	now := time.Now()
+	ttl := keepFor(&resp.Terms, now)
+	if len(resp.Nominated) > 0 {
+		v := stored.Variant{Nominated: resp.Nominated, Key: resp.Key, Stored: now.UnixMilli(), Language: e.field("Content-Language")}
+		list := x.list
+		if l := x.nearList(); l != nil {
+			list = l // others may have stored variants meanwhile
+		}
+		x.pool.keepVariants(x.place, list.with(x.key, v), resp.Terms.Received, max(ttl, keepList))
+	}
+	return resp, ttl
+}
