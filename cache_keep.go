@@ -33,11 +33,19 @@ func (x *exchange) asKept(e *entry, size int64) (stored.Response, time.Duration)
 	ttl := keepFor(&resp.Terms, now)
 	if len(resp.Nominated) > 0 {
 		v := stored.Variant{Nominated: resp.Nominated, Key: resp.Key, Stored: now.UnixMilli(), Language: e.field("Content-Language")}
-		list := x.list
-		if l := x.nearList(); l != nil {
-			list = l // others may have stored variants meanwhile
-		}
-		x.pool.keepVariants(x.place, list.with(x.key, v), resp.Terms.Received, max(ttl, keepList))
+		x.listVariant(v, resp.Terms.Received, max(ttl, keepList))
 	}
 	return resp, ttl
+}
+
+// listVariant puts a variant on the URL's list. One does so at a time: of two that
+// end at once, each would put in its place a list without the other's.
+func (x *exchange) listVariant(v stored.Variant, received int64, ttl time.Duration) {
+	x.pool.listing.Lock()
+	defer x.pool.listing.Unlock()
+	list := x.list
+	if l := x.nearList(); l != nil {
+		list = l // others may have stored variants meanwhile
+	}
+	x.pool.keepVariants(x.place, list.with(x.key, v), received, ttl)
 }

@@ -1,6 +1,7 @@
 package fluster_test
 
 import (
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -105,5 +106,39 @@ func TestHerdOfVariants(t *testing.T) {
 				t.Errorf("the origin was asked %d times, want %d", o.Count(), len(tongues))
 			}
 		})
+	}
+}
+
+// TestVariantsThatEndAtOnce: of variants that are stored at the same time, each is
+// on the list of its URL afterwards.
+func TestVariantsThatEndAtOnce(t *testing.T) {
+	tongues := []string{"de", "en", "fr", "it"}
+	var here sync.WaitGroup
+	var together atomic.Bool
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		if together.Load() {
+			here.Done()
+			here.Wait()
+		}
+		caddytest.Answer(200, r.Header.Get("X-Tongue"), append(fresh, "Vary", "X-Tongue")...)(w, r)
+	})
+	c := caddytest.Load(t, "", cached(o, "collapse off"))
+	for i := range 20 {
+		path := fmt.Sprint("/", i)
+		here.Add(len(tongues))
+		together.Store(true)
+		var wg sync.WaitGroup
+		for _, tongue := range tongues {
+			wg.Go(func() { c.Get(path, "X-Tongue", tongue) })
+		}
+		wg.Wait()
+		together.Store(false)
+		for _, tongue := range tongues {
+			r := wantHit(t, c, "near", path, "X-Tongue", tongue)
+			wantBody(t, r, 200, tongue)
+		}
+	}
+	if got, want := o.Count(), 20*len(tongues); got != want {
+		t.Errorf("the origin was asked %d times, want %d", got, want)
 	}
 }

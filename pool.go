@@ -45,6 +45,7 @@ type poolState struct {
 	flights flights        // the forwards under way
 	fills   *fills         // what is being stored in chunks
 	waits   waits          // for forwards of other processes
+	listing sync.Mutex     // one variant is put on its URL's list at a time
 	later   sync.WaitGroup // validations in the background
 	ctx     context.Context
 	end     context.CancelFunc // ends them

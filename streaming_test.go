@@ -293,18 +293,17 @@ func TestTrailers(t *testing.T) {
 // TestServerSentEvents: C6. Each event reaches the client when it is sent,
 // with cache and without what may be stored.
 func TestServerSentEvents(t *testing.T) {
-	events := make(chan string)
+	// Each stream has its own events: who hangs up is noticed only later.
+	streams := map[string]chan string{"no-store": make(chan string), "max-age=60": make(chan string)}
 	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		cc := r.URL.Query().Get("cc")
 		w.Header().Set("Content-Type", "text/event-stream")
-		w.Header().Set("Cache-Control", r.URL.Query().Get("cc"))
+		w.Header().Set("Cache-Control", cc)
 		rc := http.NewResponseController(w)
 		rc.Flush()
 		for {
 			select {
-			case e, ok := <-events:
-				if !ok {
-					return
-				}
+			case e := <-streams[cc]:
 				fmt.Fprintf(w, "data: %s\n\n", e)
 				rc.Flush()
 			case <-r.Context().Done():
@@ -313,9 +312,9 @@ func TestServerSentEvents(t *testing.T) {
 		}
 	})
 	c := caddytest.Load(t, "", cached(o))
-	for _, path := range []string{"/?cc=no-store", "/?cc=max-age=60"} {
+	for cc, events := range streams {
 		ctx, hangUp := context.WithCancel(testContext(t))
-		resp := c.Open(ctx, path)
+		resp := c.Open(ctx, "/?cc="+cc)
 		for _, e := range []string{"one", "two"} {
 			select {
 			case events <- e:
