@@ -8,11 +8,11 @@ BENCH ?= .
 # A failure in STRICT counts at once: no clock can excuse it. The other tests
 # watch real servers in real time, beside whatever else the machine does; one
 # that fails is asked again, and the summary names it. A data race, or more than
-# three failures, are never forgiven.
+# ten failures (subtests count), are never forgiven.
 STRICT = ./journal ./internal/conformance
 TIMED = $(shell $(GO) list ./... | grep -vE '/(journal|internal/conformance)$$')
 GOTESTSUM = $(GO) run gotest.tools/gotestsum@v1.13.0 --format standard-quiet \
-	--rerun-fails --rerun-fails-max-failures 3 --rerun-fails-abort-on-data-race
+	--rerun-fails --rerun-fails-max-failures 10 --rerun-fails-abort-on-data-race
 
 .DEFAULT_GOAL := help
 
