@@ -126,7 +126,7 @@ func TestDelayedMessagesSurviveTheirNodes(t *testing.T) {
 	eventually(t, 30*time.Second, "each has a copy", func() bool { return r.eachHasACopy(keys.delayed) })
 	r.lose(0)
 	// Those whose firsts were there come in time; the others get their copies again.
-	eventually(t, 8*time.Second, "those of the other node have a copy again", func() bool {
+	eventually(t, 30*time.Second, "those of the other node have a copy again", func() bool {
 		n := r.servers[1].Client(t).ZCard(t.Context(), r.c.partitions[1].keys.delayed()).Val()
 		return n > 0 && len(r.seconds(0)) == int(n)
 	})
