@@ -41,7 +41,7 @@ func (s *source) handle(h *held) {
 	r := s.prepare(ctx, h)
 	switch {
 	case r != nil:
-		h.d.Attempt = r.attempts // nobody has it yet, and this one will not be made
+		s.notTried(h, r.attempts)
 	case s.begin(h, cancel):
 		r = s.tryOut(ctx, h)
 	}
@@ -53,6 +53,16 @@ func (s *source) handle(h *held) {
 		r.ending = endLeave
 	}
 	s.end(r)
+}
+
+// notTried says that the attempt which h was taken for will not be made. Who tells
+// that h is lost may have its Delivery already, which therefore stays as it is.
+func (s *source) notTried(h *held, attempts int) {
+	d := *h.d
+	d.Attempt = attempts
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.d = &d
 }
 
 // prepare reads the entry, and says what is to be done with it if that is known
@@ -121,9 +131,12 @@ func (s *source) parse(h *held) error {
 		}
 	}
 	recordID := recordID(e.id, h.lane.destination)
+	s.mu.Lock()
+	count := h.count // which the read loop may learn anew
+	s.mu.Unlock()
 	d := &Delivery{
 		ID: e.id, Header: header, Body: body, Size: int64(len(body)),
-		Attempt: e.attempts + h.count, Class: h.lane.class, Destination: h.lane.destination,
+		Attempt: e.attempts + count, Class: h.lane.class, Destination: h.lane.destination,
 		AcceptedAt: s.localTime(e.accepted), LastError: e.lastError, LastStatus: e.lastStatus,
 		Node: s.p.node.Name(),
 	}

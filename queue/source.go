@@ -62,7 +62,6 @@ type held struct {
 
 	entry    entry
 	recordID string
-	trial    bool // the breaker's state depends on it
 	d        *Delivery
 }
 
