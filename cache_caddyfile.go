@@ -22,7 +22,11 @@ func parseCacheDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 	var store string
 	var storeAt caddyfile.Token
 	matchers := map[string]caddyhttp.ResponseMatcher{}
+	seen := options{}
 	for h.NextBlock(0) {
+		if err := seen.once(h.Dispenser, "ttl", "key", "tags", "targeted", "bypass"); err != nil {
+			return nil, err
+		}
 		var err error
 		switch option := h.Val(); {
 		case strings.HasPrefix(option, "@"):
@@ -152,6 +156,9 @@ func (c *Cache) parseTTL(d *caddyfile.Dispenser) error {
 		if err != nil || status < 200 || status > 999 {
 			return d.Errf("ttl: %q is not a final status code", s)
 		}
+		if _, ok := c.TTL[status]; ok {
+			return d.Errf("ttl: status %d stands twice", status)
+		}
 		c.TTL[status] = caddy.Duration(ttl)
 	}
 	return nil
@@ -206,9 +213,6 @@ func (c *Cache) parseKey(d *caddyfile.Dispenser) error {
 // parseEncode reads how responses are compressed; what follows the word is that
 // of Caddy's encode directive.
 func (c *Cache) parseEncode(d *caddyfile.Dispenser) error {
-	if c.Encode != nil {
-		return d.Errf("encode stands twice")
-	}
 	c.Encode = new(encode.Encode)
 	return c.Encode.UnmarshalCaddyfile(d.NewFromNextSegment())
 }

@@ -293,8 +293,8 @@ func TestPlaceholdersInTheBackground(t *testing.T) {
 // does not wait for itself, and has the tags.
 func TestFirstOfTwoCaches(t *testing.T) {
 	o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", "Surrogate-Key", "a"))
-	c := caddytest.Load(t, "", "fluster_cache /images/* {\nttl 1h\n}\n"+cached(o, "ttl 6m"))
-	for path, ttl := range map[string]string{"/images/a": "ttl=35", "/a": "ttl=3"} {
+	c := caddytest.Load(t, "", "fluster_cache /images/* {\nttl 1590s\n}\n"+cached(o, "ttl 390s"))
+	for path, ttl := range map[string]string{"/images/a": "ttl=15", "/a": "ttl=3"} {
 		if r := wantMiss(t, c, path); r.CacheStatus() != "fluster; fwd=uri-miss; fwd-status=200; stored" {
 			t.Errorf("GET %s: got %s, want the word of one cache", path, r)
 		}

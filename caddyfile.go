@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -40,9 +41,10 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
+	seen := options{}
 	for d.NextBlock(0) {
 		if d.Val() != "pool" {
-			if err := a.PoolConfig.parseOption(d); err != nil {
+			if err := a.PoolConfig.parseOption(d, seen); err != nil {
 				return err
 			}
 			continue
@@ -57,9 +59,9 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if a.Pools[name] != nil {
 			return d.Errf("pool %q stands twice", name)
 		}
-		c := &PoolConfig{}
+		c, seen := &PoolConfig{}, options{}
 		for nesting := d.Nesting(); d.NextBlock(nesting); {
-			if err := c.parseOption(d); err != nil {
+			if err := c.parseOption(d, seen); err != nil {
 				return err
 			}
 		}
@@ -86,7 +88,12 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //	channel   <name>
 //	quorum    available|strict
 //	max_blind <duration>|forever
-func (c *PoolConfig) parseOption(d *caddyfile.Dispenser) error {
+//
+// Lines of nodes and cluster add up.
+func (c *PoolConfig) parseOption(d *caddyfile.Dispenser, seen options) error {
+	if err := seen.once(d, "nodes", "cluster"); err != nil {
+		return err
+	}
 	switch option := d.Val(); option {
 	case "nodes", "cluster", "sentinel":
 		return c.parseNodes(d)
@@ -97,7 +104,7 @@ func (c *PoolConfig) parseOption(d *caddyfile.Dispenser) error {
 	case "namespace":
 		return c.parseNamespace(d)
 	case "timeout":
-		return parseDuration(d, &c.Timeout)
+		return c.parseTimeout(d)
 	case "penalty":
 		return c.parsePenalty(d)
 	case "near":
@@ -120,6 +127,17 @@ func (c *PoolConfig) parseOption(d *caddyfile.Dispenser) error {
 	default:
 		return d.Errf("unrecognized fluster option %q", option)
 	}
+}
+
+// parseTimeout reads how long one operation on one node may take.
+func (c *PoolConfig) parseTimeout(d *caddyfile.Dispenser) error {
+	if err := parseDuration(d, &c.Timeout); err != nil {
+		return err
+	}
+	if time.Duration(c.Timeout) < minTimeout {
+		return d.Errf("timeout must be at least %s, not %s", minTimeout, time.Duration(c.Timeout))
+	}
+	return nil
 }
 
 // parseNamespace reads the prefix of all keys.
@@ -156,9 +174,6 @@ func (c *PoolConfig) parseNodes(d *caddyfile.Dispenser) error {
 	if option == "sentinel" {
 		if len(args) < 2 || args[0] == "" {
 			return d.Errf("sentinel takes the name of a master and at least one address")
-		}
-		if c.Sentinel != nil {
-			return d.Errf("sentinel stands twice")
 		}
 		c.Sentinel = &Sentinel{Master: args[0], Addresses: args[1:]}
 		args = args[1:]
@@ -203,7 +218,11 @@ func (c *PoolConfig) parseTLS(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	c.TLS = &TLS{}
+	seen := options{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := seen.once(d); err != nil {
+			return err
+		}
 		var err error
 		switch option := d.Val(); option {
 		case "ca":

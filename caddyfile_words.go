@@ -12,6 +12,20 @@ import (
 // What options of the Caddyfile are made of. Each function reads the rest of the
 // line, and its errors name the option.
 
+// options are those that were read of a block.
+type options map[string]bool
+
+// once notes the option that begins here. It may stand once, unless it is one whose
+// lines add up.
+func (o options) once(d *caddyfile.Dispenser, several ...string) error {
+	option := d.Val()
+	if o[option] && !slices.Contains(several, option) {
+		return d.Errf("%s stands twice", option)
+	}
+	o[option] = true
+	return nil
+}
+
 func parseWord(d *caddyfile.Dispenser, dst *string) error {
 	if !d.AllArgs(dst) {
 		return d.ArgErr()

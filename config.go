@@ -167,6 +167,7 @@ func (b *Blind) UnmarshalJSON(data []byte) error {
 const (
 	defaultNamespace = "fluster"
 	defaultTimeout   = 100 * time.Millisecond
+	minTimeout       = time.Millisecond // in less no server answers, and each would be penalized
 	defaultNear      = 64 << 20
 	defaultMaxBlind  = time.Minute
 )
@@ -217,8 +218,8 @@ func (c *PoolConfig) check() error {
 	switch {
 	case given > 1:
 		return errors.New("only one of nodes, cluster and sentinel may be given")
-	case c.Timeout < 0:
-		return fmt.Errorf("timeout must be positive, not %s", time.Duration(c.Timeout))
+	case c.Timeout != 0 && time.Duration(c.Timeout) < minTimeout:
+		return fmt.Errorf("timeout must be at least %s, not %s", minTimeout, time.Duration(c.Timeout))
 	case c.Quorum != "" && c.Quorum != "available" && c.Quorum != "strict":
 		return fmt.Errorf("quorum must be available or strict, not %q", c.Quorum)
 	case c.Sentinel != nil && (c.Sentinel.Master == "" || len(c.Sentinel.Addresses) == 0):

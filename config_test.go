@@ -149,7 +149,7 @@ func TestConfigErrors(t *testing.T) {
 		{"a URL of a cluster", PoolConfig{Cluster: []string{"redis://user:hunter2@a:port"}}, "cluster: "},
 		{"an empty placeholder", PoolConfig{Nodes: []string{"{env.FLUSTER_TEST_UNSET}"}}, "nodes: "},
 		{"sentinel without addresses", PoolConfig{Sentinel: &Sentinel{Master: "m"}}, "sentinel"},
-		{"timeout", PoolConfig{Timeout: seconds(-1)}, "timeout must be positive"},
+		{"timeout", PoolConfig{Timeout: seconds(-1)}, "timeout must be at least 1ms"},
 		{"quorum", PoolConfig{Quorum: "most"}, "quorum must be available or strict"},
 		{"namespace", PoolConfig{Namespace: "a}b"}, "namespace"},
 		{"penalty", PoolConfig{Penalty: &Penalty{First: seconds(2), Longest: seconds(1)}}, "penalty.longest"},

@@ -23,7 +23,11 @@ func parseInvalidateDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandl
 	if h.NextArg() {
 		return nil, h.ArgErr()
 	}
+	seen := options{}
 	for h.NextBlock(0) {
+		if err := seen.once(h.Dispenser, "bearer", "allow"); err != nil {
+			return nil, err
+		}
 		var err error
 		switch option := h.Val(); option {
 		case "bearer":

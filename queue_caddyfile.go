@@ -25,14 +25,12 @@ func parseQueueDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 	if !isQueueName(q.Name) {
 		return nil, h.Errf("the queue's name must be made of letters, digits, - _ and dots, at most %d, not %q", maxQueueName, q.Name)
 	}
-	seen := map[string]bool{}
+	seen := options{}
 	for h.NextBlock(0) {
-		option := h.Val()
-		if seen[option] && option != "deliver" && option != "headers" {
-			return nil, h.Errf("%s stands twice", option)
+		if err := seen.once(h.Dispenser, "deliver", "headers"); err != nil {
+			return nil, err
 		}
-		seen[option] = true
-		err := q.parseOption(h, option)
+		err := q.parseOption(h, h.Val())
 		if err == nil {
 			err = q.checkOptions(h.Dispenser)
 		}
