@@ -242,25 +242,24 @@ func TestQueueDepthMetrics(t *testing.T) {
 	if got := c.Metric("caddy_fluster_queue_oldest_seconds{"); got <= 0 || got > 60 {
 		t.Errorf("the oldest is %v s old", got)
 	}
-	calls := func() string {
+	calls := func() (n int) {
 		info, err := s.Client(t).Info(t.Context(), "commandstats").Result()
 		if err != nil {
 			t.Fatal(err)
 		}
-		for line := range strings.Lines(info) {
-			if strings.HasPrefix(line, "cmdstat_xlen:") {
-				return strings.Split(line, ",")[0]
-			}
+		if _, told, ok := strings.Cut(info, "cmdstat_xlen:calls="); ok {
+			fmt.Sscanf(told, "%d,", &n)
 		}
-		return ""
+		return n
 	}
 	c.Metric("caddy_fluster_queue_messages{")
 	before := calls()
 	for range 50 {
 		c.Metric("caddy_fluster_queue_messages{")
 	}
-	if after := calls(); after != before || before == "" {
-		t.Errorf("50 scrapes: from %q to %q", before, after)
+	// On a machine that stands still meanwhile, they may take longer than a depth is kept.
+	if after := calls(); before == 0 || after > before+10 {
+		t.Errorf("50 scrapes: the nodes were asked %d times, and then %d", before, after)
 	}
 }
 
