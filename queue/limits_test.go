@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 func TestClassesByWeight(t *testing.T) {
@@ -288,4 +290,51 @@ func TestSlotsAreFair(t *testing.T) {
 			t.Errorf("got %d taken, want 0", s.taken())
 		}
 	})
+}
+
+// A worker whose breaker is open stops at once, not when the rest is over: neither
+// where it waits for leave to read, nor where it has a message in hand.
+func TestDrainWhileTheBreakerIsOpen(t *testing.T) {
+	t.Parallel()
+	for name, doing := range map[string]func(context.Context, *source) error{
+		"reading": func(ctx context.Context, s *source) error {
+			_, err := s.leaves(ctx, 3)
+			return err
+		},
+		"in hand": func(ctx context.Context, s *source) error {
+			return s.beginsInHand(ctx, s.inlets[0], redis.XMessage{ID: "1-0", Values: map[string]any{dataField: "x"}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, 1, Options{})
+			w, err := NewWorker(r.c, WorkerOptions{BreakerFailures: 1, BreakerRest: time.Hour}, newDiary().done)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.gate.enter(w)
+			_, trial := w.gate.breaker.begin()
+			w.gate.breaker.end(Retry, true, trial)
+			s := w.sources[0]
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- doing(ctx, s) }()
+			time.Sleep(2 * restPoll)
+			cancel()
+			select {
+			case err := <-ended:
+				if name == "reading" && err == nil {
+					t.Error("it has leave")
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("it goes on without end")
+			}
+			if slots, room := w.gate.slots.taken(), s.room.taken(); slots != 0 || room != 0 {
+				t.Errorf("%d slots and %d of the room stay taken", slots, room)
+			}
+			if n := len(s.heldFor(-time.Hour)); n != 0 {
+				t.Errorf("%d entries stay held", n)
+			}
+		})
+	}
 }

@@ -131,7 +131,10 @@ func (s *source) leaves(ctx context.Context, n int) (int, error) {
 			return may, nil
 		}
 		g.slots.release(slots)
-		sleep(ctx, min(wait, restPoll))
+		if !sleep(ctx, min(wait, restPoll)) {
+			s.room.release(have)
+			return 0, ctx.Err()
+		}
 	}
 }
 
