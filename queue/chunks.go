@@ -172,9 +172,11 @@ func (c *Client) unlinkBody(ctx context.Context, p *parcel) {
 	p.written = nil
 }
 
-// A chunkReader reads a body that lies in chunks. It holds one at a time.
+// A chunkReader reads a body that lies in chunks. It holds one at a time. It may be
+// closed while it is read: a transport still sends what an upstream has answered
+// already. So Close ends ctx, and all else is the reader's.
 type chunkReader struct {
-	ctx       context.Context
+	ctx       context.Context // ends when it is closed
 	end       context.CancelFunc
 	partition *partition
 	rid       string
@@ -193,6 +195,9 @@ func (c *Client) openChunks(p *partition, rid string, size int64) io.ReadCloser 
 
 // Read reads as io.Reader does.
 func (r *chunkReader) Read(b []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, io.ErrClosedPipe
+	}
 	for len(r.piece) == 0 {
 		if r.err != nil {
 			return 0, r.err
@@ -234,7 +239,6 @@ func (r *chunkReader) next() error {
 // Close ends the reading.
 func (r *chunkReader) Close() error {
 	r.end()
-	r.piece, r.err = nil, io.ErrClosedPipe
 	return nil
 }
 

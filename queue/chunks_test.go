@@ -367,3 +367,32 @@ func TestBodyInChunksIsThereOnce(t *testing.T) {
 		t.Errorf("a short one: %v", err)
 	}
 }
+
+// A transport may still read the body of a request when that is closed: an upstream
+// that refuses answers before it has read all. The race detector judges.
+func TestChunksAreClosedWhileTheyAreRead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, Options{InlineBody: 10})
+	r.enqueue(&Message{ID: "long", Body: patternOf(1000)})
+	p := r.c.partitions[0]
+	for range 50 {
+		body := r.c.openChunks(p, "long", 1000)
+		begun, ended := make(chan struct{}), make(chan error, 1)
+		go func() {
+			b := make([]byte, 1)
+			_, err := body.Read(b)
+			for close(begun); err == nil; {
+				_, err = body.Read(b)
+			}
+			ended <- err
+		}()
+		<-begun
+		body.Close()
+		if err := <-ended; err == nil {
+			t.Fatal("no error after the end")
+		}
+		if _, err := body.Read(make([]byte, 1)); err == nil {
+			t.Fatal("it is read after it was closed")
+		}
+	}
+}
