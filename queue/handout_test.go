@@ -41,3 +41,21 @@ func TestTakenAnewAndLostWhilePrepared(t *testing.T) {
 		}
 	}
 }
+
+// What is lost while it is in hand gives back no leave, as it had none.
+func TestLostInHand(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, Options{})
+	w, err := NewWorker(r.c, WorkerOptions{}, newDiary().done)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := w.sources[0]
+	h := &held{entryKey: entryKey{s.inlets[0], "1-0"}}
+	s.hold(h)
+	s.lose(h)
+	s.forgetUncounted(h)
+	if n := s.room.taken(); n != 0 {
+		t.Errorf("got %d of the room taken, want none", n)
+	}
+}

@@ -101,6 +101,10 @@ func (s *source) begin(h *held, cancel context.CancelCauseFunc) bool {
 func (s *source) forgetUncounted(h *held) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.held[h.entryKey] != h {
+		s.room.tryAcquire(1) // it was lost meanwhile, which gave back what it had not taken
+		return
+	}
 	delete(s.held, h.entryKey)
 }
 
