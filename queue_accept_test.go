@@ -397,3 +397,25 @@ func TestQueueHeaders(t *testing.T) {
 	wantProblem(t, c.Do("POST", "/", "", "X-A", strings.Repeat("a", 61<<10)), 431)
 	wantAccepted(t, send(t, c, "POST", "/", "", "X-Secret-A", strings.Repeat("a", 61<<10)))
 }
+
+// What a directive before the queue makes of an answer is of that answer alone.
+func TestQueueAnswersAreTheirOwn(t *testing.T) {
+	c := caddytest.Load(t, queueOn(redistest.Start(t)), "header /marked >Cache-Control no-store private\n"+
+		"header /marked >Content-Type json changed\n"+queueSite("id {http.request.header.Id}", "batch"))
+	many := []string{"Content-Type", "application/json"}
+	for range 2 {
+		for path, want := range map[string][3]string{
+			"/":       {"no-store", "application/json", "application/problem+json"},
+			"/marked": {"private", "application/changed", "application/problem+changed"},
+		} {
+			for _, r := range []caddytest.Response{send(t, c, "POST", path, "x"), send(t, c, "POST", path, "[1,2]", many...)} {
+				if cache, kind := r.Header.Get("Cache-Control"), r.Header.Get("Content-Type"); r.Status != 202 || cache != want[0] || kind != want[1] {
+					t.Errorf("%s: got %d with %s and %s, want 202 with %s and %s", path, r.Status, cache, kind, want[0], want[1])
+				}
+			}
+			if r := c.Do("POST", path, "x", "Id", "no~id"); r.Status != 400 || r.Header.Get("Cache-Control") != want[0] || r.Header.Get("Content-Type") != want[2] {
+				t.Errorf("%s: got %d with %v, want 400 with %s and %s", path, r.Status, r.Header, want[0], want[2])
+			}
+		}
+	}
+}

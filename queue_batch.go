@@ -248,7 +248,7 @@ func (x *arrival) answerBatch(messages []*queue.Message, receipts []queue.Receip
 
 func (x *arrival) writeBatch(status int, after float64, body []byte) error {
 	h := x.w.Header()
-	h["Content-Type"], h["Cache-Control"] = contentJSON, noStore
+	setKind(h, "application/json")
 	if after > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(after+.999)))
 	}

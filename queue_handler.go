@@ -232,7 +232,7 @@ func (x *arrival) count(receipt queue.Receipt) {
 // acknowledge answers 202.
 func (x *arrival) acknowledge(m *queue.Message, receipt queue.Receipt) error {
 	h := x.w.Header()
-	h["Content-Type"], h["Cache-Control"] = contentJSON, noStore
+	setKind(h, "application/json")
 	h["Fluster-Message-Id"] = []string{receipt.ID}
 	if x.rules.status != "" {
 		h["Location"] = []string{x.location(receipt.ID)}
@@ -254,11 +254,12 @@ func (x *arrival) acknowledge(m *queue.Message, receipt queue.Receipt) error {
 	return nil
 }
 
-var (
-	contentJSON    = []string{"application/json"}
-	contentProblem = []string{"application/problem+json"}
-	noStore        = []string{"no-store"}
-)
+// setKind sets the fields that all answers have. The values are this answer's own:
+// other directives may change them where they are.
+func setKind(h http.Header, contentType string) {
+	own := []string{contentType, "no-store"}
+	h["Content-Type"], h["Cache-Control"] = own[:1:1], own[1:]
+}
 
 // appendAccepted appends the members id, queue and state. Names of queues and ids
 // need no escapes but for two characters.

@@ -73,7 +73,7 @@ func (x *arrival) refuse(err error) error {
 
 func (x *arrival) writeProblem(r *refusal) error {
 	h := x.w.Header()
-	h["Content-Type"], h["Cache-Control"] = contentProblem, noStore
+	setKind(h, "application/problem+json")
 	if s := inSeconds(r.after); s != "" {
 		h.Set("Retry-After", s)
 	}

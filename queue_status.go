@@ -85,7 +85,7 @@ func (x *arrival) tellStatus(id string) error {
 		return err
 	}
 	h := x.w.Header()
-	h["Content-Type"], h["Cache-Control"] = contentJSON, noStore
+	setKind(h, "application/json")
 	x.w.WriteHeader(http.StatusOK)
 	if x.r.Method == http.MethodHead {
 		return nil
