@@ -105,6 +105,7 @@ func (l *queueLink) receiveReplies() {
 
 // Destruct is called when nobody uses the link any more.
 func (l *queueLink) Destruct() error {
+	l.receive.Do(func() {}) // a request that is late does not begin
 	l.end()
 	l.done.Wait()
 	var errs []error
