@@ -76,7 +76,7 @@ func TestDeadLettersAreListedReplayedDropped(t *testing.T) {
 	_, drain := run(t, r.c, WorkerOptions{}, d.done)
 	eventually(t, 20*time.Second, "all are delivered", func() bool { return d.distinct() == n-2 && r.empty() })
 	drain()
-	for _, m := range d.all {
+	for _, m := range d.deliveries() {
 		if m.Attempt != 1 || m.ID != strings.Replace(string(m.Body), "body", "id", 1) {
 			t.Errorf("got attempt %d of %s, %s", m.Attempt, m.ID, m.Body)
 		}
@@ -195,7 +195,7 @@ func TestBury(t *testing.T) {
 		t.Errorf("got dead letters %v, want 3", infos)
 	}
 	if buried.of("x") != 1 || buried.of("late") != 1 || buried.of("torn") != 1 {
-		t.Errorf("got %v buried", buried.order)
+		t.Errorf("got %v buried", buried.bodies())
 	}
 }
 

@@ -157,7 +157,7 @@ func TestReleaseCostsNoAttempt(t *testing.T) {
 			})
 			eventually(t, 30*time.Second, "the fourth delivery", func() bool { return d.total() == 4 && r.empty() })
 			drain()
-			for _, m := range d.all {
+			for _, m := range d.deliveries() {
 				if m.Attempt != 1 {
 					t.Errorf("got attempt %d, want 1", m.Attempt)
 				}
@@ -179,7 +179,7 @@ func TestExpired(t *testing.T) {
 	eventually(t, 30*time.Second, "all are seen to", r.empty)
 	drain()
 	if d.total() != 1 || d.of("in time") != 1 {
-		t.Errorf("got %v delivered", d.order)
+		t.Errorf("got %v delivered", d.bodies())
 	}
 	dead, _, _ := r.c.Dead(t.Context(), 10, "")
 	if len(dead) != 2 || dead[0].Reason != "expired" || dead[0].Attempts != 0 || dead[1].Reason != "expired" {

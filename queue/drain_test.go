@@ -94,7 +94,7 @@ func TestDrainWithoutPatience(t *testing.T) {
 	_, drain := run(t, r.client(), WorkerOptions{}, d.done)
 	eventually(t, 30*time.Second, "the interrupted one", func() bool { return d.of("is interrupted") == 1 && r.empty() })
 	drain()
-	if m := d.all[1]; m.Attempt != 1 || d.total() != 2 {
+	if m := d.deliveries()[1]; m.Attempt != 1 || d.total() != 2 {
 		t.Errorf("got %d deliveries, the last attempt %d; want 2, the last the first attempt", d.total(), m.Attempt)
 	}
 	r.expectEmpty()
@@ -132,7 +132,7 @@ func TestWhatIsInHandIsGivenBack(t *testing.T) {
 	eventually(t, 30*time.Second, "all is done", r.empty)
 	drain()
 	drainOther()
-	for _, m := range d.all {
+	for _, m := range d.deliveries() {
 		if m.Attempt != 1 {
 			t.Errorf("got attempt %d", m.Attempt)
 		}
@@ -193,7 +193,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 		t.Error(err)
 	}
 	if d.of("m0") != 1 || d.total() != 1 {
-		t.Errorf("got %v delivered", d.order)
+		t.Errorf("got %v delivered", d.bodies())
 	}
 }
 

@@ -125,7 +125,7 @@ func TestAckOfReplicas(t *testing.T) {
 		if len(hidden) > 0 {
 			t.Errorf("delivered, and hidden still: %q", hidden)
 		}
-		for _, d := range seen.all {
+		for _, d := range seen.deliveries() {
 			if !ids[d.ID] {
 				t.Errorf("%s was delivered, which nobody put in, or which is delayed", d.ID)
 			}

@@ -67,7 +67,7 @@ func TestEnqueueKeepsHeaderAndBodyByteForByte(t *testing.T) {
 	_, drain := run(t, r.c, WorkerOptions{}, seen.done)
 	eventually(t, 30*time.Second, "all delivered", func() bool { return seen.total() == len(want) })
 	drain()
-	for _, d := range seen.all {
+	for _, d := range seen.deliveries() {
 		m := want[d.ID]
 		if m == nil {
 			t.Fatalf("delivery %s was never put in", d.ID)
@@ -369,7 +369,7 @@ func TestEnqueueBatch(t *testing.T) {
 	eventually(t, 20*time.Second, "all delivered", func() bool { return seen.total() == len(ids) })
 	drain()
 	byKey := map[string][]int{}
-	for _, body := range seen.order {
+	for _, body := range seen.bodies() {
 		var i int
 		if _, err := fmt.Sscan(body, &i); err == nil && i%5 == 1 {
 			byKey[ms[i].OrderKey] = append(byKey[ms[i].OrderKey], i)

@@ -106,7 +106,7 @@ func TestFlushAll(t *testing.T) {
 	eventually(t, 30*time.Second, "all is done", func() bool { return d.of("next") == 1 && r.empty() })
 	drain()
 	if d.total() != 3 {
-		t.Errorf("got %v delivered", d.order)
+		t.Errorf("got %v delivered", d.bodies())
 	}
 	r.expectEmpty()
 }
@@ -224,9 +224,9 @@ func TestGarbageInTheStream(t *testing.T) {
 	eventually(t, 30*time.Second, "all is taken", func() bool { return r.empty() && d.total() >= 3 })
 	drain()
 	if d.of("good0") != 1 || d.of(`{"name":"order","total":"7"}`) != 1 || d.of("just a body") != 1 || d.total() != 3 {
-		t.Errorf("got %v delivered", d.order)
+		t.Errorf("got %v delivered", d.bodies())
 	}
-	for _, m := range d.all {
+	for _, m := range d.deliveries() {
 		if m.ID == "" || m.Attempt != 1 {
 			t.Errorf("got delivery %+v", m)
 		}
@@ -313,7 +313,7 @@ func TestRetryOnAFullNodeStays(t *testing.T) {
 		return len(dead) == 1 && r.empty()
 	})
 	drain()
-	for _, m := range d.all {
+	for _, m := range d.deliveries() {
 		if string(m.Body) == "retry" && m.Attempt > 3 {
 			t.Errorf("got attempt %d of three", m.Attempt)
 		}

@@ -136,8 +136,8 @@ func TestDestinationsAreIndependent(t *testing.T) {
 	eventually(t, 30*time.Second, "both are through", r.empty)
 	drainMail()
 	drainCRM()
-	if mail.total() != 2 || crm.total() != 4 || mail.all[0].Destination != "mail" {
-		t.Errorf("got %v and %v", mail.order, crm.order)
+	if mail.total() != 2 || crm.total() != 4 || mail.deliveries()[0].Destination != "mail" {
+		t.Errorf("got %v and %v", mail.bodies(), crm.bodies())
 	}
 	infos, err := r.c.Find(t.Context(), "a")
 	if err != nil || len(infos) != 2 || infos[0].State == infos[1].State {

@@ -393,7 +393,7 @@ func TestDelayedKeepsItsLane(t *testing.T) {
 		n := sum(after.Counts(t.Context()))
 		return n.Err == nil && d.total() == 1 && n.Delayed == 0 && n.Ready == 1 && n.Abandoned["crm"] == 1
 	})
-	if got := d.all[0]; got.Destination != "mail" || got.Class != "old" {
+	if got := d.deliveries()[0]; got.Destination != "mail" || got.Class != "old" {
 		t.Errorf("got a message of %q, %q", got.Destination, got.Class)
 	}
 }

@@ -100,7 +100,7 @@ func TestDeadLettersSurviveTheirNodes(t *testing.T) {
 	_, drain = run(t, r.client(), WorkerOptions{}, d.done)
 	eventually(t, 20*time.Second, "all are delivered", func() bool { return d.distinct() == len(bodies) && r.empty() && r.noCopies() })
 	drain()
-	for _, m := range d.all {
+	for _, m := range d.deliveries() {
 		if d.of(bodies[m.ID]) != 1 {
 			t.Errorf("%s came with another body, or %d times", m.ID, d.of(bodies[m.ID]))
 		}

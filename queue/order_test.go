@@ -115,7 +115,7 @@ func TestPerKeyTwo(t *testing.T) {
 	}
 	r.enqueue(ms...)
 	o := newOrderer()
-	run(t, r.c, WorkerOptions{}, func(_ context.Context, m *Delivery) Result {
+	_, drain := run(t, r.c, WorkerOptions{}, func(_ context.Context, m *Delivery) Result {
 		var n int
 		fmt.Sscan(string(m.Body), &n)
 		o.begin(fmt.Sprint(n%3), n, false)
@@ -124,6 +124,7 @@ func TestPerKeyTwo(t *testing.T) {
 		return Result{Outcome: Done}
 	})
 	eventually(t, 20*time.Second, "all is done", r.empty)
+	drain()
 	for k := range 3 {
 		if key := fmt.Sprint(k); o.most[key] != 2 || o.next[key] != 20 {
 			t.Errorf("key %s: got %d at once and %d in all, want 2 and 20", key, o.most[key], o.next[key])

@@ -65,8 +65,8 @@ func TestReplayOfWhatWasRefusedHasItsCopy(t *testing.T) {
 			_, drain := run(t, r.c, WorkerOptions{}, d.done)
 			eventually(t, 30*time.Second, "it is delivered though its node has lost it", func() bool { return d.total() == 1 && r.empty() })
 			drain()
-			if d.all[0].ID != receipt.ID {
-				t.Errorf("%s was delivered, want %s", d.all[0].ID, receipt.ID)
+			if d.deliveries()[0].ID != receipt.ID {
+				t.Errorf("%s was delivered, want %s", d.deliveries()[0].ID, receipt.ID)
 			}
 			r.expectEmpty()
 		})

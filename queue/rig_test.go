@@ -158,7 +158,7 @@ func (r *rig) expectEmptyButStreams() {
 
 // A diary notes what a worker's function was given.
 type diary struct {
-	mu    sync.Mutex
+	mu    sync.Mutex     // guards all below
 	times map[string]int // by body
 	order []string       // bodies
 	all   []*Delivery
@@ -179,6 +179,19 @@ func (d *diary) note(m *Delivery) {
 func (d *diary) done(_ context.Context, m *Delivery) Result {
 	d.note(m)
 	return Result{Outcome: Done}
+}
+
+// deliveries returns what it was given, and bodies the bodies of that.
+func (d *diary) deliveries() []*Delivery {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.all)
+}
+
+func (d *diary) bodies() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.order)
 }
 
 func (d *diary) distinct() int {
@@ -230,7 +243,7 @@ func (r *rig) raw() *redis.Client { return r.servers[0].Client(r.t) }
 
 // A watcher is an Observer that counts.
 type watcher struct {
-	mu       sync.Mutex
+	mu       sync.Mutex // guards all below
 	states   map[string]int
 	lost     int
 	troubles []string

@@ -43,15 +43,15 @@ func TestRetryThenDone(t *testing.T) {
 	})
 	eventually(t, 30*time.Second, "the third attempt", func() bool { return d.total() == 3 })
 	drain()
-	for i, m := range d.all {
-		if m.Attempt != i+1 || m.ID != d.all[0].ID || string(m.Body) != "x" || m.Header["content-type"] != "text/plain" {
+	for i, m := range d.deliveries() {
+		if m.Attempt != i+1 || m.ID != d.deliveries()[0].ID || string(m.Body) != "x" || m.Header["content-type"] != "text/plain" {
 			t.Errorf("delivery %d: got attempt %d of %s with %q, %v", i, m.Attempt, m.ID, m.Body, m.Header)
 		}
 	}
-	if m := d.all[2]; m.LastStatus != 502 || m.LastError != "no 2" {
+	if m := d.deliveries()[2]; m.LastStatus != 502 || m.LastError != "no 2" {
 		t.Errorf("got last status %d and error %q, want 502 and no 2", m.LastStatus, m.LastError)
 	}
-	if age := time.Since(d.all[2].AcceptedAt); age < 0 || age > 10*time.Second {
+	if age := time.Since(d.deliveries()[2].AcceptedAt); age < 0 || age > 10*time.Second {
 		t.Errorf("accepted %v ago, says the third attempt", age)
 	}
 	r.expectEmpty()
