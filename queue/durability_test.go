@@ -275,3 +275,31 @@ func TestAckThatIsNotReachedIsNoFaultOfTheNode(t *testing.T) {
 		t.Errorf("%d connections were lost", more)
 	}
 }
+
+// A message is the caller's again when Enqueue has returned, also where another
+// caller is left alone with what is sent of it. The race detector judges.
+func TestMessageIsTheCallersAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, Options{Ack: Ack{Replicas: 1}}) // of which it has none
+	r.c.Enqueue(t.Context(), &Message{})              //nolint:errcheck // it is refused, and has connected
+	var wg sync.WaitGroup
+	for range 4 * maxFlyingDurable { // some wait until others are told that there is no replica
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 450*time.Millisecond)
+			defer cancel()
+			m := &Message{DedupKey: newID(), DedupWindow: time.Minute, Body: []byte("body")}
+			if _, err := r.c.Enqueue(ctx, m); err == nil {
+				t.Error("accepted without a replica")
+			}
+			m.ID, m.DedupKey, m.DedupWindow, m.Header = "another", "another", time.Hour, map[string]string{}
+			clear(m.Body)
+		})
+	}
+	wg.Wait()
+	eventually(t, 30*time.Second, "nothing is under way", func() bool {
+		c := &r.c.partitions[0].combiner
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.leaders == 0
+	})
+}

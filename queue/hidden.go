@@ -26,9 +26,12 @@ import (
 // nothing has to be hidden; that it still has is asked with each pipeline.
 const hideTime = 5 * time.Second
 
-// A hidden is one delivery that was put in hidden.
+// A hidden is one delivery that was put in hidden. It has all that is needed of the
+// message: whoever put that in may be gone, and do with it what they like.
 type hidden struct {
 	parcel *parcel
+	named  bool   // by the client
+	dedup  string // its dedup key on the node
 	rid    string
 	delay  time.Duration // that it has anyway
 	order  string
@@ -47,7 +50,10 @@ func (c *Client) hideFor(p *parcel) time.Duration {
 func (c *Client) hiddenOf(p *parcel) []hidden {
 	out := make([]hidden, len(c.o.Destinations))
 	for i, destination := range c.o.Destinations {
-		out[i] = hidden{p, recordID(p.id, destination), p.m.Delay, orderHash(destination, p.m.OrderKey), lane(destination, c.class(p.m))}
+		out[i] = hidden{
+			p, p.m.ID != "", p.partition.keys.dedup(p.m.DedupKey),
+			recordID(p.id, destination), p.m.Delay, orderHash(destination, p.m.OrderKey), lane(destination, c.class(p.m)),
+		}
 	}
 	return out
 }
@@ -182,7 +188,7 @@ func (p *partition) show(ctx context.Context, batch []*sending, durable bool) {
 		case s.hidden == nil:
 		case in && durable && !p.combiner.wasLeft(s):
 			shown = append(shown, s.showCall(p))
-		case in, !known && s.hidden[0].parcel.m.ID == "":
+		case in, !known && !s.hidden[0].named:
 			out = append(out, s.takeOutCall(p))
 		}
 	}
@@ -223,7 +229,7 @@ func (s *sending) showCall(p *partition) *call {
 // just then, it may be delivered although it was refused.
 func (s *sending) takeOutCall(p *partition) *call {
 	parcel, k := s.hidden[0].parcel, p.keys
-	keys := []string{k.delayed(), k.counters(), k.orders(), k.dedup(parcel.m.DedupKey)}
+	keys := []string{k.delayed(), k.counters(), k.orders(), s.hidden[0].dedup}
 	lanes, names := p.laneKeys(p.owner.lanes)
 	keys = append(keys, lanes...)
 	args := append([]any{parcel.id, p.owner.o.PerKey, p.owner.counted(parcel), group}, names...)
