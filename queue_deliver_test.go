@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -263,9 +264,9 @@ func TestQueueLongDelivery(t *testing.T) {
 // TestQueueAborted: an upstream that breaks off in its response has not taken
 // the message.
 func TestQueueAborted(t *testing.T) {
-	n := 0
+	var n atomic.Int64
 	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, _ *http.Request) {
-		if n++; n > 1 {
+		if n.Add(1) > 1 {
 			io.WriteString(w, "whole")
 			return
 		}
