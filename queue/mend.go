@@ -286,6 +286,8 @@ func (s *source) copyOne(ctx context.Context, set, rid string, on *partition) er
 		s.p.taken.wantsMending(mendAgain)
 		return nil
 	}
+	// A copy of which the message does not know would come back when that is long done.
+	ctx = context.WithoutCancel(ctx)
 	knows, err := attachScript.run(ctx, s.p, []string{set, s.p.keys.record(rid)}, rid, on.ref).Int()
 	if err != nil || knows == 1 {
 		return err

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // lose has a server lose its data.
@@ -192,4 +194,50 @@ func TestCopyAsksForWhatItWasNotTold(t *testing.T) {
 	eventually(t, 30*time.Second, "it is done", func() bool { return d.total() == 1 && r.empty() && r.noCopies() })
 	drain()
 	r.expectEmpty()
+}
+
+// canceler is a hook of a client that ends a context as soon as a script was run.
+type canceler struct{ cancel context.CancelFunc }
+
+func (c canceler) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (c canceler) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (c canceler) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if err == nil && strings.HasPrefix(cmd.Name(), "eval") {
+			c.cancel()
+		}
+		return err
+	}
+}
+
+// A worker that stops while it writes a copy again leaves none of which the message
+// does not know: that would come back when the message is long done.
+func TestCopyThatIsWrittenAtTheEndIsKnown(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, Options{Copies: 2})
+	r.makeDead(&Message{ID: "a", Body: []byte("x")})
+	first, second := r.withTheFirst()
+	eventually(t, 30*time.Second, "the copy knows that it is dead", func() bool { return r.seconds(second)["a"].state == stateDead })
+	raw, p := r.servers[first].Client(t), r.c.partitions[first]
+	for _, ends := range []bool{false, true} {
+		r.servers[second].Client(t).FlushAll(t.Context())
+		raw.HDel(t.Context(), p.keys.record("a"), "c")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if ends {
+			r.c.partitions[second].client().AddHook(canceler{cancel})
+		}
+		s := newSource(&Worker{client: r.c, o: WorkerOptions{Observe: nobody{}}}, p)
+		if err := s.copyOne(ctx, p.keys.dead(), "a", r.c.partitions[second]); err != nil {
+			t.Error(err)
+		}
+		if c := raw.HGet(t.Context(), p.keys.record("a"), "c").Val(); len(r.seconds(second)) != 1 || c != r.c.partitions[second].ref {
+			t.Errorf("stopped %v: there are %d copies, and the message knows of %q", ends, len(r.seconds(second)), c)
+		}
+	}
 }
