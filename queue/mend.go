@@ -185,7 +185,7 @@ func (s *source) hurryDead(ctx context.Context, others map[*partition]string) er
 
 // copyAgain writes second copies of dead letters and of what is delayed, where
 // theirs is gone, or was never: those whose copies were on one of these partitions,
-// and those that have none.
+// and those that have none. It takes partitions out of them that are to be seen to again.
 func (s *source) copyAgain(ctx context.Context, others map[*partition]string) error {
 	for _, key := range []string{s.p.keys.dead(), s.p.keys.delayed()} {
 		err := s.scan(ctx, key, func(rids []string) error {
@@ -194,8 +194,12 @@ func (s *source) copyAgain(ctx context.Context, others map[*partition]string) er
 				return err
 			}
 			for rid, on := range missing {
-				if err := s.copyOne(ctx, key, rid, on); err != nil {
+				over, err := s.copyOne(ctx, key, rid, on)
+				if err != nil {
 					return err
+				}
+				if !over {
+					delete(others, on)
 				}
 			}
 			return nil
@@ -257,21 +261,22 @@ redis.call('HSET', KEYS[2], 'c', ARGV[2])
 return 1
 `)
 
-// copyOne writes a second copy of a record in this set. on is where; nil: anywhere.
-func (s *source) copyOne(ctx context.Context, set, rid string, on *partition) error {
+// copyOne writes a second copy of a record in this set, and reports whether there is
+// no more to be done. on is where; nil: anywhere.
+func (s *source) copyOne(ctx context.Context, set, rid string, on *partition) (over bool, err error) {
 	all, err := s.p.client().HGetAll(s.p.with(ctx), s.p.keys.record(rid)).Result()
 	if err != nil {
-		return err
+		return false, err
 	}
 	r, err := parseRecord(all)
 	if err != nil || r.state != stateDead && r.state != stateDelayed {
-		return nil //nolint:nilerr // what cannot be read was never a message, and what went on has gone on
+		return true, nil //nolint:nilerr // what cannot be read was never a message, and what went on has gone on
 	}
 	due, err := s.p.client().ZScore(s.p.with(ctx), set, rid).Result()
 	if errors.Is(err, redis.Nil) {
-		return nil
+		return true, nil
 	} else if err != nil {
-		return err
+		return false, err
 	}
 	if on == nil {
 		machine := s.p.machine(ctx)
@@ -279,23 +284,23 @@ func (s *source) copyOne(ctx context.Context, set, rid string, on *partition) er
 	}
 	if on == nil {
 		s.p.taken.wantsMending(mendAgain)
-		return nil
+		return false, nil
 	}
 	if err := s.writeCopy(ctx, rid, &r, time.UnixMilli(int64(due)), on); err != nil {
 		s.w.o.Observe.Trouble(on.node.Name(), "writing a second copy again", err)
 		s.p.taken.wantsMending(mendAgain)
-		return nil
+		return errors.Is(err, errChunk), nil // of what is not whole here there is no copy to be had
 	}
 	// A copy of which the message does not know would come back when that is long done.
 	ctx = context.WithoutCancel(ctx)
 	knows, err := attachScript.run(ctx, s.p, []string{set, s.p.keys.record(rid)}, rid, on.ref).Int()
 	if err != nil || knows == 1 {
-		return err
+		return true, err
 	}
 	pipe := on.client().Pipeline()
 	on.deleteCopy(ctx, pipe, rid, r.size)
 	_, err = pipe.Exec(on.with(ctx))
-	return err
+	return true, err
 }
 
 // writeCopy writes a second copy of what a record says. Its times are by the clock

@@ -233,11 +233,40 @@ func TestCopyThatIsWrittenAtTheEndIsKnown(t *testing.T) {
 			r.c.partitions[second].client().AddHook(canceler{cancel})
 		}
 		s := newSource(&Worker{client: r.c, o: WorkerOptions{Observe: nobody{}}}, p)
-		if err := s.copyOne(ctx, p.keys.dead(), "a", r.c.partitions[second]); err != nil {
-			t.Error(err)
+		if over, err := s.copyOne(ctx, p.keys.dead(), "a", r.c.partitions[second]); !over || err != nil {
+			t.Errorf("got %v, %v", over, err)
 		}
 		if c := raw.HGet(t.Context(), p.keys.record("a"), "c").Val(); len(r.seconds(second)) != 1 || c != r.c.partitions[second].ref {
 			t.Errorf("stopped %v: there are %d copies, and the message knows of %q", ends, len(r.seconds(second)), c)
 		}
+	}
+}
+
+// Copies that the node which lost them does not take at first are written later.
+func TestCopyThatIsRefusedAtFirstIsWrittenLater(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, Options{Copies: 2}, "--maxmemory-policy", "noeviction")
+	r.makeDead(&Message{ID: "a", Body: []byte("x")})
+	first, second := r.withTheFirst()
+	mend := func() {
+		t.Helper()
+		for _, i := range []int{second, first} {
+			eventually(t, 30*time.Second, "the nodes are seen", func() bool {
+				return newSource(&Worker{client: r.c, o: WorkerOptions{Observe: nobody{}}}, r.c.partitions[i]).mend(t.Context()) == nil
+			})
+		}
+	}
+	mend()
+	client := r.servers[second].Client(t)
+	client.FlushAll(t.Context())
+	client.ConfigSet(t.Context(), "maxmemory", "1")
+	mend()
+	if n := len(r.seconds(second)); n != 0 {
+		t.Fatalf("a full node has taken %d copies", n)
+	}
+	client.ConfigSet(t.Context(), "maxmemory", "0")
+	mend()
+	if n := len(r.seconds(second)); n != 1 {
+		t.Errorf("%d copies are there, want 1", n)
 	}
 }
