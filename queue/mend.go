@@ -246,17 +246,20 @@ func (s *source) withoutCopy(ctx context.Context, rids []string, others map[*par
 	return missing, nil
 }
 
-// attachScript notes where the second copy of a message is, if it still waits.
+// attachScript notes where the second copy of a message is, if it still waits, and
+// nobody else has written it another one meanwhile.
 //
 //	KEYS[1] dead letters, or what is delayed
 //	KEYS[2] record
 //	ARGV[1] record id
 //	ARGV[2] ref of the partition with the copy
+//	ARGV[3] where its copy was before; empty: nowhere
 //
 // It returns 1 if the message knows of the copy.
 var attachScript = newScript(`
-if redis.call('HGET', KEYS[2], 'c') == ARGV[2] then return 1 end
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+local c = redis.call('HGET', KEYS[2], 'c') or ''
+if c == ARGV[2] then return 1 end
+if c ~= ARGV[3] or not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[2], 'c', ARGV[2])
 return 1
 `)
@@ -293,7 +296,7 @@ func (s *source) copyOne(ctx context.Context, set, rid string, on *partition) (o
 	}
 	// A copy of which the message does not know would come back when that is long done.
 	ctx = context.WithoutCancel(ctx)
-	knows, err := attachScript.run(ctx, s.p, []string{set, s.p.keys.record(rid)}, rid, on.ref).Int()
+	knows, err := attachScript.run(ctx, s.p, []string{set, s.p.keys.record(rid)}, rid, on.ref, r.copy).Int()
 	if err != nil || knows == 1 {
 		return true, err
 	}

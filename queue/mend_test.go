@@ -196,20 +196,20 @@ func TestCopyAsksForWhatItWasNotTold(t *testing.T) {
 	r.expectEmpty()
 }
 
-// canceler is a hook of a client that ends a context as soon as a script was run.
-type canceler struct{ cancel context.CancelFunc }
+// afterScript is a hook of a client that does something as soon as a script was run.
+type afterScript func()
 
-func (c canceler) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (do afterScript) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (c canceler) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (do afterScript) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
 }
 
-func (c canceler) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (do afterScript) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
 		if err == nil && strings.HasPrefix(cmd.Name(), "eval") {
-			c.cancel()
+			do()
 		}
 		return err
 	}
@@ -230,7 +230,7 @@ func TestCopyThatIsWrittenAtTheEndIsKnown(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		if ends {
-			r.c.partitions[second].client().AddHook(canceler{cancel})
+			r.c.partitions[second].client().AddHook(afterScript(cancel))
 		}
 		s := newSource(&Worker{client: r.c, o: WorkerOptions{Observe: nobody{}}}, p)
 		if over, err := s.copyOne(ctx, p.keys.dead(), "a", r.c.partitions[second]); !over || err != nil {
@@ -268,5 +268,32 @@ func TestCopyThatIsRefusedAtFirstIsWrittenLater(t *testing.T) {
 	mend()
 	if n := len(r.seconds(second)); n != 1 {
 		t.Errorf("%d copies are there, want 1", n)
+	}
+}
+
+// Of two processes that write a copy again at the same time, on different nodes, one
+// takes its own back.
+func TestCopyThatTwoWriteIsThereOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3, Options{Copies: 2})
+	r.makeDead(&Message{ID: "a", Body: []byte("x")})
+	first := 0
+	for len(r.deadOn(first)) == 0 {
+		first++
+	}
+	raw, at := r.servers[first].Client(t), r.c.partitions[first].keys.record("a")
+	others := []int{(first + 1) % 3, (first + 2) % 3}
+	for _, i := range others {
+		r.servers[i].Client(t).FlushAll(t.Context())
+	}
+	raw.HDel(t.Context(), at, "c")
+	ours, theirs := others[0], r.c.partitions[others[1]].ref
+	r.c.partitions[ours].client().AddHook(afterScript(func() { raw.HSet(t.Context(), at, "c", theirs) }))
+	s := newSource(&Worker{client: r.c, o: WorkerOptions{Observe: nobody{}}}, r.c.partitions[first])
+	if over, err := s.copyOne(t.Context(), s.p.keys.dead(), "a", r.c.partitions[ours]); !over || err != nil {
+		t.Errorf("got %v, %v", over, err)
+	}
+	if c := raw.HGet(t.Context(), at, "c").Val(); c != theirs || len(r.seconds(ours)) != 0 {
+		t.Errorf("the message knows of a copy on %q, want %q, and there are %d more", c, theirs, len(r.seconds(ours)))
 	}
 }
