@@ -160,7 +160,7 @@ func TestDelayedMessagesSurviveTheirNodes(t *testing.T) {
 // that it is none any more.
 func TestCopyAsksForWhatItWasNotTold(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, 2, Options{Copies: 2, Visibility: time.Second})
+	r := newPatientRig(t, 10*time.Second, 2, Options{Copies: 2, Visibility: time.Second})
 	r.makeDead(&Message{ID: "a", Body: []byte("x")})
 	_, second := r.withTheFirst()
 	k, raw := r.c.partitions[second].keys, r.servers[second].Client(t)
@@ -219,7 +219,7 @@ func (do afterScript) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // does not know: that would come back when the message is long done.
 func TestCopyThatIsWrittenAtTheEndIsKnown(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, 2, Options{Copies: 2})
+	r := newPatientRig(t, 10*time.Second, 2, Options{Copies: 2})
 	r.makeDead(&Message{ID: "a", Body: []byte("x")})
 	first, second := r.withTheFirst()
 	eventually(t, 30*time.Second, "the copy knows that it is dead", func() bool { return r.seconds(second)["a"].state == stateDead })
@@ -245,7 +245,7 @@ func TestCopyThatIsWrittenAtTheEndIsKnown(t *testing.T) {
 // Copies that the node which lost them does not take at first are written later.
 func TestCopyThatIsRefusedAtFirstIsWrittenLater(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, 2, Options{Copies: 2}, "--maxmemory-policy", "noeviction")
+	r := newPatientRig(t, 10*time.Second, 2, Options{Copies: 2}, "--maxmemory-policy", "noeviction")
 	r.makeDead(&Message{ID: "a", Body: []byte("x")})
 	first, second := r.withTheFirst()
 	mend := func() {
@@ -275,7 +275,7 @@ func TestCopyThatIsRefusedAtFirstIsWrittenLater(t *testing.T) {
 // takes its own back.
 func TestCopyThatTwoWriteIsThereOnce(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, 3, Options{Copies: 2})
+	r := newPatientRig(t, 10*time.Second, 3, Options{Copies: 2})
 	r.makeDead(&Message{ID: "a", Body: []byte("x")})
 	first := 0
 	for len(r.deadOn(first)) == 0 {
