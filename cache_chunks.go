@@ -270,7 +270,7 @@ func (x *exchange) mayCollect(e *entry) bool {
 func (x *exchange) collect(e *entry, body []byte) {
 	resp := *e.resp
 	resp.Body, resp.Chunks = slices.Clip(body), nil
-	x.pool.near.Load().Set(resp.Key, newEntry(&resp, e.learn.Load()))
+	x.pool.near.Load().Set(resp.Key, e.as(&resp))
 }
 
 // load reads a whole body of at most most bytes into memory, and returns the
@@ -299,7 +299,7 @@ func (x *exchange) load(e *entry, most int64) (*entry, bool) {
 	}
 	resp := *e.resp
 	resp.Body, resp.Chunks = body, nil
-	whole := newEntry(&resp, e.learn.Load())
+	whole := e.as(&resp)
 	whole.soft, whole.doubted = e.soft, e.doubted
 	return whole, true
 }

@@ -44,7 +44,7 @@ func (x *exchange) lead(fl *flight, f *found, use httpcache.Reuse) error {
 // leadTo answers by serve with what was stored meanwhile, and so all who follow.
 func (x *exchange) leadTo(fl *flight, g *found, serve func(*found) error) error {
 	fl.offer(g.resp.Body)
-	fl.share(g.entry, g.learn.Load(), g.resp.BodySize)
+	fl.share(g.entry, g.resp.BodySize)
 	fl.settle(whole)
 	defer fl.end()
 	return serve(g)

@@ -37,7 +37,6 @@ type flight struct {
 	changed   chan struct{} // closed at the next change; nil while nobody waits
 	state     flightState
 	head      *entry    // the response without its body, from shared on
-	learn     uint64    // of the leader's place
 	length    int64     // Content-Length, −1 if it is not known
 	blocks    []*block  // the body from base on, in blocks of unit bytes
 	first     block     // the first of them, and
@@ -139,9 +138,9 @@ func (f *flight) settle(s flightState) (waited bool) {
 }
 
 // share lets the followers take the response with this head.
-func (f *flight) share(head *entry, learn uint64, length int64) {
+func (f *flight) share(head *entry, length int64) {
 	f.mu.Lock()
-	f.head, f.learn, f.length = head, learn, length
+	f.head, f.length = head, length
 	f.divisible = (length < 0 || length > inlineBody) && head.isDivisible() // short ones are kept whole
 	f.mu.Unlock()
 	f.settle(shared)
@@ -311,7 +310,7 @@ func (x *exchange) board(f *flight) (head *entry, why fitting) {
 	if f.state != shared && f.state != whole {
 		return nil, isNone
 	}
-	if why := x.mayTake(f.head, f.learn, late); why != fits {
+	if why := x.mayTake(f.head, late); why != fits {
 		return f.head, why
 	}
 	if f.base > 0 && !f.servesLateLocked() {
@@ -333,16 +332,16 @@ func (f *flight) followLocked(x *exchange, off int64) {
 	f.followers[x] = off
 }
 
-// mayTake says whether the response of another exchange's forward, which began
-// at learn number learn, answers this request. Who waited for its head shares the
-// forward itself; who is late, as the head was there already, is given what is
-// stored of it as it were, and so it must still be fresh (RFC 9111, Section 4).
-func (x *exchange) mayTake(head *entry, learn uint64, late bool) fitting {
+// mayTake says whether the response of another exchange's forward answers this
+// request. Who waited for its head shares the forward itself; who is late, as the
+// head was there already, is given what is stored of it as it were, and so it must
+// still be fresh (RFC 9111, Section 4).
+func (x *exchange) mayTake(head *entry, late bool) fitting {
 	now := time.Now()
 	if !x.pool.book.Leased(now) {
 		return isNone
 	}
-	if v, _ := x.pool.book.ValidNear(learn, x.selectors(head)); v != journal.Valid {
+	if x.validity(head) != journal.Valid {
 		return isOutdated
 	}
 	for _, n := range head.resp.Nominated {

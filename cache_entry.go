@@ -28,7 +28,8 @@ type entry struct {
 	// is used; only where the origin fails may it be served without.
 	doubted bool
 	node    *node         // where the chunks of resp lie, if its body is in chunks
-	learn   atomic.Uint64 // up to this learn number nothing selects it
+	learn   atomic.Uint64 // up to this learn number nothing selects it by its own URL
+	born    uint64        // up to this one nothing does by any other; 0 if it was read from a node
 
 	told atomic.Pointer[told] // what the last hit was told
 }
@@ -56,7 +57,7 @@ func (e *entry) init(r *stored.Response, learn uint64) {
 	for _, g := range r.Groups {
 		tags = append(tags[:len(tags):len(tags)], groupTag(r.URL, g))
 	}
-	e.resp, e.sel = r, journal.NewSelectors(r.URL, tags)
+	e.resp, e.sel, e.born = r, journal.NewSelectors(r.URL, tags), learn
 	e.learn.Store(learn)
 }
 
@@ -67,10 +68,17 @@ type withResponse struct {
 	response stored.Response
 }
 
+// as returns the entry of the response as r has it, which was not confirmed since.
+func (e *entry) as(r *stored.Response) *entry {
+	out := newEntry(r, e.learn.Load())
+	out.born = e.born
+	return out
+}
+
 // whole returns the entry of a response with the same header, which has its
 // body too.
 func (e *entry) whole(r stored.Response) *entry {
-	out := &withResponse{entry: entry{sel: e.sel}, response: r}
+	out := &withResponse{entry: entry{sel: e.sel, born: e.born}, response: r}
 	out.resp = &out.response
 	out.learn.Store(e.learn.Load())
 	out.made.Store(e.made.Load())

@@ -196,7 +196,7 @@ func (w *fillWriter) serveConfirmed() error {
 	metrics.requests.WithLabelValues("validated").Inc()
 	if v.Store {
 		w.fl.offer(e.resp.Body)
-		w.fl.share(e, x.place.learn, e.resp.BodySize)
+		w.fl.share(e, e.resp.BodySize)
 		w.fl.settle(whole)
 		x.keepAgain(e)
 	} else {

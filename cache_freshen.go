@@ -58,7 +58,7 @@ func (x *exchange) freshenByHead(f *found, head http.Header, t httpcache.Times) 
 		if f.resp.Chunks == nil {
 			resp := *f.resp
 			resp.Terms.FreshUntil = min(resp.Terms.FreshUntil, t.Received.UnixMilli())
-			x.pool.near.Load().Set(resp.Key, newEntry(&resp, f.learn.Load()))
+			x.pool.near.Load().Set(resp.Key, f.as(&resp))
 		}
 		if n := x.place.node; n != nil {
 			n.writes.push(write{forget: []string{n.journal.bucket.entry(f.resp.Key)}})

@@ -241,14 +241,19 @@ func (x *exchange) lookupNear() (*found, string) {
 
 // validity says what this process knows of invalidations of a response in the
 // near cache. Whether it knows all of them, Leased says.
+//
+// By its own URL it was judged up to learn; not so by the others that reach it, of
+// which each request knows one.
 func (x *exchange) validity(e *entry) journal.Validity {
-	learn := e.learn.Load()
-	if learn == x.pool.book.Learnt() {
-		return journal.Valid
+	v, learn := journal.Valid, e.learn.Load()
+	if learn != x.pool.book.Learnt() {
+		var upTo uint64
+		if v, upTo = x.pool.book.ValidNear(learn, &e.sel); v == journal.Valid {
+			e.learn.CompareAndSwap(learn, upTo)
+		}
 	}
-	v, upTo := x.pool.book.ValidNear(learn, x.selectors(e))
-	if v == journal.Valid {
-		e.learn.CompareAndSwap(learn, upTo)
+	if x.asked != e.resp.URL {
+		v = min(v, x.pool.book.ValidName(e.born, x.asked))
 	}
 	return v
 }

@@ -120,7 +120,9 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 		n.writes.push(write{forget: []string{b.entry(key)}})
 		return nil, nil
 	}
-	return x.admit(newEntry(resp, learn)), nil
+	e := newEntry(resp, learn)
+	e.born = 0 // it is judged by the URL that is asked for, and may be dead by others
+	return x.admit(e), nil
 }
 
 // readJournal reads what the journal has and this process lacks. The client does

@@ -142,7 +142,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	if w.want > w.most {
 		w.fl.passBy()
 	}
-	w.fl.share(w.head, x.place.learn, w.want)
+	w.fl.share(w.head, w.want)
 	if status == http.StatusOK && x.answersCondition(own) {
 		w.muted = true
 		w.confirmToClient()

@@ -55,7 +55,7 @@ func TestPace(t *testing.T) {
 				f, _ := fs.join("key")
 				head := newEntry(&stored.Response{Status: 200, Header: []stored.Field{{Name: "Etag", Value: tt.etag}}}, 0)
 				f.passBy()
-				f.share(head, 0, length)
+				f.share(head, length)
 				stop := make(chan struct{})
 				ends := make([]chan bodyEnd, len(tt.every))
 				for i, every := range tt.every {
@@ -124,7 +124,7 @@ func TestNobodyComesLate(t *testing.T) {
 		"it is broken off": func(f *flight) { f.settle(broken) },
 	} {
 		f, _ := fs.join("key")
-		f.share(head, 0, 100)
+		f.share(head, 100)
 		f.add([]byte("the beginning"), 0)
 		abandon(f)
 		next, leads := fs.join("key")
@@ -146,7 +146,7 @@ func TestSlowLeaderIsNotForgotten(t *testing.T) {
 		fs := &flights{open: map[string]*flight{}}
 		f, _ := fs.join("key")
 		f.passBy()
-		f.share(newEntry(&stored.Response{Status: 200, Header: []stored.Field{{Name: "Etag", Value: `"a"`}}}, 0), 0, -1)
+		f.share(newEntry(&stored.Response{Status: 200, Header: []stored.Field{{Name: "Etag", Value: `"a"`}}}, 0), -1)
 		client := func(ctx context.Context, every time.Duration) *exchange {
 			r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
 			return &exchange{w: &slowWriter{httptest.NewRecorder(), every, nil}, r: r}

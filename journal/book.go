@@ -233,6 +233,30 @@ func (b *Book) ValidNear(n uint64, sel *Selectors) (Validity, uint64) {
 	return b.judgeNearLocked(n, sel), b.learnt.Load()
 }
 
+// ValidName judges a response of the near cache by one more URL that reaches it,
+// of which nobody has asked since the newest learn number was n. It is ValidNear
+// but for records of all, which are left to that.
+func (b *Book) ValidName(n uint64, url string) Validity {
+	if n == b.learnt.Load() {
+		return Valid
+	}
+	sel := NewSelectors(url, nil)
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if n < b.table.floor {
+		return Dead
+	}
+	since := b.table.since(n)
+	newer := func(row uint32) bool { return row >= fixedRows && b.table.at(row).learn > since }
+	switch {
+	case b.selectedLocked(&sel, hard, newer):
+		return Dead
+	case b.selectedLocked(&sel, soft, newer):
+		return Stale
+	}
+	return Valid
+}
+
 // judgeNearLocked compares what selects a response with the table.
 func (b *Book) judgeNearLocked(n uint64, sel *Selectors) Validity {
 	if n < b.table.floor && b.has(ruleFloor) {

@@ -110,6 +110,51 @@ func TestSelection(t *testing.T) {
 	}
 }
 
+// TestValidName: what selects one more URL of a response kills it for those who ask
+// for that one, since when it was fetched; what selects all is not asked again.
+func TestValidName(t *testing.T) {
+	const url = "https://other.example/a?x=1"
+	for _, c := range []struct {
+		message string
+		want    Validity
+	}{
+		{"url " + url, Dead},
+		{"url //other.example/a?x=1", Dead},
+		{"prefix https://other.example/a", Dead},
+		{"host other.example", Dead},
+		{"soft host other.example", Stale},
+		{"soft prefix //other.example/", Stale},
+		{"url https://other.example/a", Valid},
+		{"host stored.example", Valid},
+		{"tag x", Valid},
+		{"all", Valid},
+		{"soft all", Valid},
+	} {
+		b := NewBook(Options{}, at(0))
+		before := b.Learnt()
+		targets, err := ParseMessage(c.message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Learn(b.NewRecord(targets[0]))
+		if got := b.ValidName(before, url); got != c.want {
+			t.Errorf("fetched before %q: got %v, want %v", c.message, got, c.want)
+		}
+		learnt := b.Learnt()
+		b.Learn(b.NewRecord(Target{Kind: Tag, Value: "something else"}))
+		if got := b.ValidName(learnt, url); got != Valid {
+			t.Errorf("fetched after %q: got %v, want it valid", c.message, got)
+		}
+	}
+	b := NewBook(Options{MaxTargets: 4}, at(0))
+	for i := range 10 {
+		b.Learn(b.NewRecord(Target{Kind: Tag, Value: string(rune('a' + i))}))
+	}
+	if got := b.ValidName(0, url); got != Dead {
+		t.Errorf("before what the table has forgotten: got %v, want it dead", got)
+	}
+}
+
 func TestWithURLLeavesTheOriginalAlone(t *testing.T) {
 	s := NewSelectors("https://a/", []string{"x"})
 	before := len(s.sums)

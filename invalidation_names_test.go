@@ -1,0 +1,58 @@
+package fluster_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
+)
+
+// TestInvalidatedByAnotherName: C3. Where several URLs reach one stored response, an
+// invalidation of one of them is for those who ask for that one, also when others,
+// whom it does not concern, were served the response since.
+func TestInvalidatedByAnotherName(t *testing.T) {
+	for name, tt := range map[string]struct {
+		key, message string   // PATH in it stands for the path
+		one, other   []string // what is asked for: what stands behind the path, and header
+	}{
+		"url of another host":     {"ignore_host", `{"url":["http://b.testPATH"]}`, []string{"", "Host", "a.test"}, []string{"", "Host", "b.test"}},
+		"another host":            {"ignore_host", `{"host":["b.test"]}`, []string{"", "Host", "a.test"}, []string{"", "Host", "b.test"}},
+		"url with what is denied": {"query_deny utm_*", `{"url":["http://example.testPATH?utm_x=1"]}`, []string{""}, []string{"?utm_x=1"}},
+		"prefix with it":          {"query_deny utm_*", `{"prefix":["http://example.testPATH?utm_"]}`, []string{""}, []string{"?utm_x=1"}},
+		"softly":                  {"ignore_host", `{"host":["b.test"],"soft":true}`, []string{"", "Host", "a.test"}, []string{"", "Host", "b.test"}},
+	} {
+		for _, from := range []string{"near", "node"} {
+			t.Run(name+", from "+from, func(t *testing.T) {
+				o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", fresh...))
+				site, with, without := cached(o, "key {\n"+tt.key+"\n}"), "", ""
+				if from == "node" {
+					_, with = nodes(t, 1, "timeout 5s")
+					without = strings.Replace(with, "timeout", "near off\ntimeout", 1)
+				}
+				c := caddytest.Load(t, without, site)
+				// A process that gets no processor for a second believes nothing that is stored.
+				for try := range 5 {
+					path := fmt.Sprint("/", try)
+					wantHit(t, c, from, path+tt.one[0], tt.one[1:]...)
+					if r := c.Invalidate(strings.ReplaceAll(tt.message, "PATH", path)); r.Status != 200 {
+						t.Fatalf("invalidating: got %s", r)
+					}
+					c.Reload(with, site) // from the node it comes into the near cache now
+					one, other := c.Get(path+tt.one[0], tt.one[1:]...), c.Get(path+tt.other[0], tt.other[1:]...)
+					if !one.Hit(from) {
+						t.Logf("who was not concerned: got %s, want a hit", one)
+						c.Reload(without, site)
+						continue
+					}
+					if other.Hit("") {
+						t.Errorf("who asked for what was invalidated: got %s, want no hit", other)
+					}
+					wantHit(t, c, "", path+tt.other[0], tt.other[1:]...)
+					return
+				}
+				t.Error("who was not concerned never had a hit")
+			})
+		}
+	}
+}
