@@ -221,6 +221,9 @@ func (x *exchange) follow(f *flight) (done bool, err error) {
 	case isVariant:
 		x.varies = nominatedNames(head.resp.Nominated)
 		return false, nil
+	case isOfAnother:
+		x.renameBySearch()
+		return false, nil
 	case isOutdated:
 		f.all.close(f) // nor is it for anybody who comes now
 		x.ahead = true
@@ -276,10 +279,11 @@ const statusClientClosed = 499
 type fitting uint8
 
 const (
-	fits       fitting = iota
-	isVariant          // it is for requests with other values of the fields that it varies by
-	isOutdated         // it was for those who came before
-	isNone             // it is for nobody, or is not to be had any more
+	fits        fitting = iota
+	isVariant           // it is for requests with other values of the fields that it varies by
+	isOfAnother         // it is for another query
+	isOutdated          // it was for those who came before
+	isNone              // it is for nobody, or is not to be had any more
 )
 
 // board waits for the head, and makes the exchange a follower if the response
@@ -343,6 +347,9 @@ func (x *exchange) mayTake(head *entry, late bool) fitting {
 	}
 	if x.validity(head) != journal.Valid {
 		return isOutdated
+	}
+	if !x.isSearchedBy(head) {
+		return isOfAnother
 	}
 	for _, n := range head.resp.Nominated {
 		if httpcache.NominatedValue(n.Name, x.r.Header) != n.Value {

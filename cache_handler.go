@@ -223,7 +223,7 @@ func (x *exchange) lookupNear() (*found, string) {
 			return nil, known
 		}
 	}
-	if e.resp == nil {
+	if e.resp == nil || !x.isSearchedBy(e) {
 		return nil, known
 	}
 	v := x.validity(e)

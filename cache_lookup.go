@@ -142,8 +142,12 @@ func (x *exchange) readJournal(deadline time.Time) error {
 	}
 }
 
-// admit asks the journal about a response that was read; nil if it is dead.
+// admit asks the journal about a response that was read; nil if it is dead, or for
+// other queries.
 func (x *exchange) admit(e *entry) *entry {
+	if !x.isSearchedBy(e) {
+		return nil
+	}
 	stamp := journal.Stamp(e.resp.Stamp)
 	switch x.node.view.ValidNode(stamp, x.selectors(e)) {
 	case journal.Dead:

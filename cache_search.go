@@ -37,6 +37,27 @@ func (x *exchange) nameBySearch() {
 	}
 }
 
+// renameBySearch is nameBySearch by what was noted since.
+func (x *exchange) renameBySearch() {
+	x.key, x.list, x.varies, x.seen = x.plain, nil, nil, false
+	x.nameBySearch()
+}
+
+// isSearchedBy reports whether the query of this request means the same as the one
+// that the response was fetched for, by what the response itself says of that.
+func (x *exchange) isSearchedBy(e *entry) bool {
+	if !x.policy.NoVarySearch {
+		return true
+	}
+	key := x.plain
+	if lines := e.values("No-Vary-Search"); lines != nil {
+		if v := httpcache.ParseNoVarySearch(http.Header{"No-Vary-Search": lines}); !v.IsDefault() {
+			key = searched(key, v)
+		}
+	}
+	return variantKey(key, e.resp.Nominated) == e.resp.Key
+}
+
 // noteSearch takes note of what a response that is stored says of queries, and
 // gives it the key of its equivalents.
 func (x *exchange) noteSearch(h http.Header) {
