@@ -34,6 +34,8 @@ func (x *exchange) isAlone() bool {
 // markAlone spares the requests to come the waiting for a response that will not
 // be for them.
 func (x *exchange) markAlone() {
+	x.pool.marks.Lock()
+	defer x.pool.marks.Unlock()
 	m, _ := x.pool.alone.Get(x.key)
 	m.until = time.Now().Add(aloneFor).UnixMilli()
 	x.pool.alone.Set(x.key, m)
@@ -41,6 +43,8 @@ func (x *exchange) markAlone() {
 
 // servedAlone notes that a response was served without looking on a node.
 func (x *exchange) servedAlone(sent int64, etag uint64) {
+	x.pool.marks.Lock()
+	defer x.pool.marks.Unlock()
 	if m, ok := x.pool.alone.Get(x.key); ok && m.last.sent < sent {
 		m.last = note{sent: sent, etag: etag}
 		x.pool.alone.Set(x.key, m)
@@ -50,6 +54,8 @@ func (x *exchange) servedAlone(sent int64, etag uint64) {
 // unmarkAlone takes the mark away, as a response may be stored.
 func (x *exchange) unmarkAlone() {
 	if x.alone {
+		x.pool.marks.Lock()
+		defer x.pool.marks.Unlock()
 		x.pool.alone.Delete(x.key)
 	}
 }

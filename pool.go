@@ -37,6 +37,7 @@ type poolState struct {
 	// are compared, when their variants were used. They are never off.
 	notes *near.Cache[*entry]
 	alone *near.Cache[mark] // of keys whose responses cannot be shared
+	marks sync.Mutex        // one of those is changed at a time
 
 	newest newest // URLs whose nodes may hold what is older than what was served
 

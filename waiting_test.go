@@ -1,0 +1,92 @@
+package fluster
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+)
+
+// embedded returns a cache without a node, before next.
+func embedded(t *testing.T, h *Cache) *Cache {
+	t.Helper()
+	p, err := newPool("", PoolConfig{}, caddy.NewReplacer(), zap.NewNop(), func(string, map[string]any) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.start()
+	t.Cleanup(func() { p.stop(); p.close() })
+	h.pool, h.maxBody, h.logger = p, defaultMaxBody, zap.NewNop()
+	if err := h.provisionPolicy(); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// TestLeaderAfterWaiting: who has waited for another's forward in vain, and leads then,
+// looks at what was stored meanwhile as it is by then.
+func TestLeaderAfterWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := embedded(t, &Cache{ClientDirectives: "honor"})
+		var asked atomic.Int32
+		goOn := make(chan struct{})
+		next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+			switch asked.Add(1) {
+			case 1:
+				<-goOn
+				return caddyhttp.Error(http.StatusBadGateway, nil)
+			case 2:
+				w.Header().Set("Cache-Control", "max-age=1")
+			}
+			_, err := w.Write([]byte{byte('0' + asked.Load())})
+			return err
+		})
+		ask := func(fields ...string) string {
+			w, r := httptest.NewRecorder(), request(t, "/", fields...)
+			if err := h.ServeHTTP(w, caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, nil), next); err != nil {
+				return err.Error()
+			}
+			return w.Body.String() + " " + w.Header().Get("Cache-Status")
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { ask() })
+		synctest.Wait()
+		wg.Go(func() {
+			if got := ask(); !strings.HasPrefix(got, "3 ") {
+				t.Errorf("who has waited: got %q, want what the origin sends by now", got)
+			}
+		})
+		synctest.Wait()
+		if got := ask("Cache-Control", "no-cache"); !strings.HasPrefix(got, "2 ") || !strings.Contains(got, "stored") {
+			t.Errorf("who does not share: got %q, want it stored", got)
+		}
+		time.Sleep(5 * time.Second)
+		close(goOn)
+		wg.Wait()
+	})
+}
+
+// TestMarksAtOnce: what a mark remembers of what was served stays when the key is marked
+// anew at that time.
+func TestMarksAtOnce(t *testing.T) {
+	h := embedded(t, new(Cache))
+	x := func() *exchange { return &exchange{Cache: h, names: names{key: "key"}, alone: true} }
+	x().markAlone()
+	for sent := range int64(2000) {
+		var wg sync.WaitGroup
+		wg.Go(func() { x().markAlone() })
+		wg.Go(func() { x().servedAlone(sent+1, 0) })
+		wg.Wait()
+		if m, _ := h.pool.alone.Get("key"); m.last.sent != sent+1 {
+			t.Fatalf("the mark remembers what was sent at %d, want %d", m.last.sent, sent+1)
+		}
+	}
+}
