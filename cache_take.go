@@ -27,7 +27,7 @@ func (x *exchange) takeBody(f *flight, w http.ResponseWriter, off int64) (int64,
 		t := f.take(x, off)
 		part := t.part
 		switch {
-		case t.state == broken:
+		case t.state == broken, t.state == alone: // alone: its connection was taken over
 			return off, cutOff
 		case t.sentOff:
 			return off, lost

@@ -283,7 +283,7 @@ func (w *fillWriter) ReadFrom(r io.Reader) (int64, error) {
 	if w.mode == waiting {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.mode == passing && !w.copying && !w.muted && !w.fill.isAlive() {
+	if w.mode == passing && !w.copying && !w.muted && w.pump == nil && !w.fill.isAlive() {
 		n, err := io.Copy(w.ResponseWriter, r)
 		w.got += n
 		return n, err

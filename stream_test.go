@@ -3,9 +3,11 @@ package fluster
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -210,5 +212,35 @@ func TestBlockOfAClientThatIsGone(t *testing.T) {
 		if reused := f.first.data == nil; reused != tt.reuse {
 			t.Errorf("client %s: the block's memory is used again: %v, want %v", name, reused, tt.reuse)
 		}
+	}
+}
+
+// TestFlightThatIsHandedOver: who follows a forward whose connection is taken over has a
+// response that was broken off, and does not wait for its end.
+func TestFlightThatIsHandedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := &flights{open: map[string]*flight{}}
+		f, _ := fs.join("key")
+		f.share(newEntry(&stored.Response{Status: 200}, 0), 100)
+		f.add([]byte("the beginning"), 1000)
+		x := &exchange{w: httptest.NewRecorder(), r: httptest.NewRequest(http.MethodGet, "/", nil)}
+		f.followLocked(x, 0)
+		time.AfterFunc(time.Second, func() { f.settle(alone) })
+		if _, end := x.takeBody(f, x.w, 0); end != cutOff {
+			t.Errorf("its response ended as %d, want %d", end, cutOff)
+		}
+	})
+}
+
+// TestNobodyWritesBesideThePump: what the handlers behind go on to send when nobody
+// wants it any more does not get in the way of what the client is yet sent.
+func TestNobodyWritesBesideThePump(t *testing.T) {
+	client := httptest.NewRecorder()
+	w := &fillWriter{
+		ResponseWriter: client, x: &exchange{w: client, r: httptest.NewRequest(http.MethodGet, "/", nil)},
+		fl: (&flights{}).solo(), mode: passing, pump: &pump{},
+	}
+	if _, err := w.ReadFrom(strings.NewReader("more")); !errors.Is(err, errNobodyWants) || client.Body.Len() > 0 {
+		t.Errorf("got %v, and the client %q, want an error and nothing", err, client.Body)
 	}
 }
