@@ -43,6 +43,7 @@ type node struct {
 
 	label  string                 // what users call it: its name, or that of its cluster
 	family atomic.Pointer[family] // of a part of a cluster: all its parts
+	known  sync.Once              // to the book
 	once   sync.Once
 	key    string
 	wake   chan struct{} // asks the keeper to read the journal now
@@ -74,10 +75,15 @@ func newNode(sn *shard.Node, n int, key string, state *poolState, c *PoolConfig)
 	}
 }
 
-// start starts the node's goroutines, once.
+// introduce makes the node known to the book, once. It comes before the start of any
+// of its siblings, whose listener hears for them all.
+func (n *node) introduce() {
+	n.known.Do(func() { n.view = n.state.book.AddNode(n.key) })
+}
+
+// start starts the node's goroutines, once, when it was introduced.
 func (n *node) start() {
 	n.once.Do(func() {
-		n.view = n.state.book.AddNode(n.key)
 		ctx, end := context.WithCancel(context.Background())
 		n.end = end
 		n.wg.Go(func() { n.keep(ctx) })

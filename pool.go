@@ -251,6 +251,9 @@ func (p *pool) start() {
 	p.voice = newHerald(p)
 	gone := p.enter(p)
 	for _, n := range p.nodes {
+		n.introduce()
+	}
+	for _, n := range p.nodes {
 		n.start()
 	}
 	p.orderWith(gone)
