@@ -13,7 +13,7 @@ import (
 // is a miss and counted, and is deleted unless another version may read it.
 func TestGarbage(t *testing.T) {
 	o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", fresh...))
-	servers, global := nodes(t, 1, "near off")
+	servers, global := nodes(t, 1, "near off", "timeout 5s")
 	client := servers[0].Client(t)
 	c := caddytest.Load(t, global, cached(o, "collapse off"))
 	c.WaitUp(1)
@@ -74,7 +74,7 @@ func TestGarbage(t *testing.T) {
 // the response of one URL where another is looked for: it is not given to it.
 func TestAnotherKeysValue(t *testing.T) {
 	o := caddytest.NewOrigin(t, echo(fresh...))
-	servers, global := nodes(t, 1, "near off")
+	servers, global := nodes(t, 1, "near off", "timeout 5s")
 	client := servers[0].Client(t)
 	c := caddytest.Load(t, global, cached(o))
 	c.WaitUp(1)
@@ -103,7 +103,7 @@ func TestAnotherKeysValue(t *testing.T) {
 // TestWrongType: C7. A key of the cache that holds no string is a miss.
 func TestWrongType(t *testing.T) {
 	o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", fresh...))
-	servers, global := nodes(t, 1, "near off")
+	servers, global := nodes(t, 1, "near off", "timeout 5s")
 	client := servers[0].Client(t)
 	c := caddytest.Load(t, global, cached(o))
 	c.WaitUp(1)
@@ -123,7 +123,7 @@ func TestWrongType(t *testing.T) {
 func TestMissingChunk(t *testing.T) {
 	body := string(bodyOf(700 << 10))
 	o := caddytest.NewOrigin(t, caddytest.Answer(200, body, fresh...))
-	servers, global := nodes(t, 1, "near off")
+	servers, global := nodes(t, 1, "near off", "timeout 5s")
 	client := servers[0].Client(t)
 	c := caddytest.Load(t, global, cached(o))
 	c.WaitUp(1)
