@@ -151,14 +151,15 @@ func (b *penaltyBox) Report(n *shard.Node, o shard.Outcome, err error) {
 	}
 }
 
-// expel takes the node out of use and wakes its keeper.
+// expel takes the node out of use and wakes its keeper. It does both before the
+// next release, which else would be taken for the time before it.
 func (s *seat) expel(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.available.CompareAndSwap(true, false) {
 		return
 	}
-	s.mu.Lock()
 	s.reason = err
-	s.mu.Unlock()
 	select {
 	case s.leave <- struct{}{}:
 	default:

@@ -2,6 +2,7 @@ package fluster
 
 import (
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -240,4 +241,20 @@ func TestPenaltyTellsHowLong(t *testing.T) {
 			t.Errorf("a node in use is tried again at %s", retryAt)
 		}
 	})
+}
+
+// TestExpelledWhileItReturns: a keeper is not told of an expulsion from before the
+// return of its node, for which it would take that out of use again.
+func TestExpelledWhileItReturns(t *testing.T) {
+	for range 20_000 {
+		s := &seat{leave: make(chan struct{}, 1)}
+		s.available.Store(true)
+		var wg sync.WaitGroup
+		wg.Go(func() { s.expel(errBlind) })
+		wg.Go(func() { s.release(time.Now()) })
+		wg.Wait()
+		if in := s.available.Load(); in == (len(s.leave) == 1) {
+			t.Fatalf("the node is in use: %t, and its keeper is told of %d expulsions", in, len(s.leave))
+		}
+	}
 }
