@@ -82,6 +82,9 @@ func (w *fillWriter) awaitPump() {
 		return
 	}
 	w.endPump()
+	if w.pump.panicked != nil {
+		panic(w.pump.panicked)
+	}
 	w.x.complete(w.fl, w.pump.off, w.pump.end)
 }
 

@@ -129,6 +129,8 @@ type pump struct {
 	done chan struct{}
 	off  int64 // how much of the body the client has; known when done
 	end  bodyEnd
+
+	panicked any // with what the client's writer did, if it did; known when done
 }
 
 // startPump lets the leader's client take the rest of the body from off on.
@@ -141,6 +143,7 @@ func (x *exchange) startPump(f *flight, off int64) *pump {
 	go func() { // it ends with the flight, and the leader waits for it
 		defer close(p.done)
 		defer f.leave(x)
+		defer func() { p.panicked = recover() }() // where it is, nobody else would
 		p.off, p.end = x.takeBody(f, x.w, off)
 		p.lost.Store(p.end == lost)
 	}()

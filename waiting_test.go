@@ -90,3 +90,37 @@ func TestMarksAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// brittle is a client's writer that panics.
+type brittle struct{ *httptest.ResponseRecorder }
+
+func (brittle) Write([]byte) (int, error) { panic("brittle") }
+
+// TestWriterThatPanics: a writer before the cache that panics ends its own request,
+// as it does everywhere, and not the process; it is stored all the same.
+func TestWriterThatPanics(t *testing.T) {
+	h := embedded(t, new(Cache))
+	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		w.Header().Set("Cache-Control", "max-age=60")
+		for range 4 {
+			if _, err := w.Write(make([]byte, 40<<10)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	ask := func(w http.ResponseWriter) (panicked any) {
+		defer func() { panicked = recover() }()
+		if err := h.ServeHTTP(w, caddyhttp.PrepareRequest(request(t, "/"), caddy.NewReplacer(), w, nil), next); err != nil {
+			t.Error(err)
+		}
+		return nil
+	}
+	if got := ask(brittle{httptest.NewRecorder()}); got != "brittle" {
+		t.Errorf("the request ended with the panic %v, want that of its writer", got)
+	}
+	w := httptest.NewRecorder()
+	if got := ask(w); got != nil || w.Body.Len() != 160<<10 || !strings.Contains(w.Header().Get("Cache-Status"), "hit") {
+		t.Errorf("the next one: panic %v, %d bytes [%s], want a hit", got, w.Body.Len(), w.Header().Get("Cache-Status"))
+	}
+}
