@@ -13,8 +13,24 @@ import (
 	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
 )
 
-// slack is what a promise about time may cost on a machine that is busy.
-const slack = 50 * time.Millisecond
+// slack is what a promise about time may cost beside.
+const slack = 150 * time.Millisecond
+
+// durations are how long calls took, by what was called.
+type durations map[string][]time.Duration
+
+// wantWithin fails the test where most of the calls of a kind took longer than most
+// and slack: a busy machine takes time from some, and whoever waits twice as long for
+// a server does so each time. None may take seconds.
+func (d durations) wantWithin(t *testing.T, most time.Duration) {
+	t.Helper()
+	for name, all := range d {
+		slices.Sort(all)
+		if all[len(all)/2] > most+slack || all[len(all)-1] > 20*time.Second {
+			t.Errorf("%s took %v, want at most %v", name, all, most)
+		}
+	}
+}
 
 // A recorder keeps the outcomes that it is told.
 type recorder struct {
@@ -172,13 +188,23 @@ func TestCluster(t *testing.T) {
 	}
 	told.take()
 	server.Pause()
-	begin := time.Now()
-	_, _, err = n.Read(ctx, "k", "")
-	if took := time.Since(begin); err == nil || took > timeout+slack || !slices.Equal(told.take(), []Outcome{Slow}) {
-		t.Errorf("Read from a paused cluster: got %v after %v, want an error that says slow after %v", err, took, timeout)
+	took := durations{}
+	for range 5 {
+		begin := time.Now()
+		_, _, err = n.Read(ctx, "k", "")
+		took["Read from a paused cluster"] = append(took["Read from a paused cluster"], time.Since(begin))
+		if o := told.take(); err == nil || !slices.Equal(o, []Outcome{Slow}) {
+			t.Errorf("Read from a paused cluster: got %v, reported %v, want an error that says slow", err, o)
+		}
 	}
+	took.wantWithin(t, timeout)
 	server.Resume()
-	if _, _, err = n.Read(ctx, "k", ""); err != nil {
+	for range 50 {
+		if _, _, err = n.Read(ctx, "k", ""); err == nil {
+			break
+		}
+	}
+	if err != nil {
 		t.Errorf("Read after the cluster went on: %v", err)
 	}
 }
