@@ -41,13 +41,13 @@ type deliverer struct {
 // deliver delivers a message once, and says what came of it. ctx ends when the
 // message was lost to another worker, or when this one has to stop.
 func (w *deliverer) deliver(ctx context.Context, d *queue.Delivery) queue.Result {
-	if d.Attempt > 1 && d.LastError == "" {
-		w.count.of(queueMetrics.duplicates, d) // the attempt before ended without a word
-	}
 	if isDelivered(d.LastStatus) {
 		// It has been delivered before; what failed then was to tell of it. By now
 		// there may be nobody to tell.
 		return w.tell(ctx, d, queue.Result{Outcome: queue.Done, Status: d.LastStatus})
+	}
+	if d.Unheard {
+		w.count.of(queueMetrics.duplicates, d)
 	}
 	rec := newRecorder(maxResponse)
 	r, repl, err := w.request(ctx, d, rec)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -169,20 +170,58 @@ func TestToldTwiceIsCountedOnce(t *testing.T) {
 			}
 		}
 	}
+	n := counted(t, queueMetrics.accepted, "told-once")
+	if n != 1 || client.Counts(t.Context())[0].Ready != 1 {
+		t.Errorf("%v are counted as accepted, and %+v are there, want 1", n, client.Counts(t.Context()))
+	}
+}
+
+// counted returns what was counted of a queue.
+func counted(t *testing.T, v *prometheus.CounterVec, queue string) (n float64) {
+	t.Helper()
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(queueMetrics.accepted)
+	metrics.MustRegister(v)
 	families, err := metrics.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 0.0
-	for _, m := range families[0].GetMetric() {
-		if strings.Contains(m.String(), "told-once") {
-			n += m.GetCounter().GetValue()
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if strings.Contains(m.String(), strconv.Quote(queue)) {
+				n += m.GetCounter().GetValue()
+			}
 		}
 	}
-	if n != 1 || client.Counts(t.Context())[0].Ready != 1 {
-		t.Errorf("%v are counted as accepted, and %+v are there, want 1", n, client.Counts(t.Context()))
+	return n
+}
+
+// TestSuspectedDuplicates: a delivery may be the second one if nothing was heard of
+// the one before, whatever came of others; not if all that is left is to tell of it.
+func TestSuspectedDuplicates(t *testing.T) {
+	w := newTestDeliverer(t, func(w http.ResponseWriter, _ *http.Request) error {
+		w.WriteHeader(204)
+		return nil
+	})
+	w.count.queue = "suspected"
+	for _, c := range []struct {
+		name      string
+		unheard   bool
+		lastError string
+		status    int
+		want      float64
+	}{
+		{"after a failure", false, "503 Service Unavailable", 503, 0},
+		{"after a crash", true, "", 0, 1},
+		{"after a failure and a crash", true, "503 Service Unavailable", 503, 1},
+		{"after telling has failed", true, "delivered, but", 204, 0},
+	} {
+		before := counted(t, queueMetrics.duplicates, "suspected")
+		d := testDelivery()
+		d.Unheard, d.LastError, d.LastStatus = c.unheard, c.lastError, c.status
+		w.deliver(t.Context(), d)
+		if n := counted(t, queueMetrics.duplicates, "suspected") - before; n != c.want {
+			t.Errorf("%s: %v are counted, want %v", c.name, n, c.want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -67,6 +68,44 @@ func TestCrashedWorkerIsRelieved(t *testing.T) {
 	// The crashed consumer itself is left with nothing.
 	if left := r.raw().XPending(context.Background(), r.c.partitions[0].keys.stream(""), group).Val(); left != nil && left.Count > 0 {
 		t.Errorf("still pending: %v", left)
+	}
+}
+
+// TestUnheardAttempt: that an attempt ended without a word is told of the one after
+// it, also where others have failed before.
+func TestUnheardAttempt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, Options{Visibility: time.Second})
+	ctx, raw, key := context.Background(), r.raw(), r.c.partitions[0].keys.stream("")
+	var mu sync.Mutex
+	var got []string
+	_, drain := run(t, r.c, WorkerOptions{}, func(_ context.Context, m *Delivery) Result {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, fmt.Sprintf("%d %t %s", m.Attempt, m.Unheard, m.LastError))
+		switch len(got) {
+		case 1:
+			return Result{Outcome: Retry, Reason: "so far"}
+		case 2:
+			// Another worker takes it, and dies.
+			for _, p := range raw.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: key, Group: group, Start: "-", End: "+", Count: 2}).Val() {
+				if err := raw.Do(ctx, "XCLAIM", key, group, "gone", 0, p.ID, "JUSTID").Err(); err != nil {
+					t.Errorf("claiming: %v", err)
+				}
+			}
+		}
+		return Result{Outcome: Done}
+	})
+	r.enqueue(&Message{Body: []byte("x")})
+	eventually(t, 30*time.Second, "three attempts", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(got) == 3
+	})
+	eventually(t, 30*time.Second, "the queue is empty", r.empty)
+	drain()
+	if want := []string{"1 false ", "2 false so far", "3 true so far"}; !slices.Equal(got, want) {
+		t.Errorf("got attempts %q, want %q", got, want)
 	}
 }
 

@@ -265,12 +265,10 @@ func (c *Client) counts(p *parcel, e enqueued, room room) {
 // failedOver returns the name of the node that was tried first, if that is not the one
 // that has the message.
 func (p *parcel) failedOver() string {
-	for _, t := range p.tried {
-		if t.partition != p.partition {
-			return t.node.Name()
-		}
+	if len(p.tried) == 0 || p.tried[0].partition == p.partition {
+		return ""
 	}
-	return ""
+	return p.tried[0].node.Name()
 }
 
 // fail keeps in mind why a partition does not have the message.

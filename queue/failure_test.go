@@ -212,6 +212,31 @@ func TestEnqueueTellsThatItFailedOver(t *testing.T) {
 	}
 }
 
+// TestFailedOverFromTheFirst: a message that came back to the node that was tried
+// first has not failed over.
+func TestFailedOverFromTheFirst(t *testing.T) {
+	r := newRig(t, 3, Options{})
+	p := r.c.partitions
+	for _, c := range []struct {
+		tried []*partition
+		want  string
+	}{
+		{nil, ""},
+		{[]*partition{p[1]}, "n1"},
+		{[]*partition{p[1], p[2]}, "n1"},
+		{[]*partition{p[0], p[1]}, ""},
+		{[]*partition{p[1], p[0], p[2]}, "n1"},
+	} {
+		x := &parcel{partition: p[0]}
+		for _, tried := range c.tried {
+			x.tried = append(x.tried, trial{partition: tried})
+		}
+		if got := x.failedOver(); got != c.want {
+			t.Errorf("n0 has it, tried were %d: got %q, want %q", len(c.tried), got, c.want)
+		}
+	}
+}
+
 func TestEnqueueOnAFullNode(t *testing.T) {
 	r := newRig(t, 2, Options{InlineBody: 1000}, "--maxmemory-policy", "noeviction")
 	fill(t, r.servers[0])

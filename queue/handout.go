@@ -136,7 +136,7 @@ func (s *source) parse(h *held) error {
 	s.mu.Unlock()
 	d := &Delivery{
 		ID: e.id, Header: header, Body: body, Size: int64(len(body)),
-		Attempt: e.attempts + count, Class: h.lane.class, Destination: h.lane.destination,
+		Attempt: e.attempts + count, Unheard: count > 1, Class: h.lane.class, Destination: h.lane.destination,
 		AcceptedAt: s.localTime(e.accepted), LastError: e.lastError, LastStatus: e.lastStatus,
 		Node: s.p.node.Name(),
 	}

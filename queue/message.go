@@ -70,7 +70,10 @@ type Delivery struct {
 	Size int64
 	// Attempt is the number of this handing-out, from 1. It counts those that ended
 	// by a crash as well.
-	Attempt     int
+	Attempt int
+	// Unheard: nothing was heard of the attempt before. Its worker died or could not
+	// tell, and the message may have been delivered.
+	Unheard     bool
 	Class       string
 	Destination string
 	// AcceptedAt is when the message was put in, by this process's clock as far
