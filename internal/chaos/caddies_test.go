@@ -21,6 +21,7 @@ import (
 type process struct {
 	*caddytest.Caddy
 	client   *http.Client
+	life     *life        // of a queue's; else nil
 	reloaded atomic.Int64 // when it last was, in nanoseconds
 }
 
@@ -45,6 +46,7 @@ type reply struct {
 	header     http.Header
 	body       []byte
 	err        error
+	tries      int // connections that it took, where they were counted
 	start, end time.Time
 }
 

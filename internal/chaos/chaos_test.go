@@ -20,6 +20,9 @@
 //	move_test.go      which keys move when nodes come and go
 //	queue_test.go     the queue under the same faults
 //	ledger_test.go    what was sent to it, and what came
+//	lives_test.go     what its Caddys and their clients know
+//	counts_test.go    what the metrics must say of that
+//	arrivals_test.go  what the upstream knows of what they should say
 //	storm_test.go     what waits for an upstream that comes back
 //
 // The long form, each mode for half a minute:

@@ -9,9 +9,11 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptrace"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -55,7 +57,7 @@ var nodes = append([]string{"kill", "read-only", "swallow", "delay", "cut", "res
 // whether or not it is asked; one that does not may even lose everything, where
 // each message has a second copy.
 var queueModes = []queueMode{
-	{"aof", openDurableNodes, "ack aof", nodes, nil, 5 * time.Second},
+	{"aof", openDurableNodes, "ack aof\nbacklog 40", nodes, nil, 5 * time.Second},
 	{"memory", openDurableNodes, "ack memory", nodes, nil, 3 * time.Second},
 	{"copies", openNodes, "copies 2",
 		append([]string{"kill", "restart-empty", "swallow", "delay", "cut", "reset", "babble"}, always...),
@@ -88,7 +90,7 @@ func (w durableNodes) end(f fault) {
 
 // TestChaosQueue: Q1 to Q6 while nodes, Caddys and the upstream die, hang and
 // come back. Everything that was answered and everything that was delivered is
-// in a ledger, and compared at the end.
+// in a ledger, and compared at the end, also with what the Caddys have counted.
 func TestChaosQueue(t *testing.T) {
 	seed := *seedFlag
 	switch {
@@ -133,6 +135,8 @@ type queueRun struct {
 
 	mu      sync.Mutex // guards caddies
 	caddies []*process
+
+	lives []*life // of all Caddys that there were
 }
 
 // visibility is short, so that what a dead worker had in hand comes again within the test.
@@ -152,21 +156,28 @@ func newQueueRun(t *testing.T, m queueMode, seed uint64) *queueRun {
 }
 
 func (r *queueRun) startCaddy() *process {
+	x := &life{name: fmt.Sprint("caddy-", len(r.lives)), answers: map[int]int{}}
 	global := fmt.Sprintf("fluster {\n%s\npenalty 100ms 400ms\n}", r.world.option())
 	site := fmt.Sprintf(`fluster_queue q {
 	deliver {
-		reverse_proxy %s
+		reverse_proxy %s {
+			header_up X-Caddy %s
+			header_up X-Node {http.fluster.queue.node}
+		}
 	}
 	%s
+	max_body %d
 	visibility %s
 	attempts 1000
 	backoff 20ms 300ms
 	dedup {header.Idempotency-Key} 1m
 	priority {header.X-Priority} high=3
-}`, r.ledger.addr, r.mode.options, visibility)
+}`, r.ledger.addr, x.name, r.mode.options, maxBody, visibility)
 	transport := &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}
 	r.t.Cleanup(transport.CloseIdleConnections)
-	return &process{Caddy: caddytest.Start(r.t, global, site), client: &http.Client{Transport: transport, Timeout: 30 * time.Second}}
+	x.process = &process{Caddy: caddytest.Start(r.t, global, site), client: &http.Client{Transport: transport, Timeout: 30 * time.Second}, life: x}
+	r.lives = append(r.lives, x)
+	return x.process
 }
 
 // caddy returns one of the Caddys that run.
@@ -202,6 +213,7 @@ func (r *queueRun) play(length time.Duration) {
 	r.drain()
 	r.ledger.compare(r)
 	r.wantNothingLeft()
+	r.compareCounts()
 	t.Logf("%s: %s; %d faults (%s)", t.Name(), r.ledger.summary(), len(faults), count(faults))
 }
 
@@ -234,11 +246,19 @@ func (r *queueRun) perform(faults []fault) {
 func (r *queueRun) begin(f fault) {
 	switch f.kind {
 	case "caddy-kill":
-		r.replace(f.dice, func(c *process) { c.Kill() })
+		r.replace(f.dice, func(c *process) {
+			r.lastWords(c.life)
+			r.ledger.hold(c.life)
+			c.Kill()
+			r.ledger.letGo(c.life)
+		})
 	case "caddy-pause":
 		c := r.caddy(f.dice)
+		r.ledger.hold(c.life)
 		c.Signal(syscall.SIGSTOP)
+		r.ledger.letGo(c.life)
 		pass(r.t, stopped)
+		r.ledger.stood(c.life, stopped)
 		c.Signal(syscall.SIGCONT)
 	case "caddy-reload":
 		r.reload(r.caddy(f.dice), "21ms")
@@ -336,30 +356,42 @@ func (r *queueRun) streams() (names []string) {
 	return names
 }
 
-// send sends messages until ctx ends.
+// send sends messages until ctx ends; the last one is answered.
 func (r *queueRun) send(ctx context.Context, sender uint64) {
 	dice := rand.New(rand.NewPCG(r.seed, sender))
 	for ctx.Err() == nil {
-		l := r.ledger.newLetter(dice)
-		for range l.times {
-			c := r.caddy(dice.Uint64())
-			start := time.Now()
-			a := r.post(ctx, c, l)
-			r.ledger.answered(l, a, time.Since(start))
+		letters := []*letter{r.ledger.newLetter(dice)}
+		if letters[0].times > 1 && dice.IntN(2) == 0 {
+			letters = append(letters, r.ledger.forge(letters[0], dice))
+		}
+		for _, l := range letters {
+			for range l.times {
+				c := r.caddy(dice.Uint64())
+				before := r.ledger.stood(c.life, 0)
+				a := r.post(c, l)
+				still := r.ledger.stood(c.life, 0) - before
+				r.ledger.answered(l, c.life, a, a.end.Sub(a.start)-still)
+			}
 		}
 		pass(r.t, time.Duration(dice.Int64N(int64(20*time.Millisecond))))
 	}
 }
 
 // post sends a letter. One that was cut off may be in or not.
-func (r *queueRun) post(ctx context.Context, c *process, l *letter) (a reply) {
+func (r *queueRun) post(c *process, l *letter) (a reply) {
+	var tries atomic.Int64
+	ctx := httptrace.WithClientTrace(context.WithoutCancel(r.t.Context()), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { tries.Add(1) },
+	})
 	req, err := http.NewRequestWithContext(ctx, l.method, "http://"+c.Addr+l.uri, bytes.NewReader(l.body))
 	if err != nil {
 		return reply{err: err}
 	}
 	req.Host = l.host
 	req.Header = l.header.Clone()
-	return c.roundTrip(req)
+	a = c.roundTrip(req)
+	a.tries = int(tries.Load())
+	return a
 }
 
 // depth is what the admin endpoint tells of the queue.
@@ -418,18 +450,25 @@ func (r *queueRun) hidden() bool {
 	return false
 }
 
-// deadLetters returns the ids of the dead letters.
+// deadLetters returns why messages are dead letters, by their ids.
 func (r *queueRun) deadLetters() map[string]string {
 	out := map[string]string{}
-	a := r.caddy(0).admin(r.t.Context(), http.MethodGet, "/fluster/queues/q/dead?limit=1000", "")
-	var list []struct{ ID, Reason string }
-	if err := json.Unmarshal(a.body, &list); err != nil || a.status != http.StatusOK {
-		r.t.Errorf("listing dead letters: %d %.200s %v %v", a.status, a.body, a.err, err)
-	}
-	for _, l := range list {
+	for _, l := range r.listDead() {
 		out[l.ID] = l.Reason
 	}
 	return out
+}
+
+// A deadLetter is one that the admin endpoint lists.
+type deadLetter struct{ ID, Reason string }
+
+// listDead lists the dead letters. One that is on two nodes is there twice.
+func (r *queueRun) listDead() (list []deadLetter) {
+	a := r.caddy(0).admin(r.t.Context(), http.MethodGet, "/fluster/queues/q/dead?limit=1000", "")
+	if err := json.Unmarshal(a.body, &list); err != nil || a.status != http.StatusOK {
+		r.t.Errorf("listing dead letters: %d %.200s %v %v", a.status, a.body, a.err, err)
+	}
+	return list
 }
 
 // wantNothingLeft: Q4. After a drain a node has streams that are empty, what
