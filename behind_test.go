@@ -154,3 +154,29 @@ func TestFlushBeforeAll(t *testing.T) {
 	}
 	wantBody(t, wantHit(t, c, "near", "/"), 200, "page")
 }
+
+// TestUnsafeThatFirstLetsBy: C3. What the first of two caches, of two pools, lets by is
+// the next one's, the invalidation by an unsafe request too.
+func TestUnsafeThatFirstLetsBy(t *testing.T) {
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", fresh...))
+	c := caddytest.Load(t, "fluster {\npool b {\nnear 1MiB\n}\n}", `route {
+	@p path /p*
+	fluster_cache {
+		bypass @p
+	}
+	fluster_cache {
+		pool b
+	}
+	`+o.Behind()+`
+}`)
+	for _, path := range []string{"/p", "/q"} {
+		isHit := func() bool { return strings.Contains(c.Get(path).CacheStatus(), "fluster; hit") }
+		caddytest.Eventually(t, "a hit", isHit)
+		if r := c.Do("POST", path, ""); r.Status != 200 {
+			t.Fatalf("POST: got %s", r)
+		}
+		if isHit() {
+			t.Errorf("GET %s after a POST is a hit", path)
+		}
+	}
+}

@@ -25,7 +25,7 @@ func (x *exchange) toNext(ctx context.Context) *http.Request {
 		if groups := routeGroups(x.r); len(groups) > 0 {
 			x.groups = maps.Clone(groups)
 		}
-		return x.behind.WithContext(putBehind(ctx))
+		return x.behind.WithContext(x.mark(ctx))
 	}
 	*x.behind.URL = *x.r.URL
 	clear(x.behind.Header)
@@ -33,7 +33,16 @@ func (x *exchange) toNext(ctx context.Context) *http.Request {
 	groups := routeGroups(x.behind)
 	clear(groups)
 	maps.Copy(groups, x.groups)
-	return x.behind.WithContext(putBehind(ctx))
+	return x.behind.WithContext(x.mark(ctx))
+}
+
+// mark marks the request, unless this cache lets it by: the next one may store what
+// a GET of it is answered with, and then has to invalidate that.
+func (x *exchange) mark(ctx context.Context) context.Context {
+	if x.why == "bypass" {
+		return ctx
+	}
+	return putBehind(ctx)
 }
 
 // putBehind marks the context of a request that is forwarded: another cache on its

@@ -268,6 +268,9 @@ func (x *exchange) mayCollect(e *entry) bool {
 
 // collect puts a response whose body was read whole into the near cache.
 func (x *exchange) collect(e *entry, body []byte) {
+	if x.overtaken(e) {
+		return
+	}
 	resp := *e.resp
 	resp.Body, resp.Chunks = slices.Clip(body), nil
 	x.pool.near.Load().Set(resp.Key, e.as(&resp))
@@ -299,7 +302,5 @@ func (x *exchange) load(e *entry, most int64) (*entry, bool) {
 	}
 	resp := *e.resp
 	resp.Body, resp.Chunks = body, nil
-	whole := e.as(&resp)
-	whole.soft, whole.doubted = e.soft, e.doubted
-	return whole, true
+	return e.as(&resp), true
 }

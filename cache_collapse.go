@@ -232,6 +232,7 @@ func (x *exchange) follow(f *flight) (done bool, err error) {
 		return false, nil
 	}
 	defer f.leave(x)
+	x.now = time.Now() // it may have waited long
 	fd := &found{entry: head}
 	if head.resp.Chunks != nil { // it was confirmed, and lies on a node
 		if !x.open(fd) {
@@ -350,6 +351,9 @@ func (x *exchange) mayTake(head *entry, late bool) fitting {
 	}
 	if !x.isSearchedBy(head) {
 		return isOfAnother
+	}
+	if !x.mayShow(head) {
+		return isNone
 	}
 	for _, n := range head.resp.Nominated {
 		if httpcache.NominatedValue(n.Name, x.r.Header) != n.Value {

@@ -31,6 +31,11 @@ type entry struct {
 	learn   atomic.Uint64 // up to this learn number nothing selects it by its own URL
 	born    uint64        // up to this one nothing does by any other; 0 if it was read from a node
 
+	// When this process asked the origin for it, and when the head came, as the pool
+	// counts. If it was read from a node, 0, and when that was asked. Of a list: that
+	// of the newest variant.
+	sent, came uint64
+
 	told atomic.Pointer[told] // what the last hit was told
 }
 
@@ -55,7 +60,7 @@ func newEntry(r *stored.Response, learn uint64) *entry {
 func (e *entry) init(r *stored.Response, learn uint64) {
 	tags := r.Tags
 	for _, g := range r.Groups {
-		tags = append(tags[:len(tags):len(tags)], groupTag(r.URL, g))
+		tags = append(tags[:len(tags):len(tags)], groupTag(r.Key, g))
 	}
 	e.resp, e.sel, e.born = r, journal.NewSelectors(r.URL, tags), learn
 	e.learn.Store(learn)
@@ -71,14 +76,15 @@ type withResponse struct {
 // as returns the entry of the response as r has it, which was not confirmed since.
 func (e *entry) as(r *stored.Response) *entry {
 	out := newEntry(r, e.learn.Load())
-	out.born = e.born
+	out.born, out.soft, out.doubted = e.born, e.soft, e.doubted
+	out.sent, out.came = e.sent, e.came
 	return out
 }
 
 // whole returns the entry of a response with the same header, which has its
 // body too.
 func (e *entry) whole(r stored.Response) *entry {
-	out := &withResponse{entry: entry{sel: e.sel, born: e.born}, response: r}
+	out := &withResponse{entry: entry{sel: e.sel, born: e.born, sent: e.sent, came: e.came}, response: r}
 	out.resp = &out.response
 	out.learn.Store(e.learn.Load())
 	out.made.Store(e.made.Load())
@@ -116,10 +122,11 @@ func (e *entry) makeLines() *[]line {
 	return &lines
 }
 
-// groupTag is the tag that stands for a cache group of the origin of url (RFC
-// 9875: groups are per origin). No published message can name it.
-func groupTag(url, group string) string {
-	scheme, rest, _ := strings.Cut(url, "://")
+// groupTag is the tag that stands for a cache group of the origin that a cache key
+// begins with (RFC 9875: groups are per origin); hosts that share what is stored
+// are one. No published message can name it.
+func groupTag(key, group string) string {
+	scheme, rest, _ := strings.Cut(key, "://")
 	host, _, _ := strings.Cut(rest, "/")
 	return "\ngroup " + scheme + "://" + host + " " + group
 }

@@ -136,7 +136,7 @@ func (w *fillWriter) store() {
 		w.fl.settle(broken)
 		return
 	}
-	if w.head != nil && w.stillTrue() {
+	if w.head != nil && w.stillTrue() && !w.x.overtaken(w.head) {
 		body, kept := w.fl.whole()
 		switch {
 		case w.fill.isAlive():
@@ -172,10 +172,14 @@ func (w *fillWriter) restore() {
 	}
 }
 
-// mayStandIn reports whether the stored response is still what nobody has
-// invalidated since it was found, and is there.
+// mayStandIn reports whether the stored response may still be served in place of a
+// failure, nobody has invalidated it since it was found, and it is there.
 func (w *fillWriter) mayStandIn() bool {
-	return w.x.open(w.f) && w.x.validity(w.f.entry) != journal.Dead && w.x.pool.book.Leased(time.Now())
+	x, why := w.x, w.x.why
+	x.now = time.Now() // the origin may have taken long to fail
+	use := x.judge(w.f)
+	x.why = why
+	return use.IfError && w.x.open(w.f) && w.x.validity(w.f.entry) != journal.Dead && w.x.pool.book.Leased(time.Now())
 }
 
 // serveStale answers with the stored response in place of a failure.
@@ -204,7 +208,7 @@ func (w *fillWriter) serveConfirmed() error {
 		x.keepAgain(e)
 	} else {
 		w.fl.settle(alone)
-		x.pool.near.Load().Delete(e.resp.Key)
+		x.pool.near.Load().Delete(w.f.resp.Key)
 	}
 	return x.write(&found{entry: e})
 }

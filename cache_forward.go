@@ -75,6 +75,9 @@ func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 	if again {
 		// The origin confirmed, or completed, a response that is not the stored one.
 		x.part = nil
+		if f != nil && use.Request {
+			x.pool.near.Load().Delete(f.resp.Key) // it may be fresh, and is another one
+		}
 		return x.fetch(x.pool.flights.solo(), nil, use)
 	}
 	return err

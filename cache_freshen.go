@@ -18,11 +18,20 @@ func (x *exchange) freshen(f *found, header304 http.Header, t httpcache.Times) (
 	req := x.asRequest()
 	req.Method = http.MethodGet // which it is the response to
 	v := x.policy.MayStore(req, f.resp.Status, header, t)
+	if v.Store && !httpcache.TagsFit(header304, x.tags) {
+		v = httpcache.Verdict{Detail: "tags"}
+	}
 	resp := *f.resp
 	resp.Terms = v.Terms
+	if !v.Store {
+		resp.Terms = httpcache.Unstored(header, t)
+	}
 	resp.Terms.Flags |= f.resp.Terms.Flags & httpcache.Recoded
 	if tags := httpcache.Tags(header304, x.tags); len(tags) > 0 {
 		resp.Tags = tags
+	}
+	if header304["Cache-Groups"] != nil {
+		resp.Groups = httpcache.CacheGroups(header304)
 	}
 	drop(header, v.Drop, x.tags)
 	resp.Header = fields(header, nil)
@@ -34,6 +43,7 @@ func (x *exchange) freshen(f *found, header304 http.Header, t httpcache.Times) (
 	x.renominate(&resp, v.Nominated)
 	e := newEntry(&resp, x.place.learn)
 	e.node = f.node
+	x.date(e)
 	return e, v
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
+	"github.com/caddy-fluster/caddy-fluster/stored"
 )
 
 // exchange is one request on its way through the cache. Its methods are the
@@ -28,6 +29,7 @@ type exchange struct {
 	directives httpcache.RequestDirectives
 
 	list       *entry        // the list of the URL's variants, if its responses are known to vary
+	language   string        // by which a variant was selected that the near cache knows of
 	varies     []string      // what others' forwards of the same showed the response to vary by
 	ahead      bool          // it came when others' forwards of the same were too old for it
 	alone      bool          // its key is marked: responses cannot be shared
@@ -121,10 +123,10 @@ func asksToUpgrade(r *http.Request) bool {
 // bypasses reports whether the request is one that never looks up nor stores.
 // Conditions on the state of the origin (If-Match) are for the origin alone,
 // and so is content: it is no part of the key, but an origin may answer by it.
-// A request without a host is for nobody. Fields that Connection names do not
+// A request without a host is for nobody, or with one that is none. Fields that Connection names do not
 // reach the origin (RFC 9110, Section 7.6.1), so nothing may depend on them.
 func (h *Cache) bypasses(r *http.Request) (bool, error) {
-	if r.Header["If-Match"] != nil || r.Header["If-Unmodified-Since"] != nil || r.Host == "" {
+	if r.Header["If-Match"] != nil || r.Header["If-Unmodified-Since"] != nil || !isHost(r.Host) {
 		return true, nil
 	}
 	if r.ContentLength != 0 && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
@@ -193,10 +195,10 @@ func (x *exchange) lookup() *found {
 		x.list = list
 		near.Set(x.key, list)
 	}
-	if e == nil {
+	if e == nil || known != "" && !e.isIn(x.language) {
 		return f
 	}
-	if e.resp.Chunks == nil {
+	if e.resp.Chunks == nil && !x.overtaken(e) {
 		near.Set(e.resp.Key, e)
 	}
 	x.hit = found{entry: e, where: "node", soft: e.soft}
@@ -214,16 +216,19 @@ func (x *exchange) lookupNear() (*found, string) {
 	known := ""
 	if e.variants != nil {
 		x.list = e
-		v := e.selectVariant(x.r.Header, x.now.UnixMilli())
-		if v == nil {
+		var v *stored.Variant
+		if v, x.language = e.selectVariant(x.r.Header, x.now.UnixMilli()); v == nil {
 			return nil, ""
 		}
 		known = v.Key
 		if e, ok = cache.Get(known); !ok {
 			return nil, known
 		}
+		if !e.isIn(x.language) {
+			return nil, ""
+		}
 	}
-	if e.resp == nil || !x.isSearchedBy(e) {
+	if e.resp == nil || !x.isSearchedBy(e) || !x.mayShow(e) {
 		return nil, known
 	}
 	v := x.validity(e)

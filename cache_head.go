@@ -39,6 +39,8 @@ func (w *fillWriter) judge(status int, h http.Header) (v httpcache.Verdict, tags
 	switch {
 	case !v.Store && x.why == "method", x.why == "bypass":
 		return no("") // that says it all
+	case x.why == "method" && x.asked != x.url:
+		return no("") // a GET of the URL would not be sent on as this was
 	case strings.HasPrefix(h.Get("Content-Type"), "text/event-stream"):
 		return no("event-stream") // it has no end, and each client wants its own
 	case headerSize(h) > maxHeader:
@@ -88,6 +90,7 @@ func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tag
 		resp.Key = variantKey(x.key, resp.Nominated)
 	}
 	head.entry.init(resp, x.place.learn)
+	x.date(&head.entry)
 	return &head.entry
 }
 

@@ -47,5 +47,7 @@ func (x *exchange) listVariant(v stored.Variant, received int64, ttl time.Durati
 	if l := x.nearList(); l != nil {
 		list = l // others may have stored variants meanwhile
 	}
-	x.pool.keepVariants(x.place, list.with(x.key, v), received, ttl)
+	list = list.with(x.key, v)
+	list.sent = x.place.sent
+	x.pool.keepVariants(x.place, list, received, ttl)
 }

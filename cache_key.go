@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddy-fluster/caddy-fluster/journal"
 )
@@ -65,18 +66,30 @@ func (k *Key) name(r *http.Request) (names, *http.Request) {
 	return n, k.filterRequest(r)
 }
 
-// appendFields appends what counts of the request's header.
+// isHost reports whether a request may be for the host. HTTP/3 lets a client write
+// anything there, also what in a URL belongs to the path; and a * in a key stands
+// for all hosts.
+func isHost(host string) bool {
+	return host != "" && httpguts.ValidHostHeader(host) && strings.IndexByte(host, '*') < 0
+}
+
+// appendFields appends what counts of the request's header. What is not there is
+// another thing than what is empty, and than what did not count when a response was
+// stored.
 func (k *Key) appendFields(extra []string, r *http.Request) []string {
-	for _, name := range k.Header {
-		// A field that is not there is another thing than an empty one.
-		for _, v := range r.Header.Values(name) {
-			extra = append(extra, "header "+strings.ToLower(name)+" "+v)
+	add := func(what string, values []string) {
+		if len(values) == 0 {
+			extra = append(extra, what)
+		}
+		for _, v := range values {
+			extra = append(extra, what+" "+v)
 		}
 	}
+	for _, name := range k.Header {
+		add("header "+strings.ToLower(name), r.Header.Values(name))
+	}
 	for _, name := range k.Cookie {
-		for _, value := range rawCookies(r.Header, name) {
-			extra = append(extra, "cookie "+name+" "+value)
-		}
+		add("cookie "+name, rawCookies(r.Header, name))
 	}
 	return extra
 }

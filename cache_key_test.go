@@ -40,7 +40,7 @@ func TestKeyNames(t *testing.T) {
 		{name: "deny an escaped name", key: &Key{QueryDeny: []string{"fbclid"}}, target: "/a?fb%63lid=2&b", want: "http://example.com/a?b", sent: "/a?b"},
 		{name: "sort", key: &Key{QuerySort: true}, target: "/a?b=2&a=1&b=1", want: "http://example.com/a?a=1&b=2&b=1", sent: "/a?a=1&b=2&b=1"},
 		{name: "header", key: &Key{Header: []string{"X-Geo"}}, target: "/a", header: http.Header{"X-Geo": {"de"}}, want: "http://example.com/a\nheader x-geo de"},
-		{name: "header that is not there", key: &Key{Header: []string{"X-Geo"}}, target: "/a", want: "http://example.com/a"},
+		{name: "header that is not there", key: &Key{Header: []string{"X-Geo"}}, target: "/a", want: "http://example.com/a\nheader x-geo"},
 		{name: "empty header", key: &Key{Header: []string{"X-Geo"}}, target: "/a", header: http.Header{"X-Geo": {""}}, want: "http://example.com/a\nheader x-geo "},
 		{name: "cookie", key: &Key{Cookie: []string{"theme"}}, target: "/a", header: http.Header{"Cookie": {"id=7; theme=dark"}}, want: "http://example.com/a\ncookie theme dark"},
 		{name: "ignore host", key: &Key{IgnoreHost: true}, target: "/a", want: "http://*/a"},

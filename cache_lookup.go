@@ -3,8 +3,11 @@ package fluster
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
 	"github.com/caddy-fluster/caddy-fluster/stored"
 )
@@ -62,15 +65,15 @@ func (x *exchange) lookupOn(ctx context.Context, deadline time.Time, known strin
 		return e, nil, err
 	}
 	list = e
-	v := list.selectVariant(x.r.Header, x.now.UnixMilli())
+	v, language := list.selectVariant(x.r.Header, x.now.UnixMilli())
 	if v == nil {
 		return nil, list, nil
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	e, err = x.read(ctx, deadline, v.Key)
-	if e != nil && e.resp == nil {
-		e = nil // a list under a variant's key: not ours
+	if e != nil && (e.resp == nil || !e.isIn(language)) {
+		e = nil // a list under a variant's key: not ours; or it was stored anew in another language
 	}
 	return e, list, err
 }
@@ -81,7 +84,7 @@ func (x *exchange) lookupOn(ctx context.Context, deadline time.Time, known strin
 func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*entry, error) {
 	n, b := x.node, x.node.journal.bucket
 	x.seen = false
-	sent, learn := time.Now(), x.pool.book.Learnt()
+	sent, learn, came := time.Now(), x.pool.book.Learnt(), x.pool.asks.Add(1)
 	value, headValue, err := n.Read(ctx, b.entry(key), n.headKey)
 	if err != nil {
 		return nil, err
@@ -121,6 +124,7 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 		return nil, nil
 	}
 	e := newEntry(resp, learn)
+	e.came = came
 	e.born = 0 // it is judged by the URL that is asked for, and may be dead by others
 	return x.admit(e), nil
 }
@@ -142,10 +146,10 @@ func (x *exchange) readJournal(deadline time.Time) error {
 	}
 }
 
-// admit asks the journal about a response that was read; nil if it is dead, or for
-// other queries.
+// admit asks the journal about a response that was read; nil if it is dead, for
+// other queries, or not to be shown.
 func (x *exchange) admit(e *entry) *entry {
-	if !x.isSearchedBy(e) {
+	if !x.isSearchedBy(e) || !x.mayShow(e) {
 		return nil
 	}
 	stamp := journal.Stamp(e.resp.Stamp)
@@ -163,6 +167,18 @@ func (x *exchange) admit(e *entry) *entry {
 		e.node = x.node
 	}
 	return e
+}
+
+// mayShow reports whether a stored response has no field that this cache would not
+// have stored: a cookie, or tags, by which it could not be invalidated. It was stored
+// by other options, before a reload, or has another cache of the same pool.
+func (x *exchange) mayShow(e *entry) bool {
+	for _, l := range e.lines() {
+		if slices.Contains(x.tags, l.name) || x.policy.SetCookie != httpcache.StoreCookie && strings.HasPrefix(l.name, "Set-Cookie") {
+			return false
+		}
+	}
+	return true
 }
 
 // hold takes n bytes of what all bodies under way may take, until the request

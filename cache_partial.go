@@ -3,6 +3,7 @@ package fluster
 import (
 	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 )
@@ -23,7 +24,7 @@ type part struct {
 func (x *exchange) serveFromPart(f *found, use httpcache.Reuse) (done bool, err error) {
 	header := f.header()
 	have, ok := httpcache.ContentRangeOf(header)
-	if !ok || use.Use == httpcache.UseValidate || f.resp.BodySize != have.Length {
+	if !ok || use.Use != httpcache.UseFresh || f.resp.BodySize != have.Length {
 		return false, nil
 	}
 	p := &part{f: f, have: have}
@@ -93,16 +94,33 @@ func (x *exchange) join(p *part, h http.Header, got httpcache.ContentRange, body
 		status = http.StatusOK
 	}
 	v := x.policy.MayStore(x.asRequest(), status, header, t)
+	tags := union(p.f.resp.Tags, httpcache.Tags(h, x.tags))
+	if v.Store && (!httpcache.TagsFit(h, x.tags) || len(tags) > httpcache.MaxTags) {
+		v = httpcache.Verdict{Detail: "tags"}
+	}
 	joined := make([]byte, c.Length)
 	copy(joined[p.have.Start-c.Start:], p.f.resp.Body)
 	copy(joined[got.Start-c.Start:], body)
 	resp := *p.f.resp
 	resp.Status, resp.Terms = status, v.Terms
+	if !v.Store {
+		resp.Terms = httpcache.Unstored(header, t)
+	}
+	resp.Tags, resp.Groups = tags, union(p.f.resp.Groups, httpcache.CacheGroups(h))
 	resp.Body, resp.BodySize = joined, int64(len(joined))
 	drop(header, v.Drop, x.tags)
 	resp.Header = fields(header, nil)
 	x.renominate(&resp, v.Nominated)
-	return newEntry(&resp, x.place.learn), c, v.Store
+	e := newEntry(&resp, x.place.learn)
+	x.date(e)
+	return e, c, v.Store
+}
+
+// union returns the words of both, each once.
+func union(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // finishPart answers the client from the stored part and the one that came.
@@ -112,7 +130,7 @@ func (w *fillWriter) finishPart(body []byte) error {
 	w.restore()
 	e, c, store := x.join(p, h, w.gotRange, body, w.times)
 	x.status = httpcache.CacheStatus{Fwd: "partial", FwdStatus: http.StatusPartialContent, Stored: store}
-	if store {
+	if store && !x.overtaken(e) {
 		x.keepWhole(e, e.resp.Body)
 	}
 	f := &found{entry: e}

@@ -24,6 +24,7 @@ func (x *exchange) pass(why string) error {
 // change forwards a request whose method may change something. The response to
 // a POST may say that it is what a GET would get, and is stored then.
 func (x *exchange) change(bypass bool) error {
+	x.nameBySearch()
 	x.why = "method"
 	if bypass {
 		x.why = "bypass"
@@ -48,12 +49,15 @@ func (x *exchange) invalidateChanged(h http.Header, tags []string) bool {
 		add(journal.URL, u)
 	}
 	for _, g := range httpcache.CacheGroupInvalidation(h) {
-		add(journal.Tag, groupTag(x.asked, g))
+		add(journal.Tag, groupTag(x.key, g))
 	}
 	records := x.pool.records(targets)
-	sel := journal.NewSelectors(x.url, tags)
+	for _, g := range httpcache.CacheGroups(h) {
+		tags = append(tags[:len(tags):len(tags)], groupTag(x.key, g))
+	}
+	sel := journal.NewSelectors(x.url, tags).WithURL(x.asked)
 	learn, ok := x.pool.book.LearnAfter(records, x.place.learn, &sel)
-	x.place = place{learn: learn}
+	x.place = place{learn: learn, sent: x.place.sent, came: x.place.came}
 	if len(records) == 0 {
 		return ok
 	}

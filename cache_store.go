@@ -32,13 +32,15 @@ type place struct {
 	ok    bool // the node was proven when the stamp was taken
 	learn uint64
 	lock  *lock // on the forward, with `collapse cluster`
+
+	sent, came uint64 // of the entry that is made of the response
 }
 
 // placeFor returns the place of a fill that begins now.
 func (p *pool) placeFor(n *node, now time.Time) place {
 	// The learn number first: a record that is learnt between the two reads is
 	// then held against the fill, not forgotten.
-	pl := place{node: n, learn: p.book.Learnt()}
+	pl := place{node: n, learn: p.book.Learnt(), sent: p.asks.Add(1)}
 	if n != nil {
 		pl.stamp, pl.ok = n.view.Stamp(now)
 	}

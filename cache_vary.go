@@ -44,8 +44,9 @@ func nominatedNames(fields []stored.Field) []string {
 
 // selectVariant returns the variant that a request with the header h selects:
 // the most recently stored of those whose nominated fields match (RFC 9111,
-// Section 4.1), or else one in the very language that the request likes best.
-func (e *entry) selectVariant(h http.Header, nowMs int64) *stored.Variant {
+// Section 4.1), or else one in the very language that the request likes best; then
+// language is that one, and the response must be in it when it is found.
+func (e *entry) selectVariant(h http.Header, nowMs int64) (v *stored.Variant, language string) {
 	values := requestValues{header: h}
 	best, byLanguage := -1, -1
 	list := e.variants.List
@@ -63,12 +64,20 @@ func (e *entry) selectVariant(h http.Header, nowMs int64) *stored.Variant {
 	}
 	if best < 0 {
 		best = byLanguage
-	}
-	if best < 0 {
-		return nil
+		if best < 0 {
+			return nil, ""
+		}
+		language = list[best].Language
 	}
 	e.used[best].Store(nowMs)
-	return &list[best]
+	return &list[best], language
+}
+
+// isIn reports whether a response is in the language by which it was selected; if it
+// was not by one, it is. What the list says of it may be older: another process may
+// have stored it anew since.
+func (e *entry) isIn(language string) bool {
+	return language == "" || e.resp != nil && e.field("Content-Language") == language
 }
 
 // nearList returns the list of the URL's variants that the near cache has; nil if

@@ -70,6 +70,7 @@ func (w *fillWriter) WriteHeader(status int) {
 		return
 	}
 	w.times = httpcache.Times{Sent: w.sent, Received: time.Now()}
+	w.x.now, w.x.place.came = w.times.Received, w.x.pool.asks.Add(1)
 	h := w.Header()
 	switch {
 	case w.f != nil && status == http.StatusNotModified && w.x.r.Method == http.MethodGet:
@@ -103,7 +104,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	if !v.Store && status < 500 { // of a failure nobody says that it is newer
 		w.noteServed(x.key, false, own.Get("Etag"))
 	}
-	if w.use.Request && !v.Store && status < 500 {
+	if w.f != nil && w.use.Request && !v.Store && status < 500 {
 		x.pool.near.Load().Delete(w.f.resp.Key) // it may be fresh, and is older
 	}
 	if httpcache.Invalidates(x.r.Method, status) && !x.invalidateChanged(own, tags) {

@@ -39,7 +39,8 @@ type poolState struct {
 	alone *near.Cache[mark] // of keys whose responses cannot be shared
 	marks sync.Mutex        // one of those is changed at a time
 
-	newest newest // URLs whose nodes may hold what is older than what was served
+	asks   atomic.Uint64 // of origin and nodes, and heads of the origin's answers, as they came
+	newest newest        // URLs whose nodes may hold what is older than what was served
 
 	name string
 

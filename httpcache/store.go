@@ -188,6 +188,13 @@ func (p *Policy) terms(d *responseDirectives, h http.Header, t Times, lifetime i
 	return terms
 }
 
+// Unstored returns the terms of a response with the header h that is used once: its age, and no freshness.
+func Unstored(h http.Header, t Times) Terms {
+	received := t.Received.UnixMilli()
+	born := received - correctedInitialAge(h, t)
+	return Terms{Received: received, Born: born, FreshUntil: born}
+}
+
 // setWindows sets for how long the response may be used stale.
 //
 // RFC 9111, Section 4.2.4: not at all where must-revalidate, proxy-revalidate or no-cache forbids it. s-maxage forbids it
