@@ -77,7 +77,7 @@ const flushing = " {\nflush_interval -1\n}"
 // testContext ends before the test gives up, so that a stream that does not
 // come fails the test that waits for it.
 func testContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
