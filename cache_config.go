@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -106,6 +107,7 @@ type Cache struct {
 	bypass  caddyhttp.MatcherSets
 	maxBody int64
 	tags    []string
+	number  uint64 // tells it from all other caches of this process, also those before a reload
 	pool    *pool
 	logger  *zap.Logger
 }
@@ -134,9 +136,12 @@ func (Cache) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.fluster_cache", New: func() caddy.Module { return new(Cache) }}
 }
 
+// caches counts those that were provisioned.
+var caches atomic.Uint64
+
 // Provision sets defaults, and finds the pool.
 func (h *Cache) Provision(ctx caddy.Context) error {
-	h.logger = ctx.Logger()
+	h.logger, h.number = ctx.Logger(), caches.Add(1)
 	if err := h.provisionPolicy(); err != nil {
 		return err
 	}

@@ -36,7 +36,8 @@ type entry struct {
 	// of the newest variant.
 	sent, came uint64
 
-	told atomic.Pointer[told] // what the last hit was told
+	told  atomic.Pointer[told] // what the last hit was told
+	shown atomic.Uint64        // the cache that found last that it may show it
 }
 
 // line is all that one field of a stored response says.

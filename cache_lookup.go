@@ -173,11 +173,15 @@ func (x *exchange) admit(e *entry) *entry {
 // have stored: a cookie, or tags, by which it could not be invalidated. It was stored
 // by other options, before a reload, or has another cache of the same pool.
 func (x *exchange) mayShow(e *entry) bool {
+	if x.number != 0 && e.shown.Load() == x.number {
+		return true
+	}
 	for _, l := range e.lines() {
 		if slices.Contains(x.tags, l.name) || x.policy.SetCookie != httpcache.StoreCookie && strings.HasPrefix(l.name, "Set-Cookie") {
 			return false
 		}
 	}
+	e.shown.Store(x.number)
 	return true
 }
 
