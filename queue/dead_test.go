@@ -199,6 +199,54 @@ func TestBury(t *testing.T) {
 	}
 }
 
+// What was delivered and cannot be buried is not delivered again for that, until it is replayed.
+func TestBuryIsTriedAgainAlone(t *testing.T) {
+	kinds := map[string]*Message{
+		"plain": {Body: []byte("x")}, "id": {ID: "x", Body: []byte("x")}, "ordered": {OrderKey: "o", Body: []byte("x")},
+		"chunks": {Body: []byte("a body that is longer")},
+	}
+	for name, m := range kinds {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newPatientRig(t, 10*time.Second, 1, Options{Visibility: time.Second, InlineBody: 10})
+			r.enqueue(m)
+			var told, deliveries atomic.Int64
+			var replayed atomic.Bool
+			bury := func(_ context.Context, d *Delivery, res Result) error {
+				if told.Add(1) < 3 {
+					return errTest
+				}
+				if d.Attempt != 1 || res.Status != 400 || res.Reason != "bad" {
+					t.Errorf("told of attempt %d and %+v", d.Attempt, res)
+				}
+				return nil
+			}
+			_, drain := run(t, r.c, WorkerOptions{Attempts: 1, Bury: bury}, func(context.Context, *Delivery) Result {
+				deliveries.Add(1)
+				if replayed.Load() {
+					return Result{Outcome: Done}
+				}
+				return Result{Outcome: Dead, Status: 400, Reason: "bad"}
+			})
+			raw, dead := r.raw(), r.c.partitions[0].keys.dead()
+			eventually(t, 60*time.Second, "it is a dead letter", func() bool { return raw.ZCard(t.Context(), dead).Val() == 1 })
+			if told.Load() != 3 || deliveries.Load() != 1 {
+				t.Errorf("told %d times, and %d deliveries, want 3 and 1", told.Load(), deliveries.Load())
+			}
+			if infos, _, _ := r.c.Dead(t.Context(), 10, ""); len(infos) != 1 || infos[0].Reason != "bad" || infos[0].LastStatus != 400 || infos[0].Attempts != 1 {
+				t.Errorf("got dead letters %+v", infos)
+			}
+			replayed.Store(true)
+			if n, err := r.c.Replay(t.Context(), nil, nil); n != 1 || err != nil {
+				t.Fatalf("replayed %d, %v", n, err)
+			}
+			eventually(t, 60*time.Second, "it is delivered", func() bool { return deliveries.Load() == 2 && r.empty() })
+			drain()
+			r.expectEmpty()
+		})
+	}
+}
+
 func TestDeadWithANodeAway(t *testing.T) {
 	r := newRig(t, 2, Options{})
 	var ms []*Message

@@ -71,6 +71,7 @@
 //	z  bytes that it counts for in T:c; absent: none
 //	n  bytes of its body, which lies in chunks of 256 KiB; absent: the body is in the frame
 //	d  not before, ms of the node's clock: of what had to wait for its turn first
+//	f  why it is to be a dead letter, which could not be told yet; it is delivered no more
 //	k  "1": tracked, that is, a record T:m:<record id> is kept as long as the message (and its result);
 //	   so it is where there is a second copy, but for the result
 //	c  the partition that has the second copy, <name of the node>/<number>; in a second copy: that has the first

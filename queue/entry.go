@@ -20,6 +20,7 @@ type entry struct {
 	lastError  string
 	lastStatus int
 	notBefore  int64  // ms of the node's clock, of an entry that was in an order list; 0: none
+	doomed     string // why it is to be a dead letter, when that can be told; empty: it is not
 	order      string // order hash; empty: no order
 	counted    int64  // bytes in T:c
 	size       int64  // bytes of a body that lies in chunks; 0: it is in the frame
@@ -66,6 +67,7 @@ func (e *entry) fields(dst []any) []any {
 	number("t", e.accepted)
 	number("x", e.expires)
 	number("d", e.notBefore)
+	text("f", e.doomed)
 	text("e", e.lastError)
 	number("l", int64(e.lastStatus))
 	text("o", e.order)
@@ -151,6 +153,7 @@ func (e *entry) parse(get func(string) (string, bool)) error {
 	e.attempts = int(min(number("a"), 1<<30))
 	e.accepted, e.expires = number("t"), number("x")
 	e.notBefore = number("d")
+	e.doomed, _ = get("f")
 	e.lastError, _ = get("e")
 	e.lastStatus = int(min(number("l"), 1<<30))
 	e.order, _ = get("o")

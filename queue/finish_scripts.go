@@ -168,7 +168,7 @@ if owner(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) == 0 then return 0 end
 if #redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3]) == 0 then return 2 end
 local lanes, n = lanesAt(7, 8)
 redis.call('HSET', KEYS[2], 's', 'dead', unpack(ARGV, 9 + n))
-redis.call('HDEL', KEYS[2], 'q', 'd', 'v')
+redis.call('HDEL', KEYS[2], 'q', 'd', 'v', 'f')
 redis.call('ZADD', KEYS[6], string.format('%.0f', now()), ARGV[7])
 redis.pcall('XACK', KEYS[1], ARGV[1], ARGV[3])
 redis.call('XDEL', KEYS[1], ARGV[3])

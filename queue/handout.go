@@ -30,7 +30,8 @@ type result struct {
 	attempts int           // that have ended by now
 	delay    time.Duration // of endLater
 	took     time.Duration
-	tries    int // to record it
+	tried    bool // it was delivered just now
+	tries    int  // to record it
 }
 
 // handle sees one entry through: most are delivered, some need not be.
@@ -50,9 +51,23 @@ func (s *source) handle(h *held) {
 		return // it was lost before it began
 	}
 	if r.ending == endDead && !s.bury(ctx, r) {
-		r.ending = endLeave
+		s.buryLater(r)
 	}
 	s.end(r)
+}
+
+// buryLater has a message wait that cannot become a dead letter now. One that was
+// delivered is not delivered again for that: it keeps in mind why it dies. Others have
+// the same reason when they come again.
+func (s *source) buryLater(r *result) {
+	if !r.tried && r.entry.doomed == "" {
+		r.ending = endLeave
+		return
+	}
+	r.ending, r.delay = endLater, s.w.client.o.Visibility
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.entry.doomed = firstOf(cutText(r.said.Reason, errorMost), "?")
 }
 
 // notTried says that the attempt which h was taken for will not be made. Who tells
@@ -78,6 +93,8 @@ func (s *source) prepare(ctx context.Context, h *held) *result {
 		return &result{held: h, ending: endDone, attempts: d.Attempt, said: Result{Outcome: Done}}
 	case h.lane.abandoned:
 		return s.buryAbandoned(ctx, h)
+	case e.doomed != "":
+		return &result{held: h, ending: endDead, attempts: d.Attempt - 1, said: Result{Outcome: Dead, Status: e.lastStatus, Reason: e.doomed}}
 	case d.Attempt > s.w.o.Attempts:
 		return &result{held: h, ending: endDead, attempts: d.Attempt - 1, said: Result{Outcome: Dead, Status: e.lastStatus, Reason: usedUp(e.lastError)}}
 	case e.expires > 0 || e.notBefore > 0:
@@ -183,6 +200,7 @@ func (s *source) tryOut(ctx context.Context, h *held) *result {
 	if interrupted {
 		return r // it may be lost; else it was not tried to the end
 	}
+	r.tried = true
 	s.decide(r)
 	return r
 }

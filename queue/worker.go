@@ -40,8 +40,8 @@ type WorkerOptions struct {
 	BreakerFailures int
 	BreakerRest     time.Duration
 	// Bury is called before a message becomes a dead letter, for whatever reason.
-	// An error means that it cannot be one now: it is tried again a visibility
-	// later. Nil: nothing is done before.
+	// An error means that it cannot be one now: Bury is called again a visibility
+	// later, and the message is delivered no more. Nil: nothing is done before.
 	Bury func(ctx context.Context, d *Delivery, r Result) error
 	// Observe is told of what happens; nil: nobody. It must not block.
 	Observe Observer
