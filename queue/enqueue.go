@@ -221,8 +221,15 @@ func (c *Client) settle(ctx context.Context, p *parcel, s *sending, room room) (
 	case "in":
 	case "replayed":
 		// It may be this one: what was tried here before without an answer.
-		p.receipt.Replayed = e.id != p.id || p.m.ID != "" && p.triedAs(p.partition) == nothing
-		p.receipt.ID = e.id
+		// It may be this one: what was tried here before without an answer.
+		replayed := e.id != p.id || p.m.ID != "" && p.triedAs(p.partition) == nothing
+		if c.asksMore() && !s.durable {
+			return replayed, ErrDurability // what is in here already is put nowhere else
+		}
+		if err := c.promiseFirst(ctx, p, s, e.id); err != nil {
+			return !errors.Is(err, errTakenOut), err
+		}
+		p.receipt.Replayed, p.receipt.ID = replayed, e.id
 		if err := c.promise(ctx, p); err != nil {
 			return true, err
 		}
@@ -236,7 +243,7 @@ func (c *Client) settle(ctx context.Context, p *parcel, s *sending, room room) (
 		return false, fmt.Errorf("%w: the chunks of the body are gone from node %q", errAnswer, p.partition.node.Name())
 	}
 	if c.asksMore() && !s.durable {
-		return p.receipt.Replayed, ErrDurability // what is in here already is put nowhere else
+		return false, ErrDurability
 	}
 	if p.secondWasThere && e.what == "in" {
 		// It was of an earlier message of this name, which is gone.

@@ -101,22 +101,26 @@ for i = 19 + many, #ARGV, 3 do
     record = KEYS[6+many+2*n], waiting = KEYS[7+many+2*n]}
 end
 
--- What is there already and may be hidden yet is promised: whoever put it in may not
--- take it out again. To say so is a write too, behind which a WAIT is about it.
+-- What is there already may be hidden yet. It is written as it is: behind a write a
+-- WAIT is about what is there.
 if ARGV[3] ~= '0' then
-  local id, sum = string.match(redis.call('GET', KEYS[4]) or '', '^(.*) ([^ +]+)%+?$')
+  local is = redis.call('GET', KEYS[4]) or ''
+  local id, sum = string.match(is, '^(.*) ([^ +]+)%+?$')
   if sum and sum ~= ARGV[2] then return {'mismatch', id, -1, -1, -1} end
   if sum then
-    if ARGV[12] ~= '0' then redis.call('SET', KEYS[4], id .. ' ' .. sum .. '+', 'PX', math.max(1, redis.call('PTTL', KEYS[4]))) end
+    if ARGV[12] ~= '0' then redis.call('SET', KEYS[4], is, 'PX', math.max(1, redis.call('PTTL', KEYS[4]))) end
     return {'replayed', id, -1, -1, -1}
   end
 end
+-- For one destination it may be done, and known no more, and for another one not.
 if ARGV[6] == '1' then
-  local was = redis.call('HMGET', deliveries[1].record, 's', 'u')
-  if was[1] and (was[2] or ARGV[2]) ~= ARGV[2] then return {'mismatch', ARGV[1], -1, -1, -1} end
-  if was[1] then
-    if ARGV[12] ~= '0' then redis.call('HSET', deliveries[1].record, 'p', '1') end
-    return {'replayed', ARGV[1], -1, -1, -1}
+  for _, d in ipairs(deliveries) do
+    local was = redis.call('HMGET', d.record, 's', 'u')
+    if was[1] and (was[2] or ARGV[2]) ~= ARGV[2] then return {'mismatch', ARGV[1], -1, -1, -1} end
+    if was[1] then
+      if ARGV[12] ~= '0' then redis.call('HSET', d.record, 's', was[1]) end
+      return {'replayed', ARGV[1], -1, -1, -1}
+    end
   end
 end
 

@@ -17,7 +17,8 @@ import (
 //	             over, if it is there, and nobody can know
 //
 // Who comes meanwhile with the same key or id is told that it is in when the node
-// says that it is durable, and until then it is promised: whoever put it in leaves it.
+// says that it is durable, and has promised then that it stays: whoever put it in, for
+// whom it may not have been, leaves it. If that one was quicker, it is put in anew.
 //
 // What is durable is the hidden message: should the node fall right after, it
 // comes back with it, and shows it in time.

@@ -50,6 +50,58 @@ end
 return 1
 `)
 
+// errTakenOut: what was in already is in no more, as it could not be made durable.
+var errTakenOut = fmt.Errorf("%w: the earlier one was taken out again", ErrDurability)
+
+// promiseFirstScript promises a message that may be hidden, if it is there or done:
+// whoever put it in does not take it out then.
+//
+//	KEYS[1]  the dedup key, or any
+//	KEYS[2]… the records of its deliveries
+//	ARGV[1]  id
+//
+// It returns 1 if it is promised, 0 if it is not there.
+var promiseFirstScript = newScript(`
+local there = 0
+local dedup = redis.call('GET', KEYS[1]) or ''
+if string.sub(dedup, 1, #ARGV[1] + 1) == ARGV[1] .. ' ' then
+  there = 1
+  if string.sub(dedup, -1) ~= '+' then redis.call('SET', KEYS[1], dedup .. '+', 'KEEPTTL') end
+end
+for i = 2, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 1 then
+    there = 1
+    redis.call('HSET', KEYS[i], 'p', '1')
+  end
+end
+return there
+`)
+
+// promiseFirst sees to it that a message which is in already, and may be hidden, stays.
+// Its node has said by now that it is durable. Promised before that, it would be
+// delivered though all who have asked for it are refused.
+func (c *Client) promiseFirst(ctx context.Context, p *parcel, s *sending, id string) error {
+	if s.hidden == nil {
+		return nil
+	}
+	if p.partition.resting() {
+		return fmt.Errorf("%w: node %q rests", ErrDurability, p.partition.node.Name())
+	}
+	keys := []string{s.hidden[0].dedup}
+	for _, rid := range c.recordIDs(id) {
+		keys = append(keys, p.partition.keys.record(rid))
+	}
+	there, err := promiseFirstScript.run(ctx, p.partition, keys, id).Int()
+	p.partition.report(ctx, err)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrDurability, err)
+	case there == 0:
+		return errTakenOut
+	}
+	return nil
+}
+
 // promise sees to it that a message which is in already has its second copy, as
 // long as it is not done.
 func (c *Client) promise(ctx context.Context, p *parcel) error {

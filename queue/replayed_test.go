@@ -235,3 +235,68 @@ func TestReplayedIsDurable(t *testing.T) {
 		})
 	}
 }
+
+// TestAllWhoAskAreRefused: Q2. Nobody promises a message that is not as durable as asked:
+// if all who came with its key or id are refused, it is not there.
+func TestAllWhoAskAreRefused(t *testing.T) {
+	kinds := map[string]*Message{
+		"dedup": {DedupKey: "key", DedupWindow: time.Minute},
+		"id":    {ID: "id"},
+		"order": {DedupKey: "key", DedupWindow: time.Minute, OrderKey: "o"},
+	}
+	for name, m := range kinds {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newPatientRig(t, 3*time.Second, 1, Options{Ack: Ack{Replicas: 1}, Destinations: []string{"a", "b"}})
+			if err := r.c.Check(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			receipts, _ := r.c.EnqueueBatch(t.Context(), []*Message{m, m, m})
+			for i, receipt := range receipts {
+				if !errors.Is(receipt.Err, ErrDurability) {
+					t.Errorf("%d: got %v, want %v", i, receipt.Err, ErrDurability)
+				}
+			}
+			if keys := r.keys(); len(keys) > 0 {
+				t.Errorf("there is still %q", keys)
+			}
+		})
+	}
+}
+
+// Who is told that a message is in, which is not durable and was taken out meanwhile,
+// puts it in elsewhere.
+func TestReplayOfWhatWasTakenOut(t *testing.T) {
+	t.Parallel()
+	r := newPatientRig(t, 10*time.Second, 1, Options{Ack: Ack{Replicas: 1}})
+	key := r.c.partitions[0].keys.dedup("key")
+	settle := func() (*parcel, bool, error) {
+		p, err := r.c.pack(&Message{DedupKey: "key", DedupWindow: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.partition = r.c.partitions[0]
+		s := r.c.sending(t.Context(), p, noBounds, false)
+		s.durable = true
+		s.cmds[0].(once).SetVal([]any{"replayed", "other", int64(-1), int64(-1), int64(-1)})
+		over, err := r.c.settle(t.Context(), p, s, noBounds)
+		return p, over, err
+	}
+	for _, is := range []string{"", "another digest"} {
+		r.raw().Set(t.Context(), key, is, time.Minute)
+		if p, over, err := settle(); over || !errors.Is(err, ErrDurability) || p.receipt.Replayed || p.receipt.ID != p.id {
+			t.Errorf("with %q: got %v, %v, %+v; want it not decided", is, over, err, p.receipt)
+		}
+	}
+	for range 2 {
+		if is := r.raw().Get(t.Context(), key).Val(); is != "other digest+" {
+			r.raw().Set(t.Context(), key, "other digest", time.Minute)
+		}
+		if p, over, err := settle(); !over || err != nil || !p.receipt.Replayed || p.receipt.ID != "other" {
+			t.Errorf("where it is: got %v, %v, %+v; want it replayed", over, err, p.receipt)
+		}
+		if is, ttl := r.raw().Get(t.Context(), key).Val(), r.raw().PTTL(t.Context(), key).Val(); is != "other digest+" || ttl <= 0 {
+			t.Errorf("the key is %q for %v, want it promised, and to end", is, ttl)
+		}
+	}
+}
