@@ -272,22 +272,26 @@ func (c *Client) replayOn(ctx context.Context, p *partition, rids []string) (int
 	return n, err
 }
 
-// dropScript deletes dead letters with their bodies.
+// dropScript deletes dead letters with their bodies. Of one that has a second copy
+// it leaves a tombstone: where that copy cannot be deleted now, it would be taken for
+// one whose first is lost.
 //
 //	KEYS[1]  dead letters
-//	KEYS[2]… for each letter its record, then its chunks
-//	ARGV     for each letter its record id, and how many chunks it has
+//	KEYS[2]… for each letter its tombstone, its record, then its chunks
+//	ARGV[1]  for how many ms a tombstone stands
+//	ARGV[2]… for each letter its record id, and how many chunks it has
 //
 // It returns a list of 1 for each that was deleted, 0 for each that was not there.
 var dropScript = newScript(`
 local at, out = 2, {}
-for i = 1, #ARGV, 2 do
+for i = 2, #ARGV, 2 do
   local n = redis.call('ZREM', KEYS[1], ARGV[i])
   out[#out+1] = n
-  for j = at, at + ARGV[i+1] do
-    if n == 1 then redis.call('UNLINK', KEYS[j]) end
+  if n == 1 then
+    if redis.call('HEXISTS', KEYS[at+1], 'c') == 1 then redis.call('SET', KEYS[at], '1', 'PX', ARGV[1]) end
+    for j = at + 1, at + 1 + ARGV[i+1] do redis.call('UNLINK', KEYS[j]) end
   end
-  at = at + 1 + ARGV[i+1]
+  at = at + 2 + ARGV[i+1]
 end
 return out
 `)
@@ -307,7 +311,7 @@ func (c *Client) dropPart(ctx context.Context, p *partition, rids []string) (int
 	if err != nil {
 		return 0, err
 	}
-	keys, args, sizes := []string{p.keys.dead()}, []any{}, make([]int64, len(rids))
+	keys, args, sizes := []string{p.keys.dead()}, []any{tombstoneFor.Milliseconds()}, make([]int64, len(rids))
 	for i, rid := range rids {
 		size, _ := strconv.ParseInt(fields[i][0], 10, 64)
 		if size < 0 || size > maxChunked {
@@ -315,7 +319,7 @@ func (c *Client) dropPart(ctx context.Context, p *partition, rids []string) (int
 		}
 		sizes[i] = size
 		chunks := p.keys.chunks(rid, size)
-		keys = append(append(keys, p.keys.record(rid)), chunks...)
+		keys = append(append(keys, p.keys.tombstone(rid), p.keys.record(rid)), chunks...)
 		args = append(args, rid, len(chunks))
 	}
 	codes, err := dropScript.run(ctx, p, keys, args...).Int64Slice()
@@ -333,6 +337,9 @@ func (c *Client) dropPart(ctx context.Context, p *partition, rids []string) (int
 			pipe := to.client().Pipeline()
 			to.deleteCopy(ctx, pipe, rids[i], sizes[i])
 			_, err := pipe.Exec(to.with(ctx))
+			if err == nil {
+				err = p.client().Unlink(p.with(ctx), p.keys.tombstone(rids[i])).Err()
+			}
 			errs = append(errs, err)
 		}
 	}

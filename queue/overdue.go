@@ -111,14 +111,14 @@ func (s *source) askFirsts(ctx context.Context, first *partition, cs []*overdueC
 			c.first = fateAway
 		case !asked:
 			c.first = fateLost
-		case tombstones[i].Val() > 0 || state == stateDone:
-			c.first = fateDone
 		case state == stateDead:
 			c.first, c.died = fateDead, &obituary{lastError: f[3], reason: f[4]}
 			c.died.attempts, _ = strconv.Atoi(f[1])
 			c.died.status, _ = strconv.Atoi(f[2])
-		case state != "":
-			c.first = fateThere
+		case state != "" && state != stateDone:
+			c.first = fateThere // a tombstone beside it is of an earlier message with its id
+		case tombstones[i].Val() > 0 || state == stateDone:
+			c.first = fateDone
 		}
 	}
 }

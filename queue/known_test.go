@@ -1,0 +1,102 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// An id is still in the queue as long as one of its destinations has it: what that one
+// waits for is not written over by another message.
+func TestIDIsKnownForAllDestinations(t *testing.T) {
+	t.Parallel()
+	r := newPatientRig(t, 10*time.Second, 1, Options{Destinations: []string{"a", "b"}, KeepResult: 100 * time.Millisecond})
+	r.enqueue(&Message{ID: "x", Body: []byte("first")})
+	a, b := newDiary(), newDiary()
+	_, drainA := run(t, r.c, WorkerOptions{Destination: "a"}, a.done)
+	_, drainB := run(t, r.c, WorkerOptions{Destination: "b"}, func(_ context.Context, m *Delivery) Result {
+		b.note(m)
+		return Result{After: time.Hour}
+	})
+	raw, k := r.raw(), r.c.partitions[0].keys
+	eventually(t, 30*time.Second, "a is done, and b waits", func() bool {
+		return a.total() == 1 && raw.Exists(t.Context(), k.record("x~a")).Val() == 0 && raw.ZCard(t.Context(), k.delayed()).Val() == 1
+	})
+	if receipt, err := r.c.Enqueue(t.Context(), &Message{ID: "x", Body: []byte("first")}); err != nil || !receipt.Replayed {
+		t.Errorf("the same again: got %+v, %v; want it replayed", receipt, err)
+	}
+	if _, err := r.c.Enqueue(t.Context(), &Message{ID: "x", Body: []byte("second")}); !errors.Is(err, ErrMismatch) {
+		t.Errorf("with another body: got %v, want %v", err, ErrMismatch)
+	}
+	drainA()
+	drainB()
+	infos, err := r.c.Find(t.Context(), "x")
+	if err != nil || len(infos) != 1 || string(infos[0].Body) != "first" || infos[0].State != stateDelayed {
+		t.Errorf("got %+v, %v; want the first message, delayed for b alone", infos, err)
+	}
+	if a.total() != 1 || b.total() != 1 {
+		t.Errorf("got %v and %v delivered, want each once", a.bodies(), b.bodies())
+	}
+}
+
+// A dead letter that was dropped is gone, also where its second copy could not be
+// reached just then.
+func TestDropWhileTheCopyIsAway(t *testing.T) {
+	t.Parallel()
+	r := newPatientRig(t, 10*time.Second, 2, Options{Copies: 2, Visibility: time.Second})
+	key := r.keyFor(0)
+	eventually(t, 30*time.Second, "it is in", func() bool {
+		_, err := r.c.Enqueue(t.Context(), &Message{ID: key})
+		return err == nil
+	})
+	raw, k := r.raw(), r.c.partitions[0].keys
+	_, drain := run(t, r.c, WorkerOptions{}, func(context.Context, *Delivery) Result { return Result{Outcome: Dead} })
+	eventually(t, 30*time.Second, "it is dead", func() bool { return raw.ZCard(t.Context(), k.dead()).Val() == 1 })
+	drain()
+	other := r.servers[1].Client(t)
+	other.SlaveOf(t.Context(), "127.0.0.1", "1") // it takes no writes, and keeps what it has
+	if n, err := r.c.Drop(t.Context(), nil, nil); n != 1 || err == nil {
+		t.Errorf("dropped %d, %v; want 1, and an error of the other node", n, err)
+	}
+	other.SlaveOf(t.Context(), "NO", "ONE")
+	if n := len(r.seconds(1)); n != 1 {
+		t.Fatalf("%d second copies, want 1 still", n)
+	}
+	other.ZAdd(t.Context(), r.c.partitions[1].keys.seconds(), z(0, key))
+	d := newDiary()
+	_, drain = run(t, r.c, WorkerOptions{}, d.done)
+	eventually(t, 30*time.Second, "the copy is seen to", func() bool {
+		return len(r.seconds(1)) == 0 && raw.Exists(t.Context(), k.tombstone(key)).Val() == 0
+	})
+	drain()
+	infos, _, err := r.c.Dead(t.Context(), 10, "")
+	if err != nil || len(infos) > 0 || d.total() > 0 {
+		t.Errorf("it came back: dead letters %v (%v), %d deliveries", infos, err, d.total())
+	}
+	r.expectEmpty()
+}
+
+// What says that an earlier message of the same id is done is no word about one that lives.
+func TestTombstoneOfAnEarlierMessage(t *testing.T) {
+	t.Parallel()
+	r := newPatientRig(t, 10*time.Second, 2, Options{Copies: 2, Visibility: time.Second})
+	key := r.keyFor(0)
+	eventually(t, 30*time.Second, "it is in", func() bool {
+		_, err := r.c.Enqueue(t.Context(), &Message{ID: key, Delay: time.Hour})
+		return err == nil
+	})
+	other, seconds := r.servers[1].Client(t), r.c.partitions[1].keys.seconds()
+	r.raw().Set(t.Context(), r.c.partitions[0].keys.tombstone(key), "1", time.Hour)
+	other.ZAdd(t.Context(), seconds, z(0, key))
+	run(t, r.c, WorkerOptions{}, newDiary().done)
+	eventually(t, 30*time.Second, "the copy is seen to", func() bool {
+		score, err := other.ZScore(t.Context(), seconds, key).Result()
+		return errors.Is(err, redis.Nil) || score > 0
+	})
+	if len(r.seconds(1)) != 1 {
+		t.Error("the second copy is gone")
+	}
+}
