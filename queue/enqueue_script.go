@@ -147,7 +147,13 @@ end
 local function ms(n) return string.format('%.0f', n) end
 local due = t + math.max(ARGV[4], ARGV[12])
 if ARGV[3] ~= '0' then redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. ARGV[2], 'PX', ARGV[3]) end
+-- What waits here under its name is the message itself, which came without an answer
+-- before: counted twice for its order key, it would hold that up for ever.
+local missing = {}
 for _, d in ipairs(deliveries) do
+  if due == t or not redis.call('ZSCORE', KEYS[1], d.rid) then missing[#missing+1] = d end
+end
+for _, d in ipairs(missing) do
   local e = {'i', ARGV[1]}
   local function field(name, value) e[#e+1] = name; e[#e+1] = value end
   if due > t or d.order ~= '' then field('t', ms(t)) end

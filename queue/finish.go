@@ -176,6 +176,7 @@ const (
 	codeLost = iota
 	codeRecorded
 	codeGone
+	codeTwice
 )
 
 // replyOf returns the j-th answer of a call.
@@ -200,6 +201,8 @@ func (s *source) recorded(ctx context.Context, r *result, code int, err error) b
 	case err == nil && code == codeLost && r.ending == endRelease,
 		r.ending == endRelease && isNoGroup(err): // it is ready again, or another's
 		s.forget(r.held)
+	case err == nil && code == codeTwice:
+		s.leaveInPlace(r.held)
 	case err == nil && (code == codeLost || code == codeGone && r.ending != endDone && r.tries == 1):
 		s.lose(r.held)
 	case err == nil:

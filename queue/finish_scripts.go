@@ -109,7 +109,7 @@ if ARGV[7] ~= '0' then
   redis.call('HSET', KEYS[2], 's', 'done', unpack(ARGV, 10 + n))
   redis.call('HDEL', KEYS[2], 'q', 'x', 'e', 'r', 'd', 'z', 'n', 'o', 'c', '__data__')
   redis.call('PEXPIRE', KEYS[2], ARGV[7])
-else
+elseif redis.call('HGET', KEYS[2], 's') ~= 'delayed' then -- that is of another entry with its id
   redis.call('UNLINK', KEYS[2])
 end
 if ARGV[8] ~= '0' then redis.call('SET', KEYS[6], '1', 'PX', ARGV[8]) end
@@ -130,10 +130,13 @@ return 1
 //	ARGV[5]  for how many ms it is kept
 //	ARGV[6]… names and values of the record
 //
-// It returns 1 if it is put back, 0 if another consumer has it, 2 if it was gone.
+// It returns 1 if it is put back, 0 if another consumer has it, 2 if it was gone, 3 if
+// one of its name waits already: a message may be here twice that was put in without an
+// answer. As one, they would end one turn of their order key, and have begun two.
 var retryScript = newWriteScript(luaOwner + luaNow + `
 if owner(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) == 0 then return 0 end
 if #redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3]) == 0 then return 2 end
+if redis.call('ZSCORE', KEYS[3], ARGV[4]) then return 3 end
 redis.call('HSET', KEYS[2], 's', 'delayed', unpack(ARGV, 6))
 redis.call('HDEL', KEYS[2], 'q', 'r', 'd', 'v')
 redis.call('ZADD', KEYS[3], string.format('%.0f', now() + ARGV[5]), ARGV[4])

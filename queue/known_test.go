@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,6 +78,66 @@ func TestDropWhileTheCopyIsAway(t *testing.T) {
 		t.Errorf("it came back: dead letters %v (%v), %d deliveries", infos, err, d.total())
 	}
 	r.expectEmpty()
+}
+
+// A message that is sent twice, as the first answer did not come, counts once where it
+// waits: its order key is free when it is done.
+func TestDelayedThatIsSentTwice(t *testing.T) {
+	t.Parallel()
+	r := newPatientRig(t, 10*time.Second, 1, Options{PerKey: 2, Backlog: Backlog{Bytes: 1 << 20}, Destinations: []string{"a", "b"}})
+	p, err := r.c.pack(&Message{OrderKey: "o", Delay: 500 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.partition = r.c.partitions[0]
+	for range 2 {
+		if over, err := r.c.send(t.Context(), p, noBounds); !over || err != nil {
+			t.Fatalf("sending: %v, %v", over, err)
+		}
+	}
+	d := newDiary()
+	_, drainA := run(t, r.c, WorkerOptions{Destination: "a"}, d.done)
+	_, drainB := run(t, r.c, WorkerOptions{Destination: "b"}, d.done)
+	eventually(t, 30*time.Second, "it is done", func() bool { return d.total() >= 2 && r.empty() })
+	drainA()
+	drainB()
+	r.expectEmpty()
+}
+
+// A message that is in twice, as the first answer did not come, and is tried again, leaves
+// nothing behind either.
+func TestReadyThatIsSentTwice(t *testing.T) {
+	for name, fails := range map[string]int64{"one fails": 1, "both fail": 2, "both fail twice": 4} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newPatientRig(t, 10*time.Second, 1, Options{PerKey: 2, Visibility: time.Second, Backlog: Backlog{Bytes: 1 << 20}})
+			p, err := r.c.pack(&Message{OrderKey: "o"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.partition = r.c.partitions[0]
+			for range 2 {
+				if over, err := r.c.send(t.Context(), p, noBounds); !over || err != nil {
+					t.Fatalf("sending: %v, %v", over, err)
+				}
+			}
+			var tries, under atomic.Int64
+			d := newDiary()
+			_, drain := run(t, r.c, WorkerOptions{}, func(ctx context.Context, m *Delivery) Result {
+				under.Add(1)
+				for end := time.Now().Add(2 * time.Second); under.Load() < 2 && time.Now().Before(end); {
+					sleep(ctx, time.Millisecond) // both are under way
+				}
+				if n := tries.Add(1); n <= fails {
+					return Result{After: 300 * time.Millisecond}
+				}
+				return d.done(ctx, m)
+			})
+			eventually(t, 60*time.Second, "it is done", func() bool { return d.total() >= 1 && r.empty() })
+			drain()
+			r.expectEmpty()
+		})
+	}
 }
 
 // What says that an earlier message of the same id is done is no word about one that lives.
