@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
 	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
 )
@@ -199,4 +201,19 @@ func TestQueueCallbackIsTakenAway(t *testing.T) {
 	c.Reload(global, site(""))
 	wantEmpty(t, a)
 	box.wait(t, 1)
+}
+
+// TestQueueCallbackThatNeverFits: a message that the other queue can never take, here one
+// of another program with a name too long for it, becomes a dead letter for all that.
+func TestQueueCallbackThatNeverFits(t *testing.T) {
+	box, dead := newLetterbox(t, 422), newLetterbox(t)
+	a := redistest.Start(t)
+	c := caddytest.Load(t, queueOn(a), "handle /q* {\n"+queueSite(deliverTo(box.Origin), "dead_letter_to dead")+"\n}\n"+
+		"handle /dead {\nfluster_queue dead {\n"+deliverTo(dead.Origin)+"\n}\n}")
+	a.Client(t).XAdd(t.Context(), &redis.XAddArgs{Stream: "{fluster:q:q:0}:s", Values: []string{"i", strings.Repeat("x", 600), "__data__", "y"}})
+	box.wait(t, 1)
+	caddytest.Eventually(t, "it is a dead letter", func() bool { return ask[depthOf](t, c, "/fluster/queues/q").Dead == 1 })
+	if len(box.all()) != 1 || len(dead.all()) != 0 {
+		t.Errorf("%d deliveries, and %d of its copy, want 1 and none", len(box.all()), len(dead.all()))
+	}
 }
