@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -137,6 +138,28 @@ func TestReadyThatIsSentTwice(t *testing.T) {
 			drain()
 			r.expectEmpty()
 		})
+	}
+}
+
+// The second copy of an earlier message of the same id, here of a dead letter that was
+// dropped, leaves nothing in that of one which is put in later.
+func TestCopyOfAnEarlierMessage(t *testing.T) {
+	t.Parallel()
+	r := newPatientRig(t, 10*time.Second, 2, Options{Copies: 2, Visibility: 10 * time.Second})
+	key := r.keyFor(0)
+	other, k := r.servers[1].Client(t), r.c.partitions[1].keys
+	other.HSet(t.Context(), k.second(key), "i", key, "s", stateDead, "r", "bad", "x", "1", "a", "10", "c", "n0/0", "p", "1", dataField, "old")
+	other.ZAdd(t.Context(), k.seconds(), z(1, key))
+	eventually(t, 30*time.Second, "it is in", func() bool {
+		_, err := r.c.Enqueue(t.Context(), &Message{ID: key, Body: []byte("new")})
+		return err == nil
+	})
+	is := r.seconds(1)[key]
+	if is.state != "" || is.reason != "" || is.expires != 0 || is.attempts != 0 || !bytes.HasSuffix(is.frame, []byte("new")) {
+		t.Errorf("the copy is %+v", is)
+	}
+	if other.HGet(t.Context(), k.second(key), "p").Val() != "1" {
+		t.Error("it was promised, and is no more")
 	}
 }
 

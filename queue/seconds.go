@@ -36,6 +36,12 @@ local function ms(n) return string.format('%.0f', n) end
 for i = 1, n do
   local rid, lane, order = ARGV[2+3*i], ARGV[3+3*i], ARGV[4+3*i]
   if ARGV[2] == '0' or is[i] == 0 then
+    if is[i] == 1 then -- Nothing stays of it, but what was promised.
+      local promised = redis.call('HGET', KEYS[1+i], 'p')
+      redis.call('HSET', KEYS[1+i], 'g', lane) -- a full node refuses that, and nothing is deleted
+      redis.call('DEL', KEYS[1+i])
+      if promised then redis.call('HSET', KEYS[1+i], 'p', promised) end
+    end
     redis.call('HSET', KEYS[1+i], 'g', lane, 't', ms(t), unpack(ARGV, 5 + 3 * n))
     if order ~= '' then redis.call('HSET', KEYS[1+i], 'o', order) end
     if ARGV[3] ~= '0' then redis.call('HSET', KEYS[1+i], 'x', ms(t + ARGV[3])) end
