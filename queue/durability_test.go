@@ -75,7 +75,7 @@ func enqueueKinds(t *testing.T, c *Client, tries int, told func(name string, m *
 					m = kind()
 					began := time.Now()
 					receipt, err = c.Enqueue(t.Context(), m)
-					if took := time.Since(began); took > 1300*time.Millisecond {
+					if took := time.Since(began); took > 5*time.Second {
 						t.Errorf("%s: it took %v to say %v", name, took, err)
 					}
 				}
