@@ -209,6 +209,12 @@ func TestBuryIsTriedAgainAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newPatientRig(t, 10*time.Second, 1, Options{Visibility: time.Second, InlineBody: 10})
+			answers := r.raw().Subscribe(t.Context(), "answers")
+			defer answers.Close()
+			if _, err := answers.Receive(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			m.Header = map[string]string{headerReplyTo: "answers"}
 			r.enqueue(m)
 			var told, deliveries atomic.Int64
 			var replayed atomic.Bool
@@ -226,7 +232,7 @@ func TestBuryIsTriedAgainAlone(t *testing.T) {
 				if replayed.Load() {
 					return Result{Outcome: Done}
 				}
-				return Result{Outcome: Dead, Status: 400, Reason: "bad"}
+				return Result{Outcome: Dead, Status: 400, Reason: "bad", Response: &Response{Body: []byte("no")}}
 			})
 			raw, dead := r.raw(), r.c.partitions[0].keys.dead()
 			eventually(t, 60*time.Second, "it is a dead letter", func() bool { return raw.ZCard(t.Context(), dead).Val() == 1 })
@@ -235,6 +241,9 @@ func TestBuryIsTriedAgainAlone(t *testing.T) {
 			}
 			if infos, _, _ := r.c.Dead(t.Context(), 10, ""); len(infos) != 1 || infos[0].Reason != "bad" || infos[0].LastStatus != 400 || infos[0].Attempts != 1 {
 				t.Errorf("got dead letters %+v", infos)
+			}
+			if _, err := answers.ReceiveTimeout(t.Context(), 20*time.Second); err != nil {
+				t.Errorf("whoever waits for the answer has none: %v", err)
 			}
 			replayed.Store(true)
 			if n, err := r.c.Replay(t.Context(), nil, nil); n != 1 || err != nil {

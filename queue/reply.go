@@ -50,7 +50,7 @@ func (d *Delivery) correlation() string {
 func (s *source) publish(ctx context.Context, batch []*result) {
 	pipe := s.p.client().Pipeline()
 	for _, r := range batch {
-		if r.said.Response == nil || r.tries > 0 || r.ending != endDone && r.ending != endDead {
+		if r.said.Response == nil || r.tries > 0 || r.ending != endDone && r.ending != endDead && r.entry.doomed == "" {
 			continue
 		}
 		to := r.d.Header[headerReplyTo]
