@@ -221,7 +221,6 @@ func (c *Client) settle(ctx context.Context, p *parcel, s *sending, room room) (
 	case "in":
 	case "replayed":
 		// It may be this one: what was tried here before without an answer.
-		// It may be this one: what was tried here before without an answer.
 		replayed := e.id != p.id || p.m.ID != "" && p.triedAs(p.partition) == nothing
 		if c.asksMore() && !s.durable {
 			return replayed, ErrDurability // what is in here already is put nowhere else
