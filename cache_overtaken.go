@@ -14,7 +14,10 @@ import "github.com/caddy-fluster/caddy-fluster/journal"
 // come already; or, if e was read from a node, what was read from there later.
 func (x *exchange) overtaken(e *entry) bool {
 	near := x.pool.near.Load()
-	for _, key := range [...]string{e.resp.Key, x.key} {
+	for i, key := range [...]string{e.resp.Key, x.key} {
+		if i == 1 && key == e.resp.Key {
+			break // it is no variant
+		}
 		old, ok := near.Get(key)
 		isNewer := ok && (old.sent > e.came || old.sent == 0 && e.sent == 0 && old.came > e.came)
 		switch {
