@@ -123,8 +123,9 @@ func asksToUpgrade(r *http.Request) bool {
 // bypasses reports whether the request is one that never looks up nor stores.
 // Conditions on the state of the origin (If-Match) are for the origin alone,
 // and so is content: it is no part of the key, but an origin may answer by it.
-// A request without a host is for nobody, or with one that is none. Fields that Connection names do not
-// reach the origin (RFC 9110, Section 7.6.1), so nothing may depend on them.
+// A request without a host, or with one that is none, is for nobody. Fields that
+// Connection names do not reach the origin (RFC 9110, Section 7.6.1), so nothing
+// may depend on them.
 func (h *Cache) bypasses(r *http.Request) (bool, error) {
 	if r.Header["If-Match"] != nil || r.Header["If-Unmodified-Since"] != nil || !isHost(r.Host) {
 		return true, nil
