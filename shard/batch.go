@@ -3,7 +3,6 @@ package shard
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -38,11 +37,12 @@ type batchReader struct {
 // taken from the queue.
 type batch struct {
 	keys    []string
-	args    []any // pointers into keys: a string in an interface were memory of its own
+	readers []int32 // of each key
+	args    []any   // pointers into keys: a string in an interface were memory of its own
 	reads   int
 	waiting int           // of reads, those whose callers have not given up; under the reader's mu
 	done    chan struct{} // closed when the following is set
-	values  []any
+	values  []Value
 	err     error
 }
 
@@ -64,13 +64,13 @@ func newBatchReader(client redis.UniversalClient, timeout time.Duration) *batchR
 	return &batchReader{client: client, timeout: timeout}
 }
 
-func (r *batchReader) read(ctx context.Context, key, beside string) (value, other []byte, err error) {
+func (r *batchReader) read(ctx context.Context, key, beside string) (value Value, other []byte, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, nil, err
+		return Value{}, nil, err
 	}
 	b, i, j, err := r.join(key, beside)
 	if err != nil {
-		return nil, nil, err
+		return Value{}, nil, err
 	}
 	timer := timers.Get().(*time.Timer)
 	timer.Reset(r.timeout)
@@ -79,18 +79,18 @@ func (r *batchReader) read(ctx context.Context, key, beside string) (value, othe
 	case <-b.done:
 	case <-ctx.Done():
 		r.giveUp(b)
-		return nil, nil, ctx.Err()
+		return Value{}, nil, ctx.Err()
 	case <-timer.C:
 		r.giveUp(b)
-		return nil, nil, context.DeadlineExceeded
+		return Value{}, nil, context.DeadlineExceeded
 	}
 	if b.err != nil {
-		return nil, nil, b.err
+		return Value{}, nil, b.err
 	}
 	if beside != "" {
-		other = asBytes(b.values[j])
+		other = b.values[j].Bytes // never given back
 	}
-	return asBytes(b.values[i]), other, nil
+	return b.values[i], other, nil
 }
 
 // timers are stopped timers: one each read costs 0.2 µs, with its memory 0.5 µs.
@@ -133,16 +133,17 @@ func (r *batchReader) join(key, beside string) (b *batch, i, j int, err error) {
 
 func newBatch() *batch {
 	const usual = 16
-	return &batch{keys: make([]string, 0, usual), args: append(make([]any, 0, usual), "mget"), done: make(chan struct{})}
+	return &batch{keys: make([]string, 0, usual), readers: make([]int32, 0, usual), args: append(make([]any, 0, usual), "mget"), done: make(chan struct{})}
 }
 
 // add adds a key, unless it is there, and returns the place of its value.
 func (b *batch) add(key string) int {
 	// They are few enough to look through: 0.1 µs for 32 others.
 	if i := slices.Index(b.keys, key); i >= 0 {
+		b.readers[i]++
 		return i
 	}
-	b.keys = append(b.keys, key)
+	b.keys, b.readers = append(b.keys, key), append(b.readers, 1)
 	// Where keys grew, the older pointers lead to its older memory, whose strings
 	// are the same.
 	b.args = append(b.args, &b.keys[len(b.keys)-1])
@@ -167,7 +168,8 @@ func (r *batchReader) run() {
 			return
 		}
 		if wanted {
-			b.values, b.err = r.ask(b)
+			// The client's own time-outs bound it.
+			b.values, b.err = readValues(context.Background(), r.client, b.args, b.readers)
 		} else {
 			b.err = context.DeadlineExceeded // nobody looks
 		}
@@ -194,18 +196,6 @@ func (r *batchReader) take() (b *batch, wanted bool) {
 		r.queue = nil
 	}
 	return b, b.waiting > 0
-}
-
-// ask asks for a batch. The client's own time-outs bound it.
-func (r *batchReader) ask(b *batch) ([]any, error) {
-	cmd := redis.NewSliceCmd(context.Background(), b.args...)
-	if err := r.client.Process(context.Background(), cmd); err != nil {
-		return nil, err
-	}
-	if n := len(cmd.Val()); n != len(b.keys) {
-		return nil, fmt.Errorf("shard: %d values for %d keys", n, len(b.keys))
-	}
-	return cmd.Val(), nil
 }
 
 // close ends the goroutine. The client must be closed before, so that what it

@@ -192,10 +192,16 @@ func (n *Node) Bulk() redis.UniversalClient { return n.bulk }
 // others who ask for the same at that time. In a Redis Cluster the keys must share
 // a slot. For values over 64 KiB see ReadBulk.
 func (n *Node) Read(ctx context.Context, key, beside string) (value, other []byte, err error) {
+	v, other, err := n.Borrow(ctx, key, beside)
+	return v.Bytes, other, err
+}
+
+// Borrow is Read for callers that give the memory of the value back.
+func (n *Node) Borrow(ctx context.Context, key, beside string) (value Value, other []byte, err error) {
 	value, other, err = n.small.read(n.With(ctx), key, beside)
 	n.report(Classify(ctx, err), err)
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading from node %q: %w", n.name, err)
+		return Value{}, nil, fmt.Errorf("reading from node %q: %w", n.name, err)
 	}
 	return value, other, nil
 }

@@ -12,7 +12,7 @@ import (
 // that many reads have in common; "" is none. It returns within the node's
 // time-out.
 type reader interface {
-	read(ctx context.Context, key, beside string) (value, other []byte, err error)
+	read(ctx context.Context, key, beside string) (value Value, other []byte, err error)
 }
 
 // A plainReader has a connection to itself while it reads. It serves where
@@ -27,7 +27,7 @@ type plainReader struct {
 	reads  atomic.Int64 // under way
 }
 
-func (r *plainReader) read(ctx context.Context, key, beside string) (value, other []byte, err error) {
+func (r *plainReader) read(ctx context.Context, key, beside string) (value Value, other []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.node.timeout)
 	defer cancel()
 	keys := []string{key, beside}
@@ -36,7 +36,7 @@ func (r *plainReader) read(ctx context.Context, key, beside string) (value, othe
 	}
 	if r.reads.Add(1) > maxQueued {
 		r.reads.Add(-1)
-		return nil, nil, errQueueFull
+		return Value{}, nil, errQueueFull
 	}
 	type answer struct {
 		values [][]byte
@@ -52,13 +52,13 @@ func (r *plainReader) read(ctx context.Context, key, beside string) (value, othe
 	case a := <-answers:
 		switch {
 		case a.err != nil:
-			return nil, nil, a.err
+			return Value{}, nil, a.err
 		case beside == "":
-			return a.values[0], nil, nil
+			return Value{Bytes: a.values[0]}, nil, nil
 		}
-		return a.values[0], a.values[1], nil
+		return Value{Bytes: a.values[0]}, a.values[1], nil
 	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+		return Value{}, nil, ctx.Err()
 	}
 }
 

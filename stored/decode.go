@@ -1,6 +1,7 @@
 package stored
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math"
@@ -22,7 +23,13 @@ var (
 // variants, share memory with b, which nobody may change any more. b is not trusted: every length in it is checked before
 // it is used, and what is allocated is bounded by the length of b. Decode accepts only what an encoder writes: encoding
 // the result again gives b.
-func Decode(b []byte) (*Response, *Variants, error) {
+func Decode(b []byte) (*Response, *Variants, error) { return decode(b, false) }
+
+// DecodeApart is Decode but for the strings of a response whose body lies in it: they have memory of their own. The body
+// alone shares memory with b.
+func DecodeApart(b []byte) (*Response, *Variants, error) { return decode(b, true) }
+
+func decode(b []byte, apart bool) (*Response, *Variants, error) {
 	if len(b) <= versionAt || string(b[:versionAt]) != magic {
 		return nil, nil, ErrFormat
 	}
@@ -36,6 +43,9 @@ func Decode(b []byte) (*Response, *Variants, error) {
 	d := decoder{rest: b[minLen:]}
 	switch b[kindAt] {
 	case kindResponse:
+		if apart {
+			d.takeBody()
+		}
 		if r := d.response(); !d.bad {
 			return r, nil, nil
 		}
@@ -51,7 +61,21 @@ func Decode(b []byte) (*Response, *Variants, error) {
 // and empty strings, so that only the end need ask.
 type decoder struct {
 	rest []byte // not read yet
+	body []byte // of a response, if it is not in rest
 	bad  bool
+}
+
+// takeBody takes the body of a response out of the rest, of which it makes a copy. If the body is not where the response
+// says, response will see.
+func (d *decoder) takeBody() {
+	const formAt, sizeAt = 0, fixedLen - minLen - 8
+	if len(d.rest) < fixedLen-minLen || d.rest[formAt] != formWhole {
+		return
+	}
+	if size := binary.LittleEndian.Uint64(d.rest[sizeAt:]); size <= uint64(len(d.rest)-(fixedLen-minLen)) {
+		head := len(d.rest) - int(size)
+		d.rest, d.body = bytes.Clone(d.rest[:head]), d.rest[head:]
+	}
 }
 
 // response reads what follows the kind of a response.
@@ -83,10 +107,13 @@ func (d *decoder) response() *Response {
 		d.end()
 		return r
 	}
-	if int64(len(d.rest)) != r.BodySize {
+	if d.body == nil {
+		d.body, d.rest = d.rest, nil
+	}
+	if d.end(); int64(len(d.body)) != r.BodySize {
 		d.fail()
 	}
-	r.Body = d.rest[:len(d.rest):len(d.rest)]
+	r.Body = d.body[:len(d.body):len(d.body)]
 	return r
 }
 

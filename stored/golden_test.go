@@ -1,12 +1,14 @@
 package stored_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"flag"
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -97,10 +99,25 @@ func decode(t testing.TB, b []byte) (any, error) {
 		t.Fatalf("Decode(%q): got %v, %v, %v, want exactly one of them", b, r, v, err)
 	case err != nil && !errors.Is(err, stored.ErrFormat) && !errors.Is(err, stored.ErrVersion):
 		t.Fatalf("Decode(%q): got error %v, want ErrFormat or ErrVersion", b, err)
-	case r != nil:
+	}
+	decodeApart(t, b, r, v, err)
+	if r != nil {
 		return r, err
 	}
 	return v, err
+}
+
+// decodeApart checks that DecodeApart says the same, and that no string of a response with its body shares memory with b.
+func decodeApart(t testing.TB, b []byte, wantR *stored.Response, wantV *stored.Variants, want error) {
+	t.Helper()
+	lent := bytes.Clone(b)
+	r, v, err := stored.DecodeApart(lent)
+	if r != nil && r.Chunks == nil {
+		clear(lent[:len(lent)-len(r.Body)])
+	}
+	if !errors.Is(err, want) || !reflect.DeepEqual(r, wantR) || !reflect.DeepEqual(v, wantV) {
+		t.Fatalf("DecodeApart(%q): got %v, %v, %v, want %v, %v, %v", b, r, v, err, wantR, wantV, want)
+	}
 }
 
 // seal puts the right checksum into b, as whoever means harm would.
