@@ -160,7 +160,11 @@ func (x *exchange) send(f *found, r httpcache.Range) {
 		return
 	}
 	if f.resp.Chunks == nil {
-		x.w.Write(f.resp.Body[r.Start:r.End()]) //nolint:errcheck // a client that went away is nobody's fault
+		sending := x.lent.sending
+		x.lent.sending = true
+		if _, err := x.w.Write(f.resp.Body[r.Start:r.End()]); err == nil { // a client that went away is nobody's fault
+			x.lent.sending = sending
+		}
 		return
 	}
 	if done := x.sendChunks(f.entry, r); done < r.Length {

@@ -39,6 +39,7 @@ type exchange struct {
 	node       *node         // that was asked last, if any
 	seen       bool          // what lies there is known
 	held       int64         // bytes of body that were read from a node for this request alone
+	lent       lent          // the memory of a response that was read from a node
 	place      place         // where what is fetched will lie
 	nodeFailed bool          // the node did not answer the lookup
 	patience   time.Duration // how much more time nodes may cost the request (C2)
@@ -199,7 +200,7 @@ func (x *exchange) lookup() *found {
 	if e == nil || known != "" && !e.isIn(x.language) {
 		return f
 	}
-	if e.resp.Chunks == nil && !x.overtaken(e) {
+	if e.resp.Chunks == nil && x.lent.to != e && !x.overtaken(e) {
 		near.Set(e.resp.Key, e)
 	}
 	x.hit = found{entry: e, where: "node", soft: e.soft}

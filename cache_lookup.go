@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
+	"github.com/caddy-fluster/caddy-fluster/shard"
 	"github.com/caddy-fluster/caddy-fluster/stored"
 )
 
@@ -85,7 +86,7 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 	n, b := x.node, x.node.journal.bucket
 	x.seen = false
 	sent, learn, came := time.Now(), x.pool.book.Learnt(), x.pool.asks.Add(1)
-	value, headValue, err := n.Read(ctx, b.entry(key), n.headKey)
+	value, headValue, err := n.Borrow(ctx, b.entry(key), n.headKey)
 	if err != nil {
 		return nil, err
 	}
@@ -99,14 +100,14 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 		n.ask()
 		return nil, nil
 	}
-	if value != nil && !x.pool.book.Leased(time.Now()) {
+	if value.Bytes != nil && !x.pool.book.Leased(time.Now()) {
 		return nil, nil // an invalidation may be known to another node alone
 	}
 	x.seen = true
-	if value == nil {
+	if value.Bytes == nil {
 		return nil, nil
 	}
-	resp, variants, err := stored.Decode(value)
+	resp, variants, err := x.decode(&value)
 	switch {
 	case errors.Is(err, stored.ErrVersion):
 		metrics.garbage.WithLabelValues("version").Inc()
@@ -126,7 +127,31 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 	e := newEntry(resp, learn)
 	e.came = came
 	e.born = 0 // it is judged by the URL that is asked for, and may be dead by others
+	if value.IsLent() {
+		x.lent = lent{Value: value, to: e}
+	}
 	return x.admit(e), nil
+}
+
+// lent is the value of a response that was read from a node, which may be given back
+// when the body was sent: nobody but the request has it, as the near cache is off.
+type lent struct {
+	shard.Value
+	to      *entry // whose body it is
+	sending bool   // it may be on its way to the client yet
+}
+
+// decode decodes a value. What others may come to have then is in memory of its own.
+func (x *exchange) decode(v *shard.Value) (*stored.Response, *stored.Variants, error) {
+	if x.pool.near.Load() == nil && v.IsLent() {
+		// Header values outlive the request, in logs and in what net/http has yet to write.
+		resp, _, err := stored.DecodeApart(v.Bytes)
+		if err != nil || resp != nil && resp.Chunks == nil {
+			return resp, nil, err
+		}
+	}
+	*v = shard.Value{Bytes: v.Own()}
+	return stored.Decode(v.Bytes)
 }
 
 // readJournal reads what the journal has and this process lacks. The client does

@@ -47,6 +47,9 @@ func (x *exchange) end() {
 	if !x.unshared {
 		return
 	}
+	if !x.lent.sending {
+		x.lent.Return()
+	}
 	o := x.remains
 	o.x, o.lastKey, o.lastNode, o.lastStatus = nil, x.key, x.node, x.status
 	*x = exchange{}
