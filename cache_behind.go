@@ -9,7 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// toNext returns the request for the handlers behind. They may change it in place,
+// toNext returns the request for the handlers behind, with this context. They may change it in place,
 // as request_header and rewrite do, and placeholders are to show that; so they get
 // what the client's request is made of, and the exchange keeps a copy as it came:
 // by that it is decided what may be stored and for whom, and that is what the
@@ -25,7 +25,7 @@ func (x *exchange) toNext(ctx context.Context) *http.Request {
 		if groups := routeGroups(x.r); len(groups) > 0 {
 			x.groups = maps.Clone(groups)
 		}
-		return x.behind.WithContext(x.mark(ctx))
+		return x.behind.WithContext(ctx)
 	}
 	*x.behind.URL = *x.r.URL
 	clear(x.behind.Header)
@@ -33,7 +33,7 @@ func (x *exchange) toNext(ctx context.Context) *http.Request {
 	groups := routeGroups(x.behind)
 	clear(groups)
 	maps.Copy(groups, x.groups)
-	return x.behind.WithContext(x.mark(ctx))
+	return x.behind.WithContext(ctx)
 }
 
 // mark marks the request, unless this cache lets it by: the next one may store what

@@ -11,13 +11,16 @@ import (
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
+	"github.com/caddy-fluster/caddy-fluster/stored"
 )
 
 // flights are the forwards under way whose responses others may share, by what
 // they are for.
 type flights struct {
-	mu   sync.Mutex // guards open
-	open map[string]*flight
+	mu       sync.Mutex // guards all below but recorded
+	open     map[string]*flight
+	watched  *flight // the first of the list
+	watching bool    // a timer runs, after which they are looked at
 
 	recorded atomic.Int64 // bytes of body that all flights hold
 }
@@ -33,10 +36,17 @@ type flight struct {
 	all *flights
 	key string // "" for a flight that nobody can follow
 
+	isOpen atomic.Bool // others may join
+
+	// A forward that outlives its client is one of those watched; guarded by all.mu.
+	client     context.Context // nil if it is none
+	prev, next *flight
+
 	mu        sync.Mutex    // guards all below
 	changed   chan struct{} // closed at the next change; nil while nobody waits
 	state     flightState
 	head      *entry    // the response without its body, from shared on
+	boarded   bool      // others have seen the head
 	length    int64     // Content-Length, −1 if it is not known
 	blocks    []*block  // the body from base on, in blocks of unit bytes
 	first     block     // the first of them, and
@@ -76,6 +86,7 @@ func (fs *flights) join(key string) (f *flight, leads bool) {
 	}
 	f = fs.solo()
 	f.key = key
+	f.isOpen.Store(true)
 	fs.open[key] = f
 	return f, true
 }
@@ -99,6 +110,9 @@ func (fs *flights) solo() *flight {
 
 // close lets nobody join any more.
 func (fs *flights) close(f *flight) {
+	if !f.isOpen.Swap(false) {
+		return
+	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fs.open[f.key] == f {
@@ -144,6 +158,18 @@ func (f *flight) share(head *entry, length int64) {
 	f.divisible = (length < 0 || length > inlineBody) && head.isDivisible() // short ones are kept whole
 	f.mu.Unlock()
 	f.settle(shared)
+}
+
+// entire returns the entry of the flight's response as it is when it has come whole:
+// the head itself, if nobody else has seen that.
+func (f *flight) entire(head *entry, r stored.Response) *entry {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.boarded {
+		return head.whole(r)
+	}
+	*head.resp = r
+	return head
 }
 
 // end notes that the forward is over.
@@ -300,6 +326,7 @@ func (x *exchange) board(f *flight) (head *entry, why fitting) {
 		}
 	}()
 	late := f.state != undecided
+	f.boarded = true
 	for f.state == undecided {
 		changed := f.changeLocked()
 		f.mu.Unlock()

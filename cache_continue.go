@@ -21,7 +21,7 @@ func (x *exchange) continueFrom(e *entry, rest httpcache.Range) {
 	if have, ok := httpcache.ContentRangeOf(header); ok && e.resp.Status == http.StatusPartialContent {
 		rest.Start += have.Start // of the representation; what is stored is a part of it
 	}
-	req := x.toNext(x.r.Context())
+	req := x.toNext(x.mark(x.r.Context()))
 	req.Header = x.r.Header.Clone()
 	if !mayDivide(&e.resp.Terms) || !httpcache.AddRange(req.Header, header, rest) {
 		panic(http.ErrAbortHandler)

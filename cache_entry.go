@@ -13,17 +13,17 @@ import (
 
 // entry is what the near cache holds under one key, and what a lookup on a node
 // gives: a stored response made ready to be served, the list of a URL's
-// variants, or a note of how queries are compared. It is immutable but for
-// learn, used, made and told.
+// variants, or a note of how queries are compared. It is immutable, once others
+// have it, but for what is atomic.
 type entry struct {
 	resp     *stored.Response
 	variants *stored.Variants
 	used     []atomic.Int64 // of variants: when each was last used, Unix ms
 	search   *httpcache.SearchVariance
 
-	made atomic.Pointer[[]line] // what lines returns
-	sel  journal.Selectors      // what selects resp
-	soft bool                   // it was softly invalidated: stale whatever its terms say
+	made atomic.Pointer[[]line]            // what lines returns
+	sel  atomic.Pointer[journal.Selectors] // what selectors returns
+	soft bool                              // it was softly invalidated: stale whatever its terms say
 	// doubted: its node was away since it was stored. It is validated before it
 	// is used; only where the origin fails may it be served without.
 	doubted bool
@@ -59,12 +59,23 @@ func newEntry(r *stored.Response, learn uint64) *entry {
 }
 
 func (e *entry) init(r *stored.Response, learn uint64) {
-	tags := r.Tags
-	for _, g := range r.Groups {
-		tags = append(tags[:len(tags):len(tags)], groupTag(r.Key, g))
-	}
-	e.resp, e.sel, e.born = r, journal.NewSelectors(r.URL, tags), learn
+	e.resp, e.born = r, learn
 	e.learn.Store(learn)
+}
+
+// selectors returns what selects the response. They are made when something was
+// invalidated for the first time since it was stored: for most it never is.
+func (e *entry) selectors() *journal.Selectors {
+	if made := e.sel.Load(); made != nil {
+		return made
+	}
+	tags := e.resp.Tags
+	for _, g := range e.resp.Groups {
+		tags = append(tags[:len(tags):len(tags)], groupTag(e.resp.Key, g))
+	}
+	made := journal.NewSelectors(e.resp.URL, tags)
+	e.sel.Store(&made)
+	return &made
 }
 
 // withResponse is an entry and its response in one piece of memory: there are many,
@@ -85,9 +96,10 @@ func (e *entry) as(r *stored.Response) *entry {
 // whole returns the entry of a response with the same header, which has its
 // body too.
 func (e *entry) whole(r stored.Response) *entry {
-	out := &withResponse{entry: entry{sel: e.sel, born: e.born, sent: e.sent, came: e.came}, response: r}
+	out := &withResponse{entry: entry{born: e.born, sent: e.sent, came: e.came}, response: r}
 	out.resp = &out.response
 	out.learn.Store(e.learn.Load())
+	out.sel.Store(e.sel.Load())
 	out.made.Store(e.made.Load())
 	return &out.entry
 }

@@ -142,7 +142,7 @@ func (w *fillWriter) store() {
 		case w.fill.isAlive():
 			w.x.keepFilled(w.head, w.fill, w.got, body, kept)
 		case kept:
-			w.x.keepWhole(w.head, fit(body))
+			w.x.keepCame(w.fl, w.head, fit(body))
 		}
 	}
 	w.fl.settle(whole)
@@ -159,6 +159,9 @@ func fit(body []byte) []byte {
 // stillTrue reports whether nothing that selects the response was learnt since
 // it was asked for. If something was, it would only be refused later.
 func (w *fillWriter) stillTrue() bool {
+	if w.x.place.learn == w.x.pool.book.Learnt() {
+		return true
+	}
 	v, _ := w.x.pool.book.ValidNear(w.x.place.learn, w.x.selectors(w.head))
 	return v != journal.Dead
 }

@@ -1,7 +1,6 @@
 package fluster
 
 import (
-	"context"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -19,8 +18,8 @@ func (x *exchange) forward(f *found, use httpcache.Reuse) error {
 	}
 	// What turns out to be for others is tried again: as the variant that it is, or
 	// with those who came as late.
-	for range 3 {
-		if x.list == nil { // it may be known by now, and then others go by it
+	for i := range 3 {
+		if x.list == nil && (i > 0 || x.node != nil) { // it may be known by now, and then others go by it
 			x.list = x.nearList()
 		}
 		fl, leads := x.pool.flights.join(x.flightKey())
@@ -64,12 +63,12 @@ func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 	if x.node == nil || !x.node.inUse() {
 		x.node = x.pool.pick(x.key)
 	}
-	lock := x.place.lock
-	x.place = x.pool.placeFor(x.node, time.Now())
+	lock, now := x.place.lock, time.Now()
+	x.place = x.pool.placeFor(x.node, now)
 	x.place.lock = lock
 	req, end := x.request(fl, f)
 	defer end()
-	fw := newFillWriter(x, fl, f, use)
+	fw := newFillWriter(x, fl, f, use, now)
 	defer fw.abort() // when a handler behind panics
 	again, err := fw.finish(fw.await(req))
 	if again {
@@ -88,7 +87,7 @@ func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 // client's copy. A request for a part goes on as it is. The forward outlives
 // the client while others wait for it.
 func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
-	ctx, end := x.r.Context(), func() {}
+	ctx, end := x.mark(x.r.Context()), func() {}
 	if fl.key != "" {
 		ctx, end = fl.outlive(ctx)
 	}
@@ -106,17 +105,6 @@ func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
 		}
 	}
 	return req, end
-}
-
-// outlive returns the context of a forward that goes on without its client, a
-// context of which ctx is, while others wait for it.
-func (f *flight) outlive(ctx context.Context) (context.Context, func()) {
-	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f.mu.Lock()
-	f.cancel = cancel
-	f.mu.Unlock()
-	stop := context.AfterFunc(ctx, f.leaderGone)
-	return own, func() { stop(); cancel() }
 }
 
 // asRequest is what the rules need to know of the request.

@@ -86,7 +86,7 @@ func (x *exchange) freshenByHead(f *found, head http.Header, t httpcache.Times) 
 // keepAgain stores a response that was confirmed.
 func (x *exchange) keepAgain(e *entry) {
 	if e.resp.Chunks == nil {
-		x.keepWhole(e, e.resp.Body)
+		x.keepWhole(e)
 		return
 	}
 	if pl := x.place; pl.node != e.node || !pl.ok || !pl.node.inUse() {

@@ -255,7 +255,7 @@ func (x *exchange) validity(e *entry) journal.Validity {
 	v, learn := journal.Valid, e.learn.Load()
 	if learn != x.pool.book.Learnt() {
 		var upTo uint64
-		if v, upTo = x.pool.book.ValidNear(learn, &e.sel); v == journal.Valid {
+		if v, upTo = x.pool.book.ValidNear(learn, e.selectors()); v == journal.Valid {
 			e.learn.CompareAndSwap(learn, upTo)
 		}
 	}
@@ -268,9 +268,9 @@ func (x *exchange) validity(e *entry) journal.Validity {
 // selectors returns what selects a stored response for this request.
 func (x *exchange) selectors(e *entry) *journal.Selectors {
 	if x.asked == e.resp.URL {
-		return &e.sel
+		return e.selectors()
 	}
-	sel := e.sel.WithURL(x.asked)
+	sel := e.selectors().WithURL(x.asked)
 	return &sel
 }
 
@@ -335,8 +335,7 @@ func (x *exchange) tell(h http.Header) {
 	case "hit":
 		s = httpcache.CacheStatus{Hit: s.Hit, Fwd: s.Fwd}
 	}
-	var buf [128]byte
-	value := string(s.Append(buf[:0], cacheName))
+	value := memberText(s)
 	if before := h["Cache-Status"]; before != nil {
 		h["Cache-Status"] = append(before, value)
 		return

@@ -53,6 +53,8 @@ func (w *fillWriter) judge(status int, h http.Header) (v httpcache.Verdict, tags
 		return no("store")
 	case w.want > x.maxBody:
 		return no("max-body")
+	case !slices.ContainsFunc(x.tags, func(name string) bool { return h[name] != nil }):
+		return v, nil
 	case !httpcache.TagsFit(h, x.tags):
 		return no("tags")
 	}
@@ -155,19 +157,27 @@ func (w *fillWriter) fields(own http.Header, dropped []string) []stored.Field {
 }
 
 // fields returns a header as the list that is stored, names in order, without
-// those that drop reports.
+// those that drop reports. All values lie in one piece of memory, as they are kept
+// for as long, and the garbage collector looks at each piece.
 func fields(h http.Header, drop func(name string) bool) []stored.Field {
-	n := 0
+	n, size := 0, 0
 	for _, values := range h {
 		n += len(values)
+		for _, v := range values {
+			size += len(v)
+		}
 	}
-	out := make([]stored.Field, 0, n)
+	out := make([]stored.Field, 0, n+1) // one more, for the date
+	var text strings.Builder
+	text.Grow(size)
 	for name, values := range h {
 		if drop != nil && drop(name) {
 			continue
 		}
 		for _, v := range values {
-			out = append(out, stored.Field{Name: name, Value: v})
+			from := text.Len()
+			text.WriteString(v)
+			out = append(out, stored.Field{Name: name, Value: text.String()[from:]})
 		}
 	}
 	// Of one name the lines stay in order, as they came together.

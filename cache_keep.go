@@ -6,14 +6,20 @@ import (
 	"github.com/caddy-fluster/caddy-fluster/stored"
 )
 
-// keepWhole stores a response that has come whole, and notes it as a variant.
-func (x *exchange) keepWhole(e *entry, body []byte) {
-	resp, ttl := x.asKept(e, int64(len(body)))
-	resp.Body = body
+// keepWhole stores a response that was there whole.
+func (x *exchange) keepWhole(e *entry) {
+	resp, ttl := x.asKept(e, int64(len(e.resp.Body)))
 	x.pool.keep(x.place, e.whole(resp), ttl)
 }
 
-// keepFilled is keepWhole for a response whose body a fill has; kept says
+// keepCame stores the response of a flight, which has come whole.
+func (x *exchange) keepCame(fl *flight, head *entry, body []byte) {
+	resp, ttl := x.asKept(head, int64(len(body)))
+	resp.Body = body
+	x.pool.keep(x.place, fl.entire(head, resp), ttl)
+}
+
+// keepFilled is keepCame for a response whose body a fill has; kept says
 // whether body has all of it too.
 func (x *exchange) keepFilled(e *entry, f *fill, size int64, body []byte, kept bool) {
 	resp, _ := x.asKept(e, size)
@@ -25,7 +31,8 @@ func (x *exchange) keepFilled(e *entry, f *fill, size int64, body []byte, kept b
 	f.finish(&resp)
 }
 
-// asKept returns the response as it is stored, and how long it is kept.
+// asKept returns the response as it is stored, and how long it is kept. Where it
+// is a variant, that is noted.
 func (x *exchange) asKept(e *entry, size int64) (stored.Response, time.Duration) {
 	resp := *e.resp
 	resp.BodySize, resp.Stamp = size, stored.Stamp(x.place.stamp)

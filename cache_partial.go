@@ -131,7 +131,7 @@ func (w *fillWriter) finishPart(body []byte) error {
 	e, c, store := x.join(p, h, w.gotRange, body, w.times)
 	x.status = httpcache.CacheStatus{Fwd: "partial", FwdStatus: http.StatusPartialContent, Stored: store}
 	if store && !x.overtaken(e) {
-		x.keepWhole(e, e.resp.Body)
+		x.keepWhole(e)
 	}
 	f := &found{entry: e}
 	if p.ranged {

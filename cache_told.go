@@ -1,6 +1,7 @@
 package fluster
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
@@ -32,4 +33,29 @@ func (x *exchange) toldOf(f *found) *told {
 	t.status = string(s.Append(buf[:0], cacheName))
 	f.told.Store(t)
 	return t
+}
+
+// statuses are some that were told of forwards: there are few that differ, and each
+// is told often. They are immutable.
+var statuses [64]atomic.Pointer[struct {
+	status httpcache.CacheStatus
+	text   string
+}]
+
+// memberText returns this cache's member of Cache-Status.
+func memberText(s httpcache.CacheStatus) string {
+	var buf [128]byte
+	if s.HasTTL {
+		return string(s.Append(buf[:0], cacheName))
+	}
+	slot := &statuses[(s.FwdStatus+8*len(s.Fwd)+len(s.Detail))%len(statuses)]
+	last := slot.Load()
+	if last == nil || last.status != s {
+		last = &struct {
+			status httpcache.CacheStatus
+			text   string
+		}{s, string(s.Append(buf[:0], cacheName))}
+		slot.Store(last)
+	}
+	return last.text
 }

@@ -23,7 +23,6 @@ type fillWriter struct {
 	fl                  *flight
 	f                   *found // what is validated, or nil
 	use                 httpcache.Reuse
-	sent                time.Time
 	before              http.Header // the header before the handlers behind wrote to it
 	times               httpcache.Times
 
@@ -53,9 +52,9 @@ const (
 	completing                   // it is the missing part of what is stored
 )
 
-func newFillWriter(x *exchange, fl *flight, f *found, use httpcache.Reuse) *fillWriter {
+func newFillWriter(x *exchange, fl *flight, f *found, use httpcache.Reuse, sent time.Time) *fillWriter {
 	return &fillWriter{
-		ResponseWriter: x.w, x: x, fl: fl, f: f, use: use, sent: time.Now(),
+		ResponseWriter: x.w, x: x, fl: fl, f: f, use: use, times: httpcache.Times{Sent: sent},
 		before: headerBefore(x.w.Header()), want: -1,
 	}
 }
@@ -69,7 +68,7 @@ func (w *fillWriter) WriteHeader(status int) {
 		w.ResponseWriter.WriteHeader(status)
 		return
 	}
-	w.times = httpcache.Times{Sent: w.sent, Received: time.Now()}
+	w.times.Received = time.Now()
 	w.x.now, w.x.place.came = w.times.Received, w.x.pool.asks.Add(1)
 	h := w.Header()
 	switch {

@@ -3,6 +3,7 @@ package httpcache
 import (
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -161,5 +162,22 @@ func dateField(h http.Header, name string, now time.Time) (time.Time, bool) {
 	if len(lines) != 1 {
 		return time.Time{}, false
 	}
-	return ParseDate(strings.Trim(lines[0], " \t"), now)
+	s := strings.Trim(lines[0], " \t")
+	if last := lastDate.Load(); name == "Date" && last != nil && last.text == s {
+		return last.time, true
+	}
+	t, ok := ParseDate(s, now)
+	if ok && name == "Date" && len(s) == len(http.TimeFormat) { // the only form of this length says the whole year
+		lastDate.Store(&parsedDate{strings.Clone(s), t})
+	}
+	return t, ok
+}
+
+// lastDate is the last Date that was parsed. For a second all responses have the same.
+var lastDate atomic.Pointer[parsedDate]
+
+// parsedDate is a date in a form that says the same at all times.
+type parsedDate struct {
+	text string
+	time time.Time
 }

@@ -1,0 +1,98 @@
+package fluster
+
+import (
+	"context"
+	"time"
+)
+
+// A forward that others wait for goes on when its client goes away, and so has a
+// context of its own. Whether that client is still there is looked at now and then:
+// to be told costs each forward as much as all the rest of its context, and almost
+// none is left alone.
+
+// watchEvery is how often it is looked whether clients are still there, while there
+// are any.
+const watchEvery = 50 * time.Millisecond
+
+// outlive returns the context of a forward that goes on without its client, whose
+// context is ctx, while others wait for it.
+func (f *flight) outlive(ctx context.Context) (context.Context, func()) {
+	own, cancel := context.WithCancel(lasting{ctx})
+	f.mu.Lock()
+	f.cancel = cancel
+	f.mu.Unlock()
+	f.all.add(f, ctx)
+	return own, func() {
+		f.all.remove(f)
+		cancel()
+	}
+}
+
+// lasting is a context that does not end with the one that it is made of.
+type lasting struct{ context.Context }
+
+func (lasting) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (lasting) Done() <-chan struct{}       { return nil }
+func (lasting) Err() error                  { return nil }
+
+// add puts a flight in the list of those that are watched.
+func (fs *flights) add(f *flight, client context.Context) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	f.client, f.next = client, fs.watched
+	if f.next != nil {
+		f.next.prev = f
+	}
+	fs.watched = f
+	if !fs.watching {
+		fs.watching = true
+		time.AfterFunc(watchEvery, fs.look)
+	}
+}
+
+// remove takes a flight out of the list, if it is there.
+func (fs *flights) remove(f *flight) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.removeLocked(f)
+}
+
+func (fs *flights) removeLocked(f *flight) {
+	if f.client == nil {
+		return
+	}
+	if f.prev == nil {
+		fs.watched = f.next
+	} else {
+		f.prev.next = f.next
+	}
+	if f.next != nil {
+		f.next.prev = f.prev
+	}
+	f.client, f.prev, f.next = nil, nil, nil
+}
+
+// look looks which clients have gone, and again in a while if there are others.
+func (fs *flights) look() {
+	for _, f := range fs.left() {
+		f.leaderGone()
+	}
+}
+
+// left takes the flights whose clients have gone out of the list.
+func (fs *flights) left() (left []*flight) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for f := fs.watched; f != nil; {
+		next := f.next
+		if f.client.Err() != nil {
+			fs.removeLocked(f)
+			left = append(left, f)
+		}
+		f = next
+	}
+	if fs.watching = fs.watched != nil; fs.watching {
+		time.AfterFunc(watchEvery, fs.look)
+	}
+	return left
+}
