@@ -44,6 +44,9 @@ func (s *source) read(ctx context.Context) {
 			continue
 		}
 		if err == nil {
+			err = s.p.measure(ctx)
+		}
+		if err == nil {
 			if idle, err = s.readOnce(ctx, w, idle); err == nil {
 				s.p.report(ctx, nil)
 				pause = restPoll
@@ -51,6 +54,7 @@ func (s *source) read(ctx context.Context) {
 			}
 		}
 		if isNoGroup(err) {
+			s.p.taken.doubtClock()
 			err = s.makeGroups(ctx)
 		}
 		if err != nil && ctx.Err() == nil {

@@ -51,6 +51,9 @@ func (s *source) copyOne(ctx context.Context, set, rid string, on *partition) (o
 		s.p.taken.wantsMending(mendAgain)
 		return false, nil
 	}
+	if err := s.p.measure(ctx); err != nil {
+		return false, err
+	}
 	if err := s.writeCopy(ctx, rid, &r, time.UnixMilli(int64(due)), on); err != nil {
 		s.w.o.Observe.Trouble(on.node.Name(), "writing a second copy again", err)
 		s.p.taken.wantsMending(mendAgain)
@@ -72,6 +75,10 @@ func (s *source) copyOne(ctx context.Context, set, rid string, on *partition) (o
 // of the other node then.
 func (s *source) writeCopy(ctx context.Context, rid string, r *record, due time.Time, on *partition) error {
 	if err := s.copyChunks(ctx, rid, r.size, on); err != nil {
+		return err
+	}
+	if err := on.measure(ctx); err != nil {
+		on.report(ctx, err)
 		return err
 	}
 	now, then := s.p.taken.nodeTime(), on.taken.nodeTime()

@@ -119,7 +119,7 @@ type taken struct {
 	due      time.Time  // when something is due that this process knows of; zero: nothing
 	wake     chan struct{}
 	offset   time.Duration // the node's clock minus this process's
-	measured time.Time     // when offset was; zero: never
+	measured time.Time     // when offset was; zero: never, or it is in doubt
 
 	nextPause, nextChores, nextLanes time.Time // when somebody is to look at these again
 
@@ -227,7 +227,16 @@ func (p *partition) now(ctx context.Context) (time.Time, error) {
 	return time.UnixMilli(ms), nil
 }
 
-// measure asks for the node's time if it was not asked for long.
+// doubtClock says that what is known of the node's clock may be of another machine's:
+// the node was in trouble, or has lost its data, and may have come back elsewhere.
+func (t *taken) doubtClock() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.measured = time.Time{}
+}
+
+// measure sees to it that what is known here of the node's clock is of this node, and
+// not old. Who tells of a message, or reckons with its times, does it before.
 func (p *partition) measure(ctx context.Context) error {
 	t := &p.taken
 	t.mu.Lock()

@@ -140,6 +140,9 @@ func (s *source) lose(h *held) {
 // trouble tells of an error of the node, and the partition of its end.
 func (s *source) trouble(ctx context.Context, doing string, err error) {
 	s.p.report(ctx, err)
+	if err != nil {
+		s.p.taken.doubtClock()
+	}
 	if err != nil && ctx.Err() == nil {
 		s.w.o.Observe.Trouble(s.p.node.Name(), doing, err)
 	}
