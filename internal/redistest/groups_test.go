@@ -89,3 +89,24 @@ func TestSentinelFailsOver(t *testing.T) {
 		t.Errorf("failing over made %s the master, want %s", got.Addr(), first.Addr())
 	}
 }
+
+// A machine may be so busy that sentinels give up or stand still.
+func TestSentinelFailsOverInTheEnd(t *testing.T) {
+	g := StartSentinel(t)
+	replica := g.Servers[1]
+	replica.Pause()
+	resumed := make(chan error, 1)
+	time.AfterFunc(5*time.Second, func() { resumed <- replica.process.Resume() }) // longer than their failover-timeout
+	for _, s := range g.Sentinels[1:] {
+		s.Pause()
+		time.AfterFunc(3*time.Second, func() { resumed <- s.process.Resume() }) // longer than they call normal
+	}
+	if got := g.Failover(); got != replica {
+		t.Errorf("failing over made %s the master, want %s", got.Addr(), replica.Addr())
+	}
+	for range g.Sentinels {
+		if err := <-resumed; err != nil {
+			t.Error(err)
+		}
+	}
+}

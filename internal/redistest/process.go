@@ -25,7 +25,7 @@ const (
 
 	// Several servers agreeing on something take seconds, and each question
 	// of several servers takes time from them.
-	electionTimeout  = time.Minute
+	electionTimeout  = 3 * time.Minute
 	electionInterval = 50 * time.Millisecond
 )
 
