@@ -191,8 +191,13 @@ func (c *PoolConfig) parseNodes(d *caddyfile.Dispenser) error {
 		return d.Errf("only one of nodes, cluster and sentinel may be given")
 	}
 	// What holds a placeholder is known only when the server starts.
-	known := slices.DeleteFunc(slices.Concat(c.Nodes, c.Cluster, c.sentinels()), func(u string) bool { return strings.Contains(u, "{") })
-	if _, err := parseAddresses(option, known); err != nil {
+	all := slices.Concat(c.Nodes, c.Cluster, c.sentinels())
+	known := slices.DeleteFunc(slices.Clone(all), func(u string) bool { return strings.Contains(u, "{") })
+	addresses, err := parseAddresses(option, known)
+	if err == nil && len(known) == len(all) {
+		err = checkAgreement(option, addresses)
+	}
+	if err != nil {
 		return d.Errf("%v", err)
 	}
 	return nil

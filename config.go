@@ -252,7 +252,25 @@ func (c *PoolConfig) addresses() ([]shard.Address, error) {
 	case c.Sentinel != nil:
 		option, urls = "sentinel", c.Sentinel.Addresses
 	}
-	return parseAddresses(option, urls)
+	out, err := parseAddresses(option, urls)
+	if err != nil {
+		return nil, err
+	}
+	return out, checkAgreement(option, out)
+}
+
+// checkAgreement checks that no server of a cluster, and no sentinel, says something
+// of its own that would be left out without a word.
+func checkAgreement(option string, addresses []shard.Address) error {
+	if option == "nodes" {
+		return nil
+	}
+	for _, a := range addresses {
+		if what := a.Disagrees(addresses[0]); what != "" {
+			return fmt.Errorf("%s: the %s that %s is given is not that of the first address, which counts", option, what, a.Endpoint)
+		}
+	}
+	return nil
 }
 
 // parseAddresses reads the URLs that an option names; the same node twice, by

@@ -192,6 +192,23 @@ func (a Address) network() string {
 
 func (a Address) name() string { return a.nameOr(a.Endpoint) }
 
+// Disagrees returns what an address says of itself and does otherwise than the first
+// of a Redis Cluster, or of sentinels: name, weight, credentials or database, which
+// are those of the first; "" if nothing.
+func (a Address) Disagrees(first Address) string {
+	switch {
+	case a.nameOr("") != "" && a.nameOr("") != first.nameOr(""):
+		return "name"
+	case a.Weight != 0 && a.Weight != 1 && a.Weight != first.Weight:
+		return "weight"
+	case a.username+a.password != "" && (a.username != first.username || a.password != first.password):
+		return "credentials"
+	case a.DB != 0 && a.DB != first.DB:
+		return "database"
+	}
+	return ""
+}
+
 // nameOr returns the name that the address was given, or the other one.
 func (a Address) nameOr(other string) string {
 	if a.Name == "" || a.Name == a.Endpoint {

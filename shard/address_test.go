@@ -103,3 +103,30 @@ func TestParseAddressErrors(t *testing.T) {
 		}
 	}
 }
+
+func TestAddressDisagrees(t *testing.T) {
+	for _, c := range []struct{ name, first, other, want string }{
+		{"nothing said", "redis://u:p@a:1/3?name=n&weight=2", "redis://b:1", ""},
+		{"the same said", "redis://u:p@a:1/3?name=n&weight=2", "redis://u:p@b:1/3?name=n&weight=2", ""},
+		{"its endpoint as name", "redis://a:1", "redis://b:1?name=b:1", ""},
+		{"name", "redis://a:1?name=n", "redis://b:1?name=m", "name"},
+		{"weight", "redis://a:1", "redis://b:1?weight=2", "weight"},
+		{"user", "redis://u:p@a:1", "redis://v:p@b:1", "credentials"},
+		{"password", "redis://:p@a:1", "redis://:q@b:1", "credentials"},
+		{"database", "redis://a:1/3", "redis://b:1/4", "database"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			first, err := ParseAddress(c.first)
+			if err != nil {
+				t.Fatal(err)
+			}
+			other, err := ParseAddress(c.other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := other.Disagrees(first); got != c.want {
+				t.Errorf("%s after %s: got %q, want %q", c.other, c.first, got, c.want)
+			}
+		})
+	}
+}
