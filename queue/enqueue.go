@@ -246,7 +246,9 @@ func (c *Client) settle(ctx context.Context, p *parcel, s *sending, room room) (
 	}
 	if p.secondWasThere && e.what == "in" {
 		// It was of an earlier message of this name, which is gone.
-		_ = c.writeSecond(ctx, p, p.second, overwrite)
+		if err := c.writeSecond(ctx, p, p.second, overwrite); err != nil {
+			return false, fmt.Errorf("%w: %w: %w", ErrDurability, errNotReplaced, err)
+		}
 	}
 	p.receipt.Node = p.partition.node.Name()
 	p.receipt.FailedOver = p.failedOver()
@@ -292,7 +294,14 @@ func (p *parcel) fail(ctx context.Context, err error) {
 		p.unknown = true
 	}
 	p.tried = append(p.tried, trial{p.partition, v, p.asked == p.partition && v >= ended && !errors.Is(err, errNotSent)})
+	if errors.Is(err, errNotReplaced) { // what is there stays, and the message has its copy elsewhere
+		p.tried = append(p.tried, trial{p.second, noWrites, false})
+		p.second = nil
+	}
 }
+
+// errNotReplaced says that a second copy could not take the place of an earlier message's.
+var errNotReplaced = errors.New("queue: the second copy of an earlier message stays")
 
 // refusal returns why no partition has the message.
 func (p *parcel) refusal(ctx context.Context) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -160,6 +161,50 @@ func TestCopyOfAnEarlierMessage(t *testing.T) {
 	}
 	if other.HGet(t.Context(), k.second(key), "p").Val() != "1" {
 		t.Error("it was promised, and is no more")
+	}
+}
+
+// A message whose second copy cannot take the place of an earlier message's has it on
+// another node; where there is none, it is refused: what is on one node only was
+// promised to nobody.
+func TestCopyOfAnEarlierMessageThatStays(t *testing.T) {
+	t.Parallel()
+	for _, nodes := range []int{2, 3} {
+		t.Run(fmt.Sprint(nodes, " nodes"), func(t *testing.T) {
+			t.Parallel()
+			r := newPatientRig(t, 10*time.Second, nodes, Options{Copies: 2, Visibility: 10 * time.Second})
+			key := r.keyFor(0)
+			second := r.c.pick(r.c.hashOf(key), func(p *partition) bool { return p.index == 0 })
+			enqueue := func() error {
+				for _, server := range r.servers {
+					server.Client(t).FlushAll(t.Context())
+				}
+				other, k := r.servers[second.index].Client(t), second.keys
+				other.HSet(t.Context(), k.second(key), "i", key, "c", "n0/0", dataField, "old")
+				other.Set(t.Context(), k.seconds(), "no sorted set", 0)
+				_, err := r.c.Enqueue(t.Context(), &Message{ID: key, Body: []byte("new")})
+				return err
+			}
+			if nodes == 2 {
+				eventually(t, 30*time.Second, "it is refused", func() bool {
+					err := enqueue()
+					if err == nil {
+						t.Fatal("it was accepted without a second copy")
+					}
+					return errors.Is(err, ErrDurability) && r.raw().Exists(t.Context(), r.c.partitions[0].keys.stream("")).Val() == 1
+				})
+				return
+			}
+			eventually(t, 30*time.Second, "it is in", func() bool { return enqueue() == nil })
+			for i := range r.servers {
+				if i != second.index {
+					if is, ok := r.seconds(i)[key]; ok && bytes.HasSuffix(is.frame, []byte("new")) {
+						return
+					}
+				}
+			}
+			t.Error("it was accepted, and has no second copy")
+		})
 	}
 }
 
