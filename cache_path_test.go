@@ -139,7 +139,7 @@ func TestAge(t *testing.T) {
 // TestHitOnNode: without a near cache, and in another process, the node answers.
 func TestHitOnNode(t *testing.T) {
 	o := caddytest.NewOrigin(t, caddytest.Answer(200, "hello", append(fresh, "Vary", "Accept", "Surrogate-Key", "x")...))
-	servers, global := nodes(t, 2, "near off")
+	servers, global := nodes(t, 2, "near off", "timeout 5s")
 	c := caddytest.Load(t, global, cached(o))
 	c.WaitUp(2)
 	wantMiss(t, c, "/", "Accept", "text/html")
@@ -188,7 +188,7 @@ func storedKeys(t *testing.T, servers []*redistest.Server) (keys []string) {
 // live, but for the head of the journal and the journal.
 func TestStoredKeysExpire(t *testing.T) {
 	o := caddytest.NewOrigin(t, caddytest.Answer(200, strings.Repeat("x", 300<<10), append(fresh, "Vary", "Accept")...))
-	servers, global := nodes(t, 1)
+	servers, global := nodes(t, 1, "timeout 5s")
 	c := caddytest.Load(t, global, cached(o))
 	c.WaitUp(1)
 	wantMiss(t, c, "/")

@@ -207,7 +207,7 @@ func TestFailedReload(t *testing.T) {
 	for _, near := range []string{"near 1MiB", "near off"} {
 		t.Run(near, func(t *testing.T) {
 			o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", "Cache-Control", "max-age=600", "Etag", `"1"`))
-			servers, global := nodes(t, 2, near)
+			servers, global := nodes(t, 2, near, "timeout 5s")
 			c := caddytest.Load(t, global, cached(o))
 			c.WaitUp(2)
 			waitListening(t, servers, 1)
@@ -220,7 +220,7 @@ func TestFailedReload(t *testing.T) {
 			for range 8 {
 				// All else is other than before: the near cache, the penalties, and a node
 				// less. The channel stays, as it is a node's own.
-				err := c.TryReload("fluster {\nnear 4KiB\npenalty 5s 7s\nmax_blind 0s\nnodes "+servers[0].URL()+"?name=a\n}", busySite(t, cached(o)))
+				err := c.TryReload("fluster {\nnear 4KiB\ntimeout 5s\npenalty 5s 7s\nmax_blind 0s\nnodes "+servers[0].URL()+"?name=a\n}", busySite(t, cached(o)))
 				if err == nil || !strings.Contains(err.Error(), "address already in use") {
 					t.Fatalf("a reload to a port that is taken: got %v", err)
 				}

@@ -253,7 +253,7 @@ func TestFullNode(t *testing.T) {
 // the origin's failure is invalidated while that still comes: the client gets the
 // failure, as the origin sends it.
 func TestInvalidatedWhileItStandsIn(t *testing.T) {
-	servers, global := nodes(t, 1)
+	servers, global := nodes(t, 1, "timeout 5s")
 	o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", "Cache-Control", "max-age=0, stale-if-error=600", "Etag", `"1"`))
 	c := caddytest.Load(t, global, cached(o))
 	c.WaitUp(1)
@@ -293,7 +293,7 @@ func TestStoredLate(t *testing.T) {
 		}
 	}
 	o := caddytest.NewOrigin(t, page("one"))
-	servers, global := nodes(t, 1, "near off")
+	servers, global := nodes(t, 1, "near off", "timeout 5s")
 	client := servers[0].Client(t)
 	c, other := caddytest.Load(t, global, cached(o)), caddytest.Start(t, global, cached(o))
 	c.WaitUp(1)
