@@ -160,10 +160,10 @@ func (x *exchange) send(f *found, r httpcache.Range) {
 		return
 	}
 	if f.resp.Chunks == nil {
-		sending := x.lent.sending
-		x.lent.sending = true
+		sending := x.sending
+		x.sending = true
 		if _, err := x.w.Write(f.resp.Body[r.Start:r.End()]); err == nil { // a client that went away is nobody's fault
-			x.lent.sending = sending
+			x.sending = sending
 		}
 		return
 	}

@@ -42,29 +42,29 @@ type flight struct {
 	client     context.Context // nil if it is none
 	prev, next *flight
 
-	mu        sync.Mutex    // guards all below
-	changed   chan struct{} // closed at the next change; nil while nobody waits
+	mu        sync.Mutex // guards all below
 	state     flightState
-	head      *entry    // the response without its body, from shared on
-	boarded   bool      // others have seen the head
-	length    int64     // Content-Length, −1 if it is not known
-	blocks    []*block  // the body from base on, in blocks of unit bytes
-	first     block     // the first of them, and
-	room      [1]*block // where they begin: most bodies are one block, which so allocates nothing
+	boarded   bool          // others have seen the head
+	passing   bool          // the body is not kept whole
+	divisible bool          // the origin can be asked for a part of it
+	held      bool          // the forward waits for its pace-maker
+	ended     bool          // the forward is over
+	orphan    bool          // the leader's client has gone
+	changed   chan struct{} // closed at the next change; nil while nobody waits
+	head      *entry        // the response without its body, from shared on
+	length    int64         // Content-Length, −1 if it is not known
+	blocks    []*block      // the body from base on, in blocks of unit bytes
+	first     block         // the first of them, and
+	room      [1]*block     // where they begin: most bodies are one block, which so allocates nothing
 	unit      int64
 	base      int64               // a multiple of unit
 	have      int64               // how much of the body has come
-	passing   bool                // the body is not kept whole
 	fill      *fill               // stores it in chunks; nil if nothing does
-	divisible bool                // the origin can be asked for a part of it
 	followers map[*exchange]int64 // how much of the body each has taken; its leader too, from a while on
 	evicted   map[*exchange]bool  // those that nobody waits for any more
 	waiting   int                 // exchanges that wait for the head
-	held      bool                // the forward waits for its pace-maker
-	heldUp    time.Duration       // for how long others waited with it
-	ended     bool                // the forward is over
+	heldUp    time.Duration       // for how long others waited while the forward was held
 	cancel    context.CancelFunc  // ends the forward
-	orphan    bool                // the leader's client has gone
 }
 
 type flightState uint8

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
+	"github.com/caddy-fluster/caddy-fluster/shard"
 	"github.com/caddy-fluster/caddy-fluster/stored"
 )
 
@@ -39,7 +40,6 @@ type exchange struct {
 	node       *node         // that was asked last, if any
 	seen       bool          // what lies there is known
 	held       int64         // bytes of body that were read from a node for this request alone
-	lent       lent          // the memory of a response that was read from a node
 	place      place         // where what is fetched will lie
 	nodeFailed bool          // the node did not answer the lookup
 	patience   time.Duration // how much more time nodes may cost the request (C2)
@@ -50,8 +50,14 @@ type exchange struct {
 	hit   found    // what the near cache or a node gave
 	lines []string // header values of the response, in the memory of remains
 
+	// The memory of a response that was read from a node for this request alone, as
+	// the near cache is off. It is given back when the body was sent.
+	lentTo  *entry // whose body lies there
+	loan    *shard.Loan
+	sending bool // the body may be on its way to the client yet
+
+	unshared bool // nobody else has seen the exchange: it may be used again
 	remains  *remains
-	unshared bool // nobody else has seen it: it may be used again
 }
 
 // ServeHTTP answers a request: request → key → near cache → node → origin → store.
@@ -200,7 +206,7 @@ func (x *exchange) lookup() *found {
 	if e == nil || known != "" && !e.isIn(x.language) {
 		return f
 	}
-	if e.resp.Chunks == nil && x.lent.to != e && !x.overtaken(e) {
+	if e.resp.Chunks == nil && x.lentTo != e && !x.overtaken(e) {
 		near.Set(e.resp.Key, e)
 	}
 	x.hit = found{entry: e, where: "node", soft: e.soft}

@@ -127,23 +127,15 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 	e := newEntry(resp, learn)
 	e.came = came
 	e.born = 0 // it is judged by the URL that is asked for, and may be dead by others
-	if value.IsLent() {
-		x.lent = lent{Value: value, to: e}
+	if value.Loan != nil {
+		x.lentTo, x.loan = e, value.Loan
 	}
 	return x.admit(e), nil
 }
 
-// lent is the value of a response that was read from a node, which may be given back
-// when the body was sent: nobody but the request has it, as the near cache is off.
-type lent struct {
-	shard.Value
-	to      *entry // whose body it is
-	sending bool   // it may be on its way to the client yet
-}
-
 // decode decodes a value. What others may come to have then is in memory of its own.
 func (x *exchange) decode(v *shard.Value) (*stored.Response, *stored.Variants, error) {
-	if x.pool.near.Load() == nil && v.IsLent() {
+	if x.pool.near.Load() == nil && v.Loan != nil {
 		// Header values outlive the request, in logs and in what net/http has yet to write.
 		resp, _, err := stored.DecodeApart(v.Bytes)
 		if err != nil || resp != nil && resp.Chunks == nil {

@@ -47,8 +47,8 @@ func (x *exchange) end() {
 	if !x.unshared {
 		return
 	}
-	if !x.lent.sending {
-		x.lent.Return()
+	if !x.sending {
+		x.loan.Return()
 	}
 	o := x.remains
 	o.x, o.lastKey, o.lastNode, o.lastStatus = nil, x.key, x.node, x.status

@@ -81,7 +81,7 @@ func (f *flight) appendLocked(p []byte) {
 	for len(p) > 0 {
 		n := len(f.blocks)
 		if n == 0 || int64(len(f.blocks[n-1].data)) == f.unit {
-			f.addBlock()
+			f.addBlock(len(p))
 			f.all.recorded.Add(f.unit)
 			n++
 		}
@@ -93,17 +93,20 @@ func (f *flight) appendLocked(p []byte) {
 	}
 }
 
-func (f *flight) addBlock() {
+// addBlock adds an empty block, to which n bytes are appended next.
+func (f *flight) addBlock(n int) {
 	b := &f.first
 	if f.blocks == nil && f.have == 0 {
 		f.blocks = f.room[:0]
 	} else {
 		b = new(block)
 	}
-	if f.unit == blockSize {
+	switch {
+	case f.unit == blockSize:
 		b.data = (*blocks.Get().(*[]byte))[:0]
-	} else {
+	case int64(n) < f.unit-f.unit/8:
 		b.data = make([]byte, 0, f.unit)
+	default: // to append makes memory that need not be cleared first
 	}
 	f.blocks = append(f.blocks, b)
 }

@@ -196,7 +196,7 @@ func (n *Node) Read(ctx context.Context, key, beside string) (value, other []byt
 	return v.Bytes, other, err
 }
 
-// Borrow is Read for callers that give the memory of the value back.
+// Borrow is Read for callers that give the memory of the value back, if it was lent.
 func (n *Node) Borrow(ctx context.Context, key, beside string) (value Value, other []byte, err error) {
 	value, other, err = n.small.read(n.With(ctx), key, beside)
 	n.report(Classify(ctx, err), err)

@@ -15,37 +15,22 @@ import (
 // A Value is what was read of one key. It is read only, and others may have it too.
 type Value struct {
 	Bytes []byte // nil if there is none
-
-	lent *lent // its memory, if that may be used again
+	Loan  *Loan  // of its memory; nil if that is not used again
 }
 
-// Return gives the memory of the value back, for other values, once all who have it
-// have done so. Whoever does it must not look at Bytes any more, nor do it again.
-// Nobody has to: what is not given back is the garbage collector's.
-func (v Value) Return() {
-	if v.lent != nil && v.lent.readers.Add(-1) == 0 {
-		lents.Put(v.lent)
-	}
-}
-
-// IsLent reports whether the memory of the value may be used again when it was given
-// back.
-func (v Value) IsLent() bool { return v.lent != nil }
-
-// Own returns the bytes in memory that is the caller's, and gives that of the value
-// back.
+// Own returns the bytes in memory that is the caller's, and gives back what was lent.
 func (v Value) Own() []byte {
-	if v.lent == nil {
+	if v.Loan == nil {
 		return v.Bytes
 	}
 	own := append([]byte(nil), v.Bytes...)
-	v.Return()
+	v.Loan.Return()
 	return own
 }
 
-// lent is memory that is used again for values of about one size: those of pages. To
+// A Loan is memory that is used again for values of about one size: those of pages. To
 // allocate and collect it for each is a third of what reading them costs this process.
-type lent struct {
+type Loan struct {
 	readers atomic.Int32 // who have not given it back
 	room    [maxLent + 2]byte
 }
@@ -57,7 +42,16 @@ const (
 	maxLent = 8 << 10
 )
 
-var lents = sync.Pool{New: func() any { return new(lent) }}
+var loans = sync.Pool{New: func() any { return new(Loan) }}
+
+// Return gives the memory of a value back, for other values, once all who have that
+// value have done so. Whoever does it must not look at the bytes any more, nor do it
+// again. Nobody has to: what is not given back is the garbage collector's.
+func (l *Loan) Return() {
+	if l != nil && l.readers.Add(-1) == 0 {
+		loans.Put(l)
+	}
+}
 
 // values is the reply to an MGET, as go-redis hands it on raw: each line and each end
 // of one by Write, and what is in a string by ReadFrom. It has one value for each key.
@@ -110,9 +104,9 @@ func (v *values) ReadFrom(r io.Reader) (int64, error) {
 	var x Value
 	n := int(l.N)
 	if i := len(v.got); minLent <= n-2 && n-2 <= maxLent && i < len(v.readers) {
-		x.lent = lents.Get().(*lent)
-		x.lent.readers.Store(v.readers[i])
-		x.Bytes = x.lent.room[:n]
+		x.Loan = loans.Get().(*Loan)
+		x.Loan.readers.Store(v.readers[i])
+		x.Bytes = x.Loan.room[:n]
 	} else {
 		x.Bytes = make([]byte, n)
 	}

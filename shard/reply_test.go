@@ -73,13 +73,13 @@ func TestLentValuesAreNobodyElses(t *testing.T) {
 						t.Errorf("Own() of %d = %.20q", i, own)
 					}
 				default:
-					if v.IsLent() {
+					if v.Loan != nil {
 						select {
 						case lent <- true:
 						default:
 						}
 					}
-					v.Return()
+					v.Loan.Return()
 				}
 			}
 		})
