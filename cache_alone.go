@@ -25,19 +25,28 @@ type mark struct {
 // weighAlone returns about how many bytes of memory a mark takes.
 func weighAlone(key string, _ mark) uint32 { return uint32(min(len(key)+160, 1<<31)) }
 
-// isAlone reports whether the key is marked.
+// isAlone reports whether the key is marked. One that was sighted is from now on.
 func (x *exchange) isAlone() bool {
-	m, ok := x.pool.alone.Get(x.key)
-	return ok && x.now.UnixMilli() < m.until
+	if m, ok := x.pool.alone.Get(x.key); ok && x.now.UnixMilli() < m.until {
+		return true
+	}
+	hash := x.pool.newest.hash(x.key)
+	left := x.pool.sighted.left(hash, x.now)
+	if left == 0 {
+		return false
+	}
+	x.markAlone(x.now.Add(left))
+	x.pool.sighted.remove(hash)
+	return true
 }
 
 // markAlone spares the requests to come the waiting for a response that will not
 // be for them.
-func (x *exchange) markAlone() {
+func (x *exchange) markAlone(until time.Time) {
 	x.pool.marks.Lock()
 	defer x.pool.marks.Unlock()
 	m, _ := x.pool.alone.Get(x.key)
-	m.until = time.Now().Add(aloneFor).UnixMilli()
+	m.until = until.UnixMilli()
 	x.pool.alone.Set(x.key, m)
 }
 
@@ -57,6 +66,7 @@ func (x *exchange) unmarkAlone() {
 		x.pool.marks.Lock()
 		defer x.pool.marks.Unlock()
 		x.pool.alone.Delete(x.key)
+		x.pool.sighted.remove(x.pool.newest.hash(x.key))
 	}
 }
 
@@ -67,9 +77,11 @@ func (x *exchange) unmarkAlone() {
 func (w *fillWriter) settleAlone(status int) {
 	x := w.x
 	waited, never := w.fl.settle(alone), x.isNeverShared(status)
-	switch {
-	case x.seen && w.f == nil && (waited || never && !x.alone && x.list == nil), x.seen && waited && never:
-		x.markAlone()
+	switch now := time.Now(); {
+	case x.seen && waited && (w.f == nil || never):
+		x.markAlone(now.Add(aloneFor))
+	case x.seen && w.f == nil && never && !x.alone && x.list == nil:
+		x.pool.sighted.add(x.pool.newest.hash(x.key), now)
 	case never && w.f != nil:
 		x.pool.near.Load().Delete(w.f.resp.Key) // else it is found, and waited for, each time
 	}

@@ -56,6 +56,27 @@ func TestPrivateIsNotLookedUp(t *testing.T) {
 	}
 }
 
+// TestMarkedAnew: when a mark has had its time, one request looks again, and then
+// none for as long.
+func TestMarkedAnew(t *testing.T) {
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, "mine", "Cache-Control", "no-store"))
+	servers, global := nodes(t, 1, "near off")
+	c := caddytest.Load(t, global, cached(o))
+	c.WaitUp(1)
+	servers[0].Client(t).ConfigResetStat(t.Context())
+	for round, want := range []string{"1", "2", "3"} {
+		for range 4 {
+			wantMiss(t, c, "/")
+		}
+		if got := lookups(t, servers[0]); got != want {
+			t.Errorf("round %d: the node was looked on %s times in all, want %s", round, got, want)
+		}
+		if !fluster.EndMark("http://" + caddytest.Host + "/") {
+			t.Fatal("the key is not marked")
+		}
+	}
+}
+
 // TestOlderThanPrivate: C4. What another Caddy has stored while responses here were
 // for nobody else, and nobody looked, is not fresh when it is older than those.
 func TestOlderThanPrivate(t *testing.T) {

@@ -105,7 +105,7 @@ func (x *exchange) awaitOthers() (*found, error) {
 		}
 		switch o {
 		case isAlone:
-			x.markAlone()
+			x.markAlone(time.Now().Add(aloneFor))
 			return nil, nil
 		case wasStored:
 			return x.lookAgain(), nil

@@ -35,9 +35,10 @@ type poolState struct {
 
 	// notes are what is known of URLs beside their responses: how their queries
 	// are compared, when their variants were used. They are never off.
-	notes *near.Cache[*entry]
-	alone *near.Cache[mark] // of keys whose responses cannot be shared
-	marks sync.Mutex        // one of those is changed at a time
+	notes   *near.Cache[*entry]
+	alone   *near.Cache[mark] // of keys whose responses cannot be shared
+	marks   sync.Mutex        // one of those is changed at a time
+	sighted sighted           // keys of which one response could not
 
 	asks   atomic.Uint64 // of origin and nodes, and heads of the origin's answers, as they came
 	newest newest        // URLs whose nodes may hold what is older than what was served

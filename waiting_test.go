@@ -79,10 +79,10 @@ func TestLeaderAfterWaiting(t *testing.T) {
 func TestMarksAtOnce(t *testing.T) {
 	h := embedded(t, new(Cache))
 	x := func() *exchange { return &exchange{Cache: h, names: names{key: "key"}, alone: true} }
-	x().markAlone()
+	x().markAlone(time.Now().Add(aloneFor))
 	for sent := range int64(2000) {
 		var wg sync.WaitGroup
-		wg.Go(func() { x().markAlone() })
+		wg.Go(func() { x().markAlone(time.Now().Add(aloneFor)) })
 		wg.Go(func() { x().servedAlone(sent+1, 0) })
 		wg.Wait()
 		if m, _ := h.pool.alone.Get("key"); m.last.sent != sent+1 {
