@@ -55,44 +55,48 @@ func (l *Loan) Return() {
 
 // values is the reply to an MGET, as go-redis hands it on raw: each line and each end
 // of one by Write, and what is in a string by ReadFrom. It has one value for each key.
+//
+// An error ends the command as one of go-redis's own, which gives the connection up
+// but where a server's error is all of the reply: what comes next may be the answer to
+// what was asked before.
 type values struct {
 	readers []int32 // how many read each key
 	got     []Value
 	begun   bool
-	failure error // of the reply itself; the connection is in order
 }
 
 // Write takes a line, or the end of one.
 func (v *values) Write(p []byte) (int, error) {
-	switch {
-	case string(p) == "\r\n" || len(p) == 0 || v.failure != nil:
-	case !v.begun:
-		v.begin(p)
-	case string(p) == "$-1", string(p) == "_":
-		v.add(Value{})
-	case p[0] != '$': // else ReadFrom is next
-		v.failure = fmt.Errorf("shard: %.20q in reply to an MGET", p)
+	if err := v.take(p); err != nil {
+		return 0, err
 	}
 	return len(p), nil
 }
 
+func (v *values) take(line []byte) error {
+	switch {
+	case string(line) == "\r\n":
+	case !v.begun:
+		return v.begin(line)
+	case string(line) == "$-1", string(line) == "_":
+		v.got = append(v.got, Value{})
+	case line[0] != '$': // else ReadFrom is next
+		return fmt.Errorf("shard: %.20q in reply to an MGET", line)
+	}
+	return nil
+}
+
 // begin takes the first line, which is that of an array.
-func (v *values) begin(line []byte) {
+func (v *values) begin(line []byte) error {
 	v.begun = true
 	switch n, err := strconv.Atoi(string(line[1:])); {
 	case line[0] == '-':
-		v.failure = serverError(line[1:])
+		return serverError(line[1:])
 	case line[0] != '*' || err != nil || n != len(v.readers):
-		v.failure = fmt.Errorf("shard: %.20q in reply to an MGET of %d keys", line, len(v.readers))
-	default:
-		v.got = make([]Value, 0, n)
+		return fmt.Errorf("shard: %.20q in reply to an MGET of %d keys", line, len(v.readers))
 	}
-}
-
-func (v *values) add(x Value) {
-	if v.failure == nil && len(v.got) < len(v.readers) {
-		v.got = append(v.got, x)
-	}
+	v.got = make([]Value, 0, len(v.readers))
+	return nil
 }
 
 // ReadFrom takes a string, and the end of its line.
@@ -103,16 +107,16 @@ func (v *values) ReadFrom(r io.Reader) (int64, error) {
 	}
 	var x Value
 	n := int(l.N)
-	if i := len(v.got); minLent <= n-2 && n-2 <= maxLent && i < len(v.readers) {
+	if minLent <= n-2 && n-2 <= maxLent {
 		x.Loan = loans.Get().(*Loan)
-		x.Loan.readers.Store(v.readers[i])
+		x.Loan.readers.Store(v.readers[len(v.got)])
 		x.Bytes = x.Loan.room[:n]
 	} else {
 		x.Bytes = make([]byte, n)
 	}
 	m, err := io.ReadFull(r, x.Bytes)
 	x.Bytes = x.Bytes[:max(m-2, 0):max(m-2, 0)]
-	v.add(x)
+	v.got = append(v.got, x)
 	return int64(m), err
 }
 
@@ -130,13 +134,10 @@ var _ redis.Error = serverError("")
 // are "mget" and the keys.
 func readValues(ctx context.Context, client redis.UniversalClient, args []any, readers []int32) ([]Value, error) {
 	v := &values{readers: readers}
-	err := client.Process(ctx, redis.NewRawWriteToCmd(ctx, v, args...))
-	switch {
-	case err != nil:
+	if err := client.Process(ctx, redis.NewRawWriteToCmd(ctx, v, args...)); err != nil {
 		return nil, err
-	case v.failure != nil:
-		return nil, v.failure
-	case len(v.got) != len(readers):
+	}
+	if len(v.got) != len(readers) {
 		return nil, fmt.Errorf("shard: %d values for %d keys", len(v.got), len(readers))
 	}
 	return v.got, nil

@@ -137,6 +137,118 @@ func TestMGETReplies(t *testing.T) {
 	}
 }
 
+// A connection on which a reply came that is none to an MGET is given up, as the
+// answer may yet come; one on which the server said what is wrong is kept, or is not,
+// as with any command of go-redis.
+func TestConnectionsAfterMGETReplies(t *testing.T) {
+	tests := []struct {
+		reply  string // $addr: where the server is
+		giveUp bool
+	}{
+		{"*2\r\n$1\r\na\r\n$-1\r\n", false},
+		{"-LOADING Redis is loading the dataset in memory\r\n", false},
+		{"-NOAUTH Authentication required.\r\n", false},
+		{"-MOVED 1 127.0.0.1:1\r\n", false},
+		{"-MOVED 1 $addr\r\n", true},
+		{"-READONLY You can't write against a read only replica.\r\n", true},
+		{"+OK\r\n", true},
+		{":1\r\n", true},
+		{"*-1\r\n", true},
+		{"*1\r\n$3\r\nabc\r\n", true},
+		{"*2\r\n:1\r\n$1\r\na\r\n", true},
+		{"*2\r\n-ERR no\r\n$1\r\na\r\n", true},
+		{"|1\r\n+a\r\n+b\r\n*2\r\n$1\r\na\r\n$-1\r\n", true},
+	}
+	for _, tt := range tests {
+		t.Run(fmt.Sprintf("%.40q", tt.reply), func(t *testing.T) {
+			client, asked := numbering(t, tt.reply)
+			read := func() error {
+				_, err := readValues(t.Context(), client, []any{"mget", "a", "b"}, []int32{1, 1})
+				return err
+			}
+			if err := read(); (err == nil) != (tt.reply[0] == '*' && !tt.giveUp) {
+				t.Fatalf("first: %v", err)
+			}
+			if err := read(); err != nil {
+				t.Fatalf("second: %v", err)
+			}
+			first, second := <-asked, <-asked
+			if gaveUp := first != second; gaveUp != tt.giveUp {
+				t.Errorf("asked first on connection %d, then on %d; given up %v, want %v", first, second, gaveUp, tt.giveUp)
+			}
+			if tt.reply[0] != '-' {
+				return
+			}
+			client, asked = numbering(t, tt.reply)
+			for range 2 {
+				client.MGet(t.Context(), "a", "b")
+			}
+			if first, second := <-asked, <-asked; (first != second) != tt.giveUp {
+				t.Errorf("go-redis itself asks first on connection %d, then on %d", first, second)
+			}
+		})
+	}
+}
+
+// numbering returns a client of a server that replies so to the first MGET, and with
+// two values to each that follows, and the numbers of the connections that they come on.
+func numbering(t *testing.T, reply string) (redis.UniversalClient, <-chan int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	reply = strings.ReplaceAll(reply, "$addr", l.Addr().String())
+	asked := make(chan int, 10)
+	replies := make(chan string, 10)
+	replies <- reply
+	for range 9 {
+		replies <- "*2\r\n$1\r\na\r\n$1\r\nb\r\n"
+	}
+	go func() {
+		for number := 1; ; number++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go answer(c, func() string {
+				asked <- number
+				return <-replies
+			})
+		}
+	}()
+	return clientOf(t, l), asked
+}
+
+// answer answers each MGET on a connection, until that ends; to what else comes, it
+// says that it does not know that.
+func answer(c net.Conn, mget func() string) {
+	defer c.Close()
+	for buf := make([]byte, 4<<10); ; {
+		n, err := c.Read(buf)
+		if err != nil {
+			return
+		}
+		if bytes.Contains(buf[:n], []byte("mget")) {
+			io.WriteString(c, mget()) //nolint:errcheck // the client will say
+			continue
+		}
+		io.WriteString(c, strings.Repeat("-ERR unknown command\r\n", bytes.Count(buf[:n], []byte("*")))) //nolint:errcheck // likewise
+	}
+}
+
+// clientOf returns a client of what listens there.
+func clientOf(t *testing.T, l net.Listener) redis.UniversalClient {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{Addr: l.Addr().String(), DialTimeout: 20 * time.Second, ReadTimeout: 20 * time.Second,
+		Protocol: 2, MaxRetries: -1, DisableIdentity: true, PoolSize: 1,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
 // replying returns a client of a server that replies so to each MGET, and then ends
 // the connection; to what comes before, it says that it does not know that.
 func replying(t *testing.T, reply string) redis.UniversalClient {
@@ -164,9 +276,5 @@ func replying(t *testing.T, reply string) redis.UniversalClient {
 			io.WriteString(c, strings.Repeat("-ERR unknown command\r\n", bytes.Count(buf[:n], []byte("*")))) //nolint:errcheck // likewise
 		}
 	}()
-	client := redis.NewClient(&redis.Options{Addr: l.Addr().String(), MaxRetries: -1, DisableIdentity: true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
-	t.Cleanup(func() { client.Close() })
-	return client
+	return clientOf(t, l)
 }
