@@ -158,30 +158,33 @@ func (w *fillWriter) fields(own http.Header, dropped []string) []stored.Field {
 
 // fields returns a header as the list that is stored, names in order, without
 // those that drop reports. All values lie in one piece of memory, as they are kept
-// for as long, and the garbage collector looks at each piece.
+// for as long, and the garbage collector looks at each piece; nothing else lies there.
 func fields(h http.Header, drop func(name string) bool) []stored.Field {
-	n, size := 0, 0
+	n := 0
 	for _, values := range h {
 		n += len(values)
-		for _, v := range values {
-			size += len(v)
-		}
 	}
-	out := make([]stored.Field, 0, n+1) // one more, for the date
-	var text strings.Builder
-	text.Grow(size)
+	out, size := make([]stored.Field, 0, n+1), 0 // one more, for the date
 	for name, values := range h {
 		if drop != nil && drop(name) {
 			continue
 		}
 		for _, v := range values {
-			from := text.Len()
-			text.WriteString(v)
-			out = append(out, stored.Field{Name: name, Value: text.String()[from:]})
+			out = append(out, stored.Field{Name: name, Value: v})
+			size += len(v)
 		}
 	}
 	// Of one name the lines stay in order, as they came together.
 	slices.SortStableFunc(out, func(a, b stored.Field) int { return strings.Compare(a.Name, b.Name) })
+	var text strings.Builder
+	text.Grow(size)
+	for _, f := range out {
+		text.WriteString(f.Value)
+	}
+	rest := text.String()
+	for i, f := range out {
+		out[i].Value, rest = rest[:len(f.Value)], rest[len(f.Value):]
+	}
 	return out
 }
 
