@@ -38,9 +38,12 @@ type flight struct {
 
 	isOpen atomic.Bool // others may join
 
-	// A forward that outlives its client is one of those watched; guarded by all.mu.
-	client     context.Context // nil if it is none
+	// A forward that outlives its client is one of those watched, or is told of that
+	// client; guarded by all.mu.
+	looked     bool            // whether that client is there
+	client     context.Context // nil if it is not watched
 	prev, next *flight
+	untell     func() bool // nil if it is not told
 
 	mu        sync.Mutex // guards all below
 	state     flightState

@@ -6,9 +6,9 @@ import (
 )
 
 // A forward that others wait for goes on when its client goes away, and so has a
-// context of its own. Whether that client is still there is looked at now and then:
-// to be told costs each forward as much as all the rest of its context, and almost
-// none is left alone.
+// context of its own. Whether that client is still there is looked at: to be told
+// costs each forward as much as all the rest of its context, and almost none is left
+// alone. Those that last are told, as there may be thousands of them to look at.
 
 // watchEvery is how often it is looked whether clients are still there, while there
 // are any.
@@ -50,11 +50,15 @@ func (fs *flights) add(f *flight, client context.Context) {
 	}
 }
 
-// remove takes a flight out of the list, if it is there.
+// remove takes a flight out of the list, if it is there; nor is it told any more.
 func (fs *flights) remove(f *flight) {
 	fs.mu.Lock()
-	defer fs.mu.Unlock()
 	fs.removeLocked(f)
+	untell := f.untell
+	fs.mu.Unlock()
+	if untell != nil {
+		untell()
+	}
 }
 
 func (fs *flights) removeLocked(f *flight) {
@@ -72,23 +76,30 @@ func (fs *flights) removeLocked(f *flight) {
 	f.client, f.prev, f.next = nil, nil, nil
 }
 
-// look looks which clients have gone, and again in a while if there are others.
+// look looks which clients have gone, and again in a while if there are some that
+// were not looked at twice.
 func (fs *flights) look() {
 	for _, f := range fs.left() {
 		f.leaderGone()
 	}
 }
 
-// left takes the flights whose clients have gone out of the list.
+// left takes the flights whose clients have gone out of the list, and those that were
+// looked at before.
 func (fs *flights) left() (left []*flight) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	for f := fs.watched; f != nil; {
-		next := f.next
-		if f.client.Err() != nil {
+		client, next := f.client, f.next
+		switch {
+		case client.Err() != nil:
 			fs.removeLocked(f)
 			left = append(left, f)
+		case f.looked:
+			fs.removeLocked(f)
+			f.untell = context.AfterFunc(client, f.leaderGone)
 		}
+		f.looked = true
 		f = next
 	}
 	if fs.watching = fs.watched != nil; fs.watching {
