@@ -1,6 +1,7 @@
 package fluster
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -88,6 +89,9 @@ func (f *flight) appendLocked(p []byte) {
 		last := f.blocks[n-1]
 		k := min(int64(len(p)), f.unit-int64(len(last.data)))
 		last.data = append(last.data, p[:k]...)
+		if k == f.unit {
+			last.data = slices.Clip(last.data) // what was made for it has its size
+		}
 		f.have += k
 		p = p[k:]
 	}

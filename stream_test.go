@@ -141,6 +141,21 @@ func TestNobodyComesLate(t *testing.T) {
 	}
 }
 
+// TestWholeBodyIsNotCopied: what has come at once, and is as long as was said, is
+// kept where it lies.
+func TestWholeBodyIsNotCopied(t *testing.T) {
+	fs := &flights{open: map[string]*flight{}}
+	for n := 1; n < firstBody; n += 1 + n/9 {
+		f := fs.solo()
+		f.length = int64(n)
+		f.add(make([]byte, n), firstBody)
+		body, ok := f.whole()
+		if kept := fit(body); !ok || len(kept) != n || &kept[0] != &body[0] {
+			t.Errorf("%d bytes: whole %v, and copied to %d", n, ok, len(kept))
+		}
+	}
+}
+
 // TestSlowLeaderIsNotForgotten: a client that was sent away from its own forward
 // gets the rest when that is over, which therefore goes on when all others have gone.
 func TestSlowLeaderIsNotForgotten(t *testing.T) {
