@@ -36,6 +36,7 @@ func TestLentMemory(t *testing.T) {
 	servers, global := nodes(t, 1, "near off", "timeout 5s")
 	c := caddytest.Load(t, global+"\nservers {\nprotocols h1 h2c\n}", cached(o))
 	c.WaitUp(1)
+	garbage := c.Metric("caddy_fluster_garbage_total") // of tests before
 	for i := range pages {
 		wantMiss(t, c, fmt.Sprint("/", i))
 	}
@@ -92,7 +93,7 @@ func TestLentMemory(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if got := c.Metric("caddy_fluster_garbage_total"); got != 0 {
+	if got := c.Metric("caddy_fluster_garbage_total") - garbage; got != 0 {
 		t.Errorf("%v values could not be used", got)
 	}
 	if hits.Load() < 500 {
