@@ -34,6 +34,7 @@
 //	cache_search.go    queries that mean the same (No-Vary-Search)
 //	cache_alone.go     URLs whose responses are for nobody else; cache_sighted.go which of them were asked for once
 //	cache_collapse.go  concurrent misses share one forward; cache_outlive.go which may outlive its client
+//	cache_follow.go    those who did not ask for it
 //	cache_cluster.go   and over several Caddys, by a lock (lock.go)
 //	cache_stream.go    the body on its way through memory, and who sets the pace
 //	cache_take.go      how a client takes it

@@ -39,7 +39,7 @@ const (
 	// minLent is the length from which on values are read into memory that is lent.
 	minLent = 512
 	// maxLent is that of the longest ones: slow clients may hold thousands.
-	maxLent = 8 << 10
+	maxLent = 8<<10 - 6 // a Loan has a size of the allocator's
 )
 
 var loans = sync.Pool{New: func() any { return new(Loan) }}
@@ -78,7 +78,7 @@ func (v *values) take(line []byte) error {
 	case string(line) == "\r\n":
 	case !v.begun:
 		return v.begin(line)
-	case string(line) == "$-1", string(line) == "_":
+	case string(line) == "$-1", string(line) == "_", line[0] == '-': // of one key a proxy may have an error
 		v.got = append(v.got, Value{})
 	case line[0] != '$': // else ReadFrom is next
 		return fmt.Errorf("shard: %.20q in reply to an MGET", line)

@@ -109,6 +109,7 @@ func TestMGETReplies(t *testing.T) {
 		{reply: "*2\r\n:1\r\n$1\r\na\r\n", err: `shard: ":1" in reply to an MGET`},
 		{reply: "*2\r\n*1\r\n$1\r\na\r\n$1\r\nb\r\n", err: `shard: "*1" in reply to an MGET`},
 		{reply: "*2\r\n*0\r\n$1\r\nb\r\n", err: `shard: "*0" in reply to an MGET`},
+		{reply: "*2\r\n-ERR no such backend\r\n$1\r\na\r\n", want: []string{"-", "a"}},
 		{reply: "*2\r\n$600\r\n" + long[:500], err: "unexpected EOF"},
 		{reply: "*2\r\n$1\r\na\r\n", err: "EOF"},
 	}
@@ -156,7 +157,7 @@ func TestConnectionsAfterMGETReplies(t *testing.T) {
 		{"*-1\r\n", true},
 		{"*1\r\n$3\r\nabc\r\n", true},
 		{"*2\r\n:1\r\n$1\r\na\r\n", true},
-		{"*2\r\n-ERR no\r\n$1\r\na\r\n", true},
+		{"*2\r\n-ERR no\r\n$1\r\na\r\n", false},
 		{"|1\r\n+a\r\n+b\r\n*2\r\n$1\r\na\r\n$-1\r\n", true},
 	}
 	for _, tt := range tests {
