@@ -219,6 +219,9 @@ func (w *fillWriter) toClient(p []byte) error {
 		return nil
 	}
 	_, err := w.ResponseWriter.Write(p)
+	if w.got == 0 && w.want > pumpAfter {
+		http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // it only hurries
+	}
 	if err == nil || !w.copying || !w.fl.goOn() {
 		return err
 	}
@@ -238,6 +241,9 @@ func (w *fillWriter) pumpStreams() {
 // it, who must not wait for that client.
 func (w *fillWriter) startPump() {
 	if w.pump == nil && w.copying && !w.muted && w.fl.key != "" {
+		if w.got > 0 { // the first byte is not to wait until the pump has its turn
+			http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // the pump will see
+		}
 		w.pump = w.x.startPump(w.fl, w.got)
 	}
 }

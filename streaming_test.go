@@ -364,3 +364,20 @@ func TestUpgrade(t *testing.T) {
 		conn.Close()
 	}
 }
+
+// TestLongBodiesBegin: what comes first of a long body is sent on at once, however
+// little it is.
+func TestLongBodiesBegin(t *testing.T) {
+	first, rest := strings.Repeat("a", 1000), strings.Repeat("b", 99_000)
+	for name, cacheControl := range map[string]string{"stored": "max-age=60", "not stored": "no-store"} {
+		t.Run(name, func(t *testing.T) {
+			g := newGate()
+			o := caddytest.NewOrigin(t, inParts(g, first, thenWrite(rest), "Content-Length", "100000", "Cache-Control", cacheControl))
+			c := caddytest.Load(t, "", cached(o))
+			resp := c.Open(testContext(t), "/")
+			wantPart(t, resp, first)
+			g.open()
+			wantRest(t, resp, rest)
+		})
+	}
+}

@@ -44,7 +44,7 @@ func firstByte(l *Lab, r *Report) error {
 		return err
 	}
 	client := &http.Client{Timeout: time.Minute}
-	for _, c := range []struct{ mib, asks int }{{1, 60}, {100, 3}} {
+	for _, c := range []struct{ mib, asks int }{{1, 60}, {100, 12}} {
 		var ours, theirs []time.Duration
 		for i := range l.rounds * c.asks {
 			for _, side := range []struct {
