@@ -179,6 +179,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	r.enqueueN(1, "m")
 	<-begun
 	cancel()
+	<-w.taking.Done() // it has heard of that
 	r.enqueueN(1, "not taken any more")
 	if got := w.InFlight(); got != 1 {
 		t.Errorf("got %d in flight, want 1", got)
