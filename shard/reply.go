@@ -29,7 +29,7 @@ func (v Value) Own() []byte {
 }
 
 // A Loan is memory that is used again for values of about one size: those of pages. To
-// allocate and collect it for each is a third of what reading them costs this process.
+// allocate and collect it for each was a tenth of what a hit on a node costs this process.
 type Loan struct {
 	readers atomic.Int32 // who have not given it back
 	room    [maxLent + 2]byte
