@@ -9,11 +9,11 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// toNext returns the request for the handlers behind, with this context. They may change it in place,
-// as request_header and rewrite do, and placeholders are to show that; so they get
-// what the client's request is made of, and the exchange keeps a copy as it came:
-// by that it is decided what may be stored and for whom, and that is what the
-// origin is asked if it has to be asked again.
+// toNext returns the request for the handlers behind, with this context. They may
+// change it in place, as request_header and rewrite do, and placeholders are to show
+// that; so they get what the client's request is made of, and the exchange keeps a
+// copy as it came: by that it is decided what may be stored and for whom, and that is
+// what the origin is asked if it has to be asked again.
 func (x *exchange) toNext(ctx context.Context) *http.Request {
 	if x.behind == nil {
 		came := &struct { // one piece of memory

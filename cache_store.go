@@ -56,8 +56,8 @@ func (p *pool) pick(key string) *node {
 	return p.byShard[sn]
 }
 
-// keep puts an entry, which has the fill's stamp, in the near cache and, where the fill's node was proven
-// when it began and is still in use, on the node.
+// keep puts an entry, which has the fill's stamp, in the near cache and, where the
+// fill's node was proven when it began and is still in use, on the node.
 func (p *pool) keep(pl place, e *entry, ttl time.Duration) {
 	resp := e.resp
 	p.near.Load().Set(resp.Key, e)
