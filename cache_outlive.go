@@ -17,7 +17,7 @@ const watchEvery = 50 * time.Millisecond
 // outlive returns the context of a forward that goes on without its client, whose
 // context is ctx, while others wait for it.
 func (f *flight) outlive(ctx context.Context) (context.Context, func()) {
-	own, cancel := context.WithCancel(lasting{ctx})
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f.mu.Lock()
 	f.cancel = cancel
 	f.mu.Unlock()
@@ -27,13 +27,6 @@ func (f *flight) outlive(ctx context.Context) (context.Context, func()) {
 		cancel()
 	}
 }
-
-// lasting is a context that does not end with the one that it is made of.
-type lasting struct{ context.Context }
-
-func (lasting) Deadline() (time.Time, bool) { return time.Time{}, false }
-func (lasting) Done() <-chan struct{}       { return nil }
-func (lasting) Err() error                  { return nil }
 
 // add puts a flight in the list of those that are watched.
 func (fs *flights) add(f *flight, client context.Context) {
