@@ -77,11 +77,11 @@ func (x *exchange) unmarkAlone() {
 func (w *fillWriter) settleAlone(status int) {
 	x := w.x
 	waited, never := w.fl.settle(alone), x.isNeverShared(status)
-	switch now := time.Now(); {
+	switch {
 	case x.seen && waited && (w.f == nil || never):
-		x.markAlone(now.Add(aloneFor))
+		x.markAlone(time.Now().Add(aloneFor))
 	case x.seen && w.f == nil && never && !x.alone && x.list == nil:
-		x.pool.sighted.add(x.pool.newest.hash(x.key), now)
+		x.pool.sighted.add(x.pool.newest.hash(x.key), time.Now())
 	case never && w.f != nil:
 		x.pool.near.Load().Delete(w.f.resp.Key) // else it is found, and waited for, each time
 	}

@@ -136,11 +136,13 @@ func (w *fillWriter) store() {
 		w.fl.settle(broken)
 		return
 	}
-	if w.head != nil && w.stillTrue() && !w.x.overtaken(w.head) {
+	if w.head != nil && w.stillTrue() {
 		body, kept := w.fl.whole()
 		switch {
 		case w.fill.isAlive():
-			w.x.keepFilled(w.head, w.fill, w.got, body, kept)
+			if !w.x.overtaken(w.head) {
+				w.x.keepFilled(w.head, w.fill, w.got, body, kept)
+			}
 		case kept:
 			w.x.keepCame(w.fl, w.head, fit(body))
 		}

@@ -125,11 +125,20 @@ func (x *exchange) absoluteURL() *url.URL {
 	return u
 }
 
+// first returns the first of a field's values, "" if there is none. (To get it by any
+// spelling of the field's name costs as much as to find it.)
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}
+
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 
 // contentLength returns the Content-Length of a header, −1 if there is none.
 func contentLength(h http.Header) int64 {
-	n, err := strconv.ParseInt(strings.TrimSpace(h.Get("Content-Length")), 10, 64)
+	n, err := strconv.ParseInt(strings.TrimSpace(first(h["Content-Length"])), 10, 64)
 	if err != nil || n < 0 {
 		return -1
 	}

@@ -3,6 +3,7 @@ package fluster
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/stored"
@@ -92,8 +93,8 @@ func (x *exchange) keepAgain(e *entry) {
 	if pl := x.place; pl.node != e.node || !pl.ok || !pl.node.inUse() {
 		return
 	}
-	resp, ttl := x.asKept(e, e.resp.BodySize)
-	w := encodeRenewal(x.place.node.journal.bucket, &resp, ttl)
+	resp := x.asKept(e, e.resp.BodySize)
+	w := encodeRenewal(x.place.node.journal.bucket, &resp, keepFor(&resp.Terms, time.Now()))
 	w.key, w.received = resp.Key, resp.Terms.Received
 	w.lock = x.place.lock.hand()
 	x.place.node.writes.push(w)

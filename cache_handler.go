@@ -123,7 +123,7 @@ func isTunnel(r *http.Request) bool {
 
 // asksToUpgrade reports whether the request asks to go on in a protocol that is not HTTP.
 func asksToUpgrade(r *http.Request) bool {
-	upgrade := r.Header.Get("Upgrade")
+	upgrade := first(r.Header["Upgrade"])
 	return upgrade != "" && !strings.EqualFold(upgrade, "h2c") && hasMember(r.Header["Connection"], "upgrade")
 }
 

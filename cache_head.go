@@ -41,7 +41,7 @@ func (w *fillWriter) judge(status int, h http.Header) (v httpcache.Verdict, tags
 		return no("") // that says it all
 	case x.why == "method" && x.asked != x.url:
 		return no("") // a GET of the URL would not be sent on as this was
-	case strings.HasPrefix(h.Get("Content-Type"), "text/event-stream"):
+	case strings.HasPrefix(first(h["Content-Type"]), "text/event-stream"):
 		return no("event-stream") // it has no end, and each client wants its own
 	case headerSize(h) > maxHeader:
 		return no("max-header")
@@ -101,7 +101,7 @@ func (w *fillWriter) Header() http.Header {
 	if w.pump != nil {
 		return w.pump.header
 	}
-	return w.ResponseWriter.Header()
+	return w.header
 }
 
 // ownHeader returns the fields that the handlers behind wrote; of one that had

@@ -8,21 +8,35 @@ import (
 
 // keepWhole stores a response that was there whole.
 func (x *exchange) keepWhole(e *entry) {
-	resp, ttl := x.asKept(e, int64(len(e.resp.Body)))
-	x.pool.keep(x.place, e.whole(resp), ttl)
+	e = e.whole(x.asKept(e, int64(len(e.resp.Body))))
+	x.pool.near.Load().Set(e.resp.Key, e)
+	x.pool.keepOnNode(x.place, e.resp)
 }
 
-// keepCame stores the response of a flight, which has come whole.
+// keepCame stores the response of a flight, which has come whole, unless it was
+// overtaken. Mostly there is nothing yet in its place, and then one lookup tells that
+// and puts it there.
 func (x *exchange) keepCame(fl *flight, head *entry, body []byte) {
-	resp, ttl := x.asKept(head, int64(len(body)))
+	isFirst := x.hit.entry == nil && head.resp.Key == x.key
+	if !isFirst && x.overtaken(head) {
+		return
+	}
+	resp := x.asKept(head, int64(len(body)))
 	resp.Body = body
-	x.pool.keep(x.place, fl.entire(head, resp), ttl)
+	e, near := fl.entire(head, resp), x.pool.near.Load()
+	if !isFirst || !near.Add(e.resp.Key, e) {
+		if isFirst && x.overtaken(e) {
+			return
+		}
+		near.Set(e.resp.Key, e)
+	}
+	x.pool.keepOnNode(x.place, e.resp)
 }
 
 // keepFilled is keepCame for a response whose body a fill has; kept says
 // whether body has all of it too.
 func (x *exchange) keepFilled(e *entry, f *fill, size int64, body []byte, kept bool) {
-	resp, _ := x.asKept(e, size)
+	resp := x.asKept(e, size)
 	if kept {
 		near := resp
 		near.Body = fit(body)
@@ -31,18 +45,16 @@ func (x *exchange) keepFilled(e *entry, f *fill, size int64, body []byte, kept b
 	f.finish(&resp)
 }
 
-// asKept returns the response as it is stored, and how long it is kept. Where it
-// is a variant, that is noted.
-func (x *exchange) asKept(e *entry, size int64) (stored.Response, time.Duration) {
+// asKept returns the response as it is stored. Where it is a variant, that is noted.
+func (x *exchange) asKept(e *entry, size int64) stored.Response {
 	resp := *e.resp
 	resp.BodySize, resp.Stamp = size, stored.Stamp(x.place.stamp)
-	now := time.Now()
-	ttl := keepFor(&resp.Terms, now)
 	if len(resp.Nominated) > 0 {
+		now := time.Now()
 		v := stored.Variant{Nominated: resp.Nominated, Key: resp.Key, Stored: now.UnixMilli(), Language: e.field("Content-Language")}
-		x.listVariant(v, resp.Terms.Received, max(ttl, keepList))
+		x.listVariant(v, resp.Terms.Received, max(keepFor(&resp.Terms, now), keepList))
 	}
-	return resp, ttl
+	return resp
 }
 
 // listVariant puts a variant on the URL's list. One does so at a time: of two that

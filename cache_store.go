@@ -56,15 +56,13 @@ func (p *pool) pick(key string) *node {
 	return p.byShard[sn]
 }
 
-// keep puts an entry, which has the fill's stamp, in the near cache and, where the
-// fill's node was proven when it began and is still in use, on the node.
-func (p *pool) keep(pl place, e *entry, ttl time.Duration) {
-	resp := e.resp
-	p.near.Load().Set(resp.Key, e)
+// keepOnNode stores a response, which has the fill's stamp, on the node, if that was
+// proven when the fill began and is still in use.
+func (p *pool) keepOnNode(pl place, resp *stored.Response) {
 	if pl.node == nil || !pl.ok || !pl.node.inUse() {
 		return
 	}
-	w := encodeWrite(pl.node.journal.bucket, resp.Key, resp, ttl)
+	w := encodeWrite(pl.node.journal.bucket, resp.Key, resp, keepFor(&resp.Terms, time.Now()))
 	w.key, w.received = resp.Key, resp.Terms.Received
 	w.lock = pl.lock.hand()
 	pl.node.writes.push(w)

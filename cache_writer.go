@@ -25,6 +25,7 @@ type fillWriter struct {
 	use                 httpcache.Reuse
 	before              http.Header // the header before the handlers behind wrote to it
 	times               httpcache.Times
+	header              http.Header // the client's, which is asked for often
 
 	mode     fillMode
 	head     *entry // what is stored, without its body
@@ -53,9 +54,10 @@ const (
 )
 
 func newFillWriter(x *exchange, fl *flight, f *found, use httpcache.Reuse, sent time.Time) *fillWriter {
+	h := x.w.Header()
 	return &fillWriter{
 		ResponseWriter: x.w, x: x, fl: fl, f: f, use: use, times: httpcache.Times{Sent: sent},
-		before: headerBefore(x.w.Header()), want: -1,
+		header: h, before: headerBefore(h), want: -1,
 	}
 }
 
@@ -101,7 +103,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	own := w.ownHeader()
 	v, tags := w.judge(status, own)
 	if !v.Store && status < 500 { // of a failure nobody says that it is newer
-		w.noteServed(x.key, false, own.Get("Etag"))
+		w.noteServed(x.key, false, first(own["Etag"]))
 	}
 	if w.f != nil && w.use.Request && !v.Store && status < 500 {
 		x.pool.near.Load().Delete(w.f.resp.Key) // it may be fresh, and is older
@@ -137,7 +139,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 		x.place.lock.letGo(isLost)
 	}
 	w.head = w.newHead(status, own, v, tags)
-	w.noteServed(w.head.resp.Key, true, own.Get("Etag"))
+	w.noteServed(w.head.resp.Key, true, first(own["Etag"]))
 	w.copying, w.most = true, x.mostWhole()
 	if w.want > w.most {
 		w.fl.passBy()

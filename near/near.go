@@ -79,6 +79,21 @@ func (c *Cache[V]) Set(key string, v V) {
 	c.entries.CleanUp()
 }
 
+// Add keeps v for key as Set does, but only if nothing is kept for it. It reports whether that was so, and v not too heavy.
+func (c *Cache[V]) Add(key string, v V) bool {
+	if c == nil {
+		return true
+	}
+	if uint64(c.weigh(key, v)) > c.largest.Load() {
+		return false
+	}
+	_, added := c.entries.SetIfAbsent(key, v)
+	if added {
+		c.entries.CleanUp()
+	}
+	return added
+}
+
 // Delete drops what is kept for key.
 func (c *Cache[V]) Delete(key string) {
 	if c == nil {

@@ -2,6 +2,7 @@ package near_test
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -51,6 +52,9 @@ func TestCache(t *testing.T) {
 		{"replaced", func() { c.Set("a", 11) }, 11, 20, 2, 31, 1000},
 		{"deleted", func() { c.Delete("a") }, 0, 20, 1, 20, 1000},
 		{"deleted again", func() { c.Delete("a") }, 0, 20, 1, 20, 1000},
+		{"added", func() { c.Add("a", 12) }, 12, 20, 2, 32, 1000},
+		{"added again, which changes nothing", func() { c.Add("a", 13) }, 12, 20, 2, 32, 1000},
+		{"too heavy to be added", func() { c.Delete("a"); c.Add("a", 126) }, 0, 20, 1, 20, 1000},
 		{"as heavy as may be", func() { c.Set("a", 125) }, 125, 20, 2, 145, 1000},
 		{"too heavy, so the older one goes too", func() { c.Set("a", 126) }, 0, 20, 1, 20, 1000},
 		{"higher maximum", func() { c.SetMaximum(2000); c.Set("a", 126) }, 126, 20, 2, 146, 2000},
@@ -76,12 +80,34 @@ func TestNilHoldsNothing(t *testing.T) {
 		t.Fatalf("New(0): got %v, want nil", c)
 	}
 	c.Set("a", 1)
+	if !c.Add("a", 1) {
+		t.Error("Add: got false, want true: there was nothing")
+	}
 	c.Delete("a")
 	c.Clear()
 	c.SetMaximum(1000)
 	wantValue(t, c, "a", 0)
 	wantStats(t, c, 0, 0, 0)
 	c.Close()
+}
+
+// Of those who add for one key at a time one does, and the others leave it what it is.
+func TestOneAdds(t *testing.T) {
+	c := near.New(1<<20, weighLength) // nothing is evicted
+	defer c.Close()
+	for i := range 1000 {
+		key := fmt.Sprint(i)
+		var added [4]bool
+		var wg sync.WaitGroup
+		for g := range added {
+			wg.Go(func() { added[g] = c.Add(key, uint32(g+1)) })
+		}
+		wg.Wait()
+		want := uint32(slices.Index(added[:], true) + 1)
+		if got, _ := c.Get(key); want == 0 || slices.Contains(added[want:], true) || got != want {
+			t.Fatalf("%v have added, and %d is kept: want one, and what it has added", added, got)
+		}
+	}
 }
 
 // The bound holds when eight goroutines set a hundred times as much as it lets in, and with no help: after the last Set
