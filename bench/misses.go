@@ -6,6 +6,7 @@ import "fmt"
 func missCases() []Case {
 	return []Case{
 		{"miss and pass near", func(l *Lab, r *Report) error { return forwards(l, r, "near alone", "fluster") }},
+		{"miss kept by the least", leastMiss},
 		{"miss and pass node", func(l *Lab, r *Report) error {
 			redis, err := l.startRedis("redis")
 			if err != nil {
@@ -14,6 +15,32 @@ func missCases() []Case {
 			return forwards(l, r, "with a node", "fluster {\n\t\tnodes "+redis.redis.URL()+"\n\t}", redis)
 		}},
 	}
+}
+
+// leastMiss compares with a proxy alone what does no more than any cache must.
+func leastMiss(l *Lab, r *Report) error {
+	origin, originAddr, err := l.startOrigin()
+	if err != nil {
+		return err
+	}
+	least, addr, err := l.startCaddy("least", "", "bench_keep\n\treverse_proxy "+originAddr)
+	if err != nil {
+		return err
+	}
+	proxy, proxyAddr, err := l.startCaddy("proxy", "", "reverse_proxy "+originAddr)
+	if err != nil {
+		return err
+	}
+	side := func(name, addr string, p *Process) Side {
+		return Side{Name: name, Load: Load{URL: "http://" + addr + "/fresh/4096", Unique: true}, Servers: []*Process{p, origin}}
+	}
+	ours, theirs := side("the least", addr, least), side("reverse_proxy", proxyAddr, proxy)
+	got, err := l.compare(ours, theirs)
+	if err != nil {
+		return err
+	}
+	r.addRatio("not ours: the least that a cache does at a miss, 4 KiB", ours, theirs, got, 0)
+	return nil
 }
 
 // forwards compares misses that are stored, and responses that may not be
