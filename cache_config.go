@@ -25,7 +25,7 @@ import (
 // `{http.fluster.cache_status}` | this cache's member of Cache-Status, whatever `cache_status` says
 // `{http.fluster.hit}` | true or false
 // `{http.fluster.key}` | the cache key
-// `{http.fluster.node}` | the node that responses of this key lie on now
+// `{http.fluster.node}` | the node that was asked; empty if the near cache answered
 type Cache struct {
 	// How long a response is fresh that does not say it itself, by status code.
 	// Default: such a response is not fresh at all.
