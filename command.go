@@ -52,6 +52,8 @@ All ask the admin endpoint of a running Caddy, found by --address or --config.`,
 		invalidate.Flags().String("pool", "", "Name of the pool (default: the one without a name)")
 		invalidate.Flags().Bool("wait", false, "Return when no process serves what is selected any more")
 		cmd.AddCommand(status, invalidate, queueCommand())
+		// A word that is no command is an error, in scripts above all.
+		cmd.Args, cmd.RunE = cobra.NoArgs, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	},
 }
 

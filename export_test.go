@@ -18,12 +18,14 @@ func EndMark(key string) bool {
 
 // RunCommand runs `caddy fluster …` in this process, and returns what it says.
 func RunCommand(args ...string) (string, error) {
-	cmd := &cobra.Command{Use: "fluster", SilenceErrors: true, SilenceUsage: true}
+	cmd := &cobra.Command{Use: "fluster"}
 	command.CobraFunc(cmd)
+	root := &cobra.Command{Use: "caddy", SilenceErrors: true, SilenceUsage: true}
+	root.AddCommand(cmd)
 	var out bytes.Buffer
-	cmd.SetOut(&out)
-	cmd.SetErr(&out)
-	cmd.SetArgs(args)
-	err := cmd.Execute()
+	root.SetOut(&out)
+	root.SetErr(&out)
+	root.SetArgs(append([]string{"fluster"}, args...))
+	err := root.Execute()
 	return out.String(), err
 }

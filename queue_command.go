@@ -154,7 +154,11 @@ func runQueueShow(cmd *cobra.Command, args []string) error {
 	}
 	out := cmd.OutOrStdout()
 	for _, w := range q.Workers {
-		fmt.Fprintf(out, "worker of this Caddy %s: %d under way", w.Destination, w.InFlight)
+		of := ""
+		if w.Destination != "" {
+			of = ", deliver " + w.Destination
+		}
+		fmt.Fprintf(out, "worker of this Caddy%s: %d under way", of, w.InFlight)
 		if w.RestsUntil != nil {
 			fmt.Fprintf(out, ", rests until %s, as its destination fails", w.RestsUntil.Local().Format(time.TimeOnly))
 		}

@@ -45,7 +45,7 @@ func TestQueueCommands(t *testing.T) {
 		t.Errorf("caddy fluster queue ls: %v\n%s", err, out)
 	}
 	wantCommand(t, c, `"dead":205`, "ls", "--json")
-	wantCommand(t, c, "NODE", "show", "q")
+	wantCommand(t, c, "worker of this Caddy: ", "show", "q")
 	if out := wantCommand(t, c, "422 Unprocessable Entity", "show", "q", ids[7], "--body"); !strings.Contains(out, "body 7\n") || !strings.Contains(out, "POST "+caddytest.Host+"/hook/7") {
 		t.Errorf("a message is shown as\n%s", out)
 	}
@@ -74,6 +74,19 @@ func TestQueueCommands(t *testing.T) {
 		if out, err := queueCommand(t, c, args...); err == nil {
 			t.Errorf("caddy fluster queue %q succeeded:\n%s", args, out)
 		}
+	}
+}
+
+// TestUnknownCommand: a word that is no command fails, as a script that misspells
+// one must not go on as if all were well; without a word there is help.
+func TestUnknownCommand(t *testing.T) {
+	for _, args := range [][]string{{"invaildate", "tag", "a"}, {"explain"}, {"queue", "lst"}} {
+		if out, err := fluster.RunCommand(args...); err == nil || !strings.Contains(err.Error(), "unknown command") {
+			t.Errorf("caddy fluster %q: got %v and %q, want an error", args, err, out)
+		}
+	}
+	if out, err := fluster.RunCommand(); err != nil || !strings.Contains(out, "invalidate") {
+		t.Errorf("caddy fluster: got %v and %q, want help", err, out)
 	}
 }
 
