@@ -108,7 +108,7 @@ func (c *PoolConfig) parseOption(d *caddyfile.Dispenser, seen options) error {
 	case "penalty":
 		return c.parsePenalty(d)
 	case "near":
-		return parseSize(d, &c.Near, true)
+		return c.parseNear(d)
 	case "channel":
 		return parseWord(d, &c.Channel)
 	case "quorum":
@@ -136,6 +136,17 @@ func (c *PoolConfig) parseTimeout(d *caddyfile.Dispenser) error {
 	}
 	if time.Duration(c.Timeout) < minTimeout {
 		return d.Errf("timeout must be at least %s, not %s", minTimeout, time.Duration(c.Timeout))
+	}
+	return nil
+}
+
+// parseNear reads how much memory the near cache has.
+func (c *PoolConfig) parseNear(d *caddyfile.Dispenser) error {
+	if err := parseSize(d, &c.Near, true); err != nil {
+		return err
+	}
+	if c.Near.isTooSmall() {
+		return d.Errf("%v", errNear(c.Near))
 	}
 	return nil
 }

@@ -169,6 +169,7 @@ const (
 	defaultTimeout   = 100 * time.Millisecond
 	minTimeout       = time.Millisecond // in less no server answers, and each would be penalized
 	defaultNear      = 64 << 20
+	minNear          = 1 << 10 // less holds no response: the unit is missing
 	defaultMaxBlind  = time.Minute
 )
 
@@ -220,6 +221,8 @@ func (c *PoolConfig) check() error {
 		return errors.New("only one of nodes, cluster and sentinel may be given")
 	case c.Timeout != 0 && time.Duration(c.Timeout) < minTimeout:
 		return fmt.Errorf("timeout must be at least %s, not %s", minTimeout, time.Duration(c.Timeout))
+	case c.Near.isTooSmall():
+		return errNear(c.Near)
 	case c.Quorum != "" && c.Quorum != "available" && c.Quorum != "strict":
 		return fmt.Errorf("quorum must be available or strict, not %q", c.Quorum)
 	case c.Sentinel != nil && (c.Sentinel.Master == "" || len(c.Sentinel.Addresses) == 0):
@@ -233,6 +236,13 @@ func (c *PoolConfig) check() error {
 	}
 	_, err := c.addresses()
 	return err
+}
+
+// isTooSmall reports whether s is no memory for a near cache. None at all is one.
+func (s Size) isTooSmall() bool { return s.Bytes > 0 && s.Bytes < minNear }
+
+func errNear(s Size) error {
+	return fmt.Errorf("near must be at least 1KiB, or off, not %d bytes: is the unit missing, as in %dMiB?", s.Bytes, s.Bytes)
 }
 
 // checkNamespace checks a namespace without placeholders.

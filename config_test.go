@@ -150,6 +150,7 @@ func TestConfigErrors(t *testing.T) {
 		{"an empty placeholder", PoolConfig{Nodes: []string{"{env.FLUSTER_TEST_UNSET}"}}, "nodes: "},
 		{"sentinel without addresses", PoolConfig{Sentinel: &Sentinel{Master: "m"}}, "sentinel"},
 		{"timeout", PoolConfig{Timeout: seconds(-1)}, "timeout must be at least 1ms"},
+		{"near", PoolConfig{Near: Size{Bytes: 64, Set: true}}, "near must be at least 1KiB, or off, not 64 bytes"},
 		{"quorum", PoolConfig{Quorum: "most"}, "quorum must be available or strict"},
 		{"namespace", PoolConfig{Namespace: "a}b"}, "namespace"},
 		{"penalty", PoolConfig{Penalty: &Penalty{First: seconds(2), Longest: seconds(1)}}, "penalty.longest"},
