@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -13,6 +14,70 @@ import (
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
 )
+
+// isTunnel reports whether the request asks to leave HTTP, as WebSocket does.
+// The offer to go on in HTTP/2 is none: any client may make it at any time.
+func isTunnel(r *http.Request) bool {
+	if r.Method == http.MethodConnect {
+		return true
+	}
+	return r.Method == http.MethodGet && asksToUpgrade(r)
+}
+
+// asksToUpgrade reports whether the request asks to go on in a protocol that is not HTTP.
+func asksToUpgrade(r *http.Request) bool {
+	upgrade := first(r.Header["Upgrade"])
+	return upgrade != "" && !strings.EqualFold(upgrade, "h2c") && hasMember(r.Header["Connection"], "upgrade")
+}
+
+// bypasses reports whether the request is one that never looks up nor stores.
+// Conditions on the state of the origin (If-Match) are for the origin alone,
+// and so is content: it is no part of the key, but an origin may answer by it.
+// A request without a host, or with one that is none, is for nobody. Fields that
+// Connection names do not reach the origin (RFC 9110, Section 7.6.1), so nothing
+// may depend on them.
+func (h *Cache) bypasses(r *http.Request) (bool, error) {
+	if r.Header["If-Match"] != nil || r.Header["If-Unmodified-Since"] != nil || !isHost(r.Host) {
+		return true, nil
+	}
+	if r.ContentLength != 0 && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		return true, nil
+	}
+	if c := r.Header["Connection"]; c != nil && namesFields(c) {
+		return true, nil
+	}
+	if len(h.bypass) == 0 {
+		return false, nil
+	}
+	return h.bypass.AnyMatchWithError(r)
+}
+
+// namesFields reports whether the lines of Connection name more than what is
+// about the connection itself.
+func namesFields(lines []string) bool {
+	for _, line := range lines {
+		for option := range strings.SplitSeq(line, ",") {
+			switch strings.ToLower(strings.Trim(option, " \t")) {
+			case "", "close", "keep-alive", "upgrade", "te", "http2-settings":
+			default:
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hasMember reports whether the lines of a list have the member.
+func hasMember(lines []string, member string) bool {
+	for _, line := range lines {
+		for m := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.Trim(m, " \t"), member) {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // pass forwards the request without looking at what is stored, and lets the
 // response through as it is.

@@ -36,7 +36,7 @@
 //	cache_collapse.go  concurrent misses share one forward; cache_outlive.go which may outlive its client
 //	cache_follow.go    those who did not ask for it
 //	cache_cluster.go   and over several Caddys, by a lock (lock.go)
-//	cache_stream.go    the body on its way through memory, and who sets the pace
+//	cache_stream.go    the body on its way through memory; cache_pace.go who sets the pace
 //	cache_take.go      how a client takes it
 //	cache_head.go      judging the origin's answer by its header
 //	cache_writer.go    streaming it while a copy is kept; cache_finish.go, cache_keep.go its end
@@ -54,7 +54,8 @@
 //
 // with
 //
-//	queue_config.go    the options; queue_rules.go what each request meets of them
+//	queue_config.go    the options; queue_check.go what is wrong with them
+//	queue_rules.go     what each request meets of them
 //	queue_message.go   requests as messages, and back
 //	queue_prefer.go    what the client prefers (RFC 7240)
 //	queue_batch.go     one request, many messages
@@ -67,11 +68,12 @@
 //	queue_result.go    what comes of a delivery
 //	queue_callback.go  queues that are told of others
 //
-// Beside the requests, for each node: node.go keeps its journal proven,
+// Beside the requests, for each node (node.go): keeper.go puts it to use and keeps
+// its journal proven, catchup.go reads that to its head and appends what it lacks,
 // family.go polls the parts of a Redis Cluster together, penalty.go says when it
 // sits out, away.go and newest.go what that means for what is stored,
-// invalidation.go listens to it. What all
-// configurations share, so that a reload loses nothing, is in pool.go.
+// invalidation.go listens to it. What all configurations share, so that a reload
+// loses nothing, is in pool.go.
 package fluster
 
 import (

@@ -1,0 +1,114 @@
+package fluster
+
+import (
+	"time"
+)
+
+// paceLocked returns how far the forward's pace-maker has come. Who reads chunks
+// is none: those may not be complete until the forward goes on.
+func (f *flight) paceLocked() int64 {
+	least, most := f.have, int64(0)
+	for _, off := range f.followers {
+		least, most = min(least, off), max(most, off)
+	}
+	switch {
+	case len(f.followers) == 0:
+		return f.have
+	case !f.fastestLeadsLocked():
+		return least
+	case most < f.base:
+		return f.have
+	}
+	return most
+}
+
+// fastestLeadsLocked reports whether rule 1 holds.
+func (f *flight) fastestLeadsLocked() bool {
+	return (f.divisible || f.heldUp > slowest) && f.fill.isAlive()
+}
+
+// holdLocked holds the forward up until its pace-maker has come near.
+func (f *flight) holdLocked() {
+	defer func() { f.held = false }()
+	timeout := time.NewTimer(slowest)
+	defer timeout.Stop()
+	for f.isAheadLocked() {
+		f.held = true
+		pace, starving, start := f.paceLocked(), f.isStarvingLocked(), time.Now()
+		changed := f.changeLocked()
+		f.mu.Unlock()
+		late := false
+		select {
+		case <-changed:
+		case <-timeout.C:
+			late = true
+		}
+		f.mu.Lock()
+		moved := f.paceLocked() != pace
+		if starving {
+			f.heldUp += time.Since(start)
+		}
+		if f.isStarvingLocked() && !f.fill.isAlive() && (late && !moved || f.divisible && f.heldUp > slowest) {
+			f.evictLocked(f.paceLocked())
+			f.heldUp = 0
+		}
+		if late || moved {
+			timeout.Reset(slowest)
+		}
+		f.trimLocked()
+	}
+}
+
+// isFallenLocked reports whether a client reads chunks.
+func (f *flight) isFallenLocked() bool {
+	for _, off := range f.followers {
+		if off < f.base {
+			return true
+		}
+	}
+	return false
+}
+
+// isStarvingLocked reports whether a client has taken all there is.
+func (f *flight) isStarvingLocked() bool {
+	for _, off := range f.followers {
+		if off == f.have {
+			return true
+		}
+	}
+	return false
+}
+
+// isAheadLocked reports whether the forward has to wait. With several followers
+// it goes on until a chunk more than the pace-maker has taken is complete: who
+// reads chunks has come by then to what memory holds.
+func (f *flight) isAheadLocked() bool {
+	most := int64(ahead)
+	if len(f.followers) > 1 {
+		most = f.behindLocked()
+	}
+	return len(f.followers) > 0 && f.have-f.paceLocked() > most
+}
+
+// behindLocked returns how much memory holds for several followers: a chunk at
+// least, so that who reads chunks can go over to it.
+func (f *flight) behindLocked() int64 {
+	if f.fill == nil {
+		return behind
+	}
+	return max(behind, int64(f.fill.size))
+}
+
+// evictLocked sends those away who have taken no more than least.
+func (f *flight) evictLocked(least int64) {
+	for x, off := range f.followers {
+		if off <= least {
+			if f.evicted == nil {
+				f.evicted = map[*exchange]bool{}
+			}
+			f.evicted[x] = true
+			delete(f.followers, x)
+		}
+	}
+	f.changedLocked()
+}
