@@ -109,15 +109,6 @@ func foreignEntry(values map[string]any) (e entry, err error) {
 	return e, err
 }
 
-// recordID returns the name of this delivery. A producer that gave no id gets the
-// name of the entry, as nothing else that it gave must be unique.
-func (e *entry) recordID(entryID, destination string) string {
-	if e.id == "" {
-		return recordID(entryID, destination)
-	}
-	return recordID(e.id, destination)
-}
-
 // parseRecord reads a record; nil fields are none.
 func parseRecord(fields map[string]string) (record, error) {
 	var r record

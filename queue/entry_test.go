@@ -67,9 +67,6 @@ func TestEntryOfAnotherProducer(t *testing.T) {
 	if want := map[string]string{"i": "not ours", "order": "7"}; !cmp.Equal(got, want) || e.id != "" || header["content-type"] != "application/json" {
 		t.Errorf("got id %q, header %q, body %q, want no id, JSON of %q", e.id, header, body, want)
 	}
-	if got, want := e.recordID("5-1", "mail"), "5-1~mail"; got != want {
-		t.Errorf("got record id %q, want %q", got, want)
-	}
 }
 
 func TestEntryThatIsGarbage(t *testing.T) {

@@ -27,7 +27,6 @@ func (k keys) stream(name string) string {
 	return string(k) + ":" + name + ":s"
 }
 
-func (k keys) tag() string         { return string(k) }
 func (k keys) delayed() string     { return string(k) + ":d" }
 func (k keys) dead() string        { return string(k) + ":x" }
 func (k keys) orders() string      { return string(k) + ":o" }

@@ -320,3 +320,10 @@ func (d *diary) of(body string) int {
 }
 
 func z(score float64, member string) redis.Z { return redis.Z{Score: score, Member: member} }
+
+// taken returns how many are taken.
+func (s *slots) taken() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used
+}

@@ -73,13 +73,6 @@ func (s *slots) release(n int) {
 	s.serveLocked()
 }
 
-// taken returns how many are taken.
-func (s *slots) taken() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.used
-}
-
 func (s *slots) serveLocked() {
 	for s.used < s.limit && len(s.waiters) > 0 {
 		close(s.waiters[0])

@@ -226,9 +226,6 @@ func (w *Worker) InFlight() int { return int(w.underWay.Load()) }
 // Resting reports whether the breaker is open, and until when.
 func (w *Worker) Resting() (until time.Time, is bool) { return w.gate.breaker.resting() }
 
-// isCut reports whether patience is over.
-func (w *Worker) isCut() bool { return w.working.Err() != nil }
-
 // Open returns the body. A Delivery that a test made has its Body.
 func (d *Delivery) Open() io.ReadCloser {
 	if d.open == nil {
