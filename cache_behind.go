@@ -59,6 +59,7 @@ func isBehind(r *http.Request) bool {
 	return repl != nil && repl == r.Context().Value(caddy.ReplacerCtxKey)
 }
 
+// behindKey is the key in the context of a request that this cache has forwarded.
 type behindKey struct{}
 
 // routeGroups are the groups of Caddy's routes that are done with for this request,

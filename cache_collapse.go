@@ -65,6 +65,7 @@ type flight struct {
 	cancel    context.CancelFunc  // ends the forward
 }
 
+// flightState is how far a flight is, and whom it is for.
 type flightState uint8
 
 const (

@@ -133,6 +133,7 @@ func (e *entry) with(key string, v stored.Variant) *entry {
 	return out
 }
 
+// match says whether a variant is for a request.
 type match uint8
 
 const (

@@ -176,6 +176,7 @@ func (j journalOn) run(ctx context.Context, script *redis.Script, keys []string,
 	return script.Run(j.node.With(ctx), j.node.Client(), keys, args...).Slice()
 }
 
+// evalFunc sends a script, by its source or by its hash.
 type evalFunc func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
 
 // confirm runs a script and returns how many replicas have what it did.

@@ -11,6 +11,7 @@ import (
 // them in its own registry, as Caddy wants it.
 var metrics = newMetrics()
 
+// metricSet is the metrics of the cache and of the nodes.
 type metricSet struct {
 	requests      *prometheus.CounterVec
 	stores        *prometheus.CounterVec

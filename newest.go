@@ -39,6 +39,7 @@ type note struct {
 	settled bool   // no older answer lies on the node, or it was replaced
 }
 
+// settled is a note that needs to be kept no longer, after a while, and since when.
 type settled struct {
 	hash uint64
 	note note

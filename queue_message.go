@@ -138,6 +138,7 @@ func isReserved(lower string) bool {
 // exactFields are names and values in turn.
 type exactFields []exactField
 
+// exactField is a header field whose value JSON text cannot hold.
 type exactField struct {
 	name  string
 	value []byte

@@ -14,6 +14,7 @@ import (
 // queueMetrics count over the life of the process, as metrics do.
 var queueMetrics = newQueueMetrics()
 
+// queueMetricSet is the metrics of queues.
 type queueMetricSet struct {
 	accepted, refused, failedOver                                  *prometheus.CounterVec
 	delivered, retried, dead, released, duplicates                 *prometheus.CounterVec

@@ -36,6 +36,7 @@ func ParseHead(s string) (h Head, ok bool) {
 	return h, true
 }
 
+// String returns h as it lies on the node: inc:seq:nonce.
 func (h Head) String() string { return fmt.Sprintf("%016x:%d:%016x", h.Inc, h.Seq, h.Nonce) }
 
 // Record is one invalidation. Its ID is the same on every node and never used

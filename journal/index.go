@@ -6,6 +6,7 @@ package journal
 // one that is looked for, the owner knows.
 type index struct{ parts [256]indexPart }
 
+// indexPart is a 256th of an index.
 type indexPart struct {
 	slots []uint32 // 0: free; else some more bits of the hash, and the number + 1
 	used  int

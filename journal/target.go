@@ -24,6 +24,7 @@ const (
 // kindWords are the kinds as users write them.
 var kindWords = map[string]Kind{"url": URL, "tag": Tag, "prefix": Prefix, "host": Host, "all": All}
 
+// String returns k as users write it; of a kind that they cannot, its letter.
 func (k Kind) String() string {
 	for word, kind := range kindWords {
 		if kind == k {

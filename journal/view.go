@@ -13,6 +13,7 @@ const (
 	Penalty              // out of use
 )
 
+// String returns s as the admin endpoint says it.
 func (s State) String() string { return [...]string{"unknown", "syncing", "up", "penalty"}[s] }
 
 // View is the journal of one node as this process knows it.
