@@ -22,8 +22,8 @@
 //	cache_entry.go     what lies under a key
 //	cache_vary.go      which variant of it a request selects
 //	cache_lookup.go    looking up on a node
-//	cache_store.go     storing on it, in the background
-//	cache_serve.go     answering from what is stored
+//	cache_store.go     storing on it, in the background; writequeue.go what waits, cache_storebatch.go what goes together
+//	cache_serve.go     answering from what is stored; cache_told.go what each answer tells anew
 //	cache_remains.go   what remains when it is answered
 //	cache_range.go     parts of a stored response
 //	cache_partial.go   stored parts of a response
@@ -39,7 +39,8 @@
 //	cache_stream.go    the body on its way through memory; cache_pace.go who sets the pace
 //	cache_take.go      how a client takes it
 //	cache_head.go      judging the origin's answer by its header
-//	cache_writer.go    streaming it while a copy is kept; cache_finish.go, cache_keep.go its end
+//	cache_writer.go    streaming it while a copy is kept; cache_finish.go, cache_keep.go its end,
+//	                   cache_overtaken.go where another one was quicker
 //	cache_fill.go      putting a long body on a node while it comes; cache_fillrun.go how it gets there
 //	cache_chunks.go    serving it from there
 //	cache_continue.go  the rest of a body, from the origin
@@ -64,16 +65,25 @@
 //	queue_refusal.go   why a request is not accepted
 //	queue_pool.go      a queue's own connections to the nodes
 //	queue_life.go      queues over config reloads and at exit
+//	queue_running.go   their workers; queue_witness.go what these count, log and tell
 //	queue_delivery.go  the options of delivering
-//	queue_result.go    what comes of a delivery
+//	queue_sign.go      signing it; queue_recorder.go what it is answered
+//	queue_result.go    what comes of it
 //	queue_callback.go  queues that are told of others
 //
 // Beside the requests, for each node (node.go): keeper.go puts it to use and keeps
 // its journal proven, catchup.go reads that to its head and appends what it lacks,
 // family.go polls the parts of a Redis Cluster together, penalty.go says when it
 // sits out, away.go and newest.go what that means for what is stored,
-// invalidation.go listens to it. What all configurations share, so that a reload
-// loses nothing, is in pool.go.
+// invalidation.go listens to it. journal_node.go has the scripts, keys.go the keys.
+// What all configurations share, so that a reload loses nothing, is in pool.go, and
+// which of them is in force in inforce.go.
+//
+// What users write is in config.go and cache_config.go, in a Caddyfile in caddyfile.go
+// and the files that end in _caddyfile.go; reach.go warns of what no request can
+// reach. What they ask is in admin.go, the files that begin with queue_admin, and
+// command.go, what is counted and noted for them in metrics.go and history.go;
+// invalidate.go is for Go, invalidate_handler.go for other machines.
 package fluster
 
 import (

@@ -135,10 +135,11 @@ func isReserved(lower string) bool {
 	return lower == headerCorrelation || lower == headerMessageID || lower == headerReplyTo || strings.HasPrefix(lower, "x-fluster-")
 }
 
-// exactFields are names and values in turn.
+// exactFields are the fields that would not arrive as they are from a map of names in
+// lower case to text: several lines of one, other spellings, other bytes.
 type exactFields []exactField
 
-// exactField is a header field whose value JSON text cannot hold.
+// exactField is a line of a header, to the byte.
 type exactField struct {
 	name  string
 	value []byte
