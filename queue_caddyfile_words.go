@@ -128,14 +128,19 @@ func (h *Queue) parseDeadLetters(d *caddyfile.Dispenser) error {
 	if len(args) == 0 || len(args) > 2 {
 		return d.Errf("dead_letters takes a number, an age, or both")
 	}
+	isTwice := false
 	for _, a := range args {
 		if n, err := strconv.Atoi(a); err == nil {
-			h.DeadLetters.Count = n
-			continue
+			isTwice, h.DeadLetters.Count = h.DeadLetters.Count != 0, n
+		} else {
+			isTwice = h.DeadLetters.Age != 0
+			if err := readDuration(d, "dead_letters", a, &h.DeadLetters.Age); err != nil {
+				return err
+			}
 		}
-		if err := readDuration(d, "dead_letters", a, &h.DeadLetters.Age); err != nil {
-			return err
-		}
+	}
+	if isTwice {
+		return d.Errf("dead_letters: one number and one age like 7d at most")
 	}
 	return nil
 }
