@@ -272,7 +272,7 @@ func (c *PoolConfig) parsePenalty(d *caddyfile.Dispenser) error {
 		}
 		v, err := caddy.ParseDuration(args[i])
 		if err != nil || v <= 0 {
-			return d.Errf("penalty: %q is not a positive duration", args[i])
+			return d.Errf("penalty: %q is not a positive duration like 1s", args[i])
 		}
 		*dst = caddy.Duration(v)
 	}

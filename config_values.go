@@ -61,7 +61,7 @@ func ParseBlind(s string) (Blind, error) {
 	}
 	d, err := caddy.ParseDuration(s)
 	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%q is neither a duration nor forever", s)
+		return 0, fmt.Errorf("%q is neither a duration like 1m nor forever", s)
 	}
 	return Blind(d), nil
 }

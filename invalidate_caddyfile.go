@@ -1,9 +1,11 @@
 package fluster
 
 import (
+	"math"
 	"strconv"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -35,12 +37,12 @@ func parseInvalidateDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandl
 		case "client_certificate":
 			err = parseFlag(h.Dispenser, &c.ClientCertificate)
 		case "allow":
-			err = parseList(h.Dispenser, &c.Allow)
+			err = parseAllow(h.Dispenser, &c.Allow)
 		case "rate":
 			var word string
 			if err = parseWord(h.Dispenser, &word); err == nil {
 				c.Rate, err = strconv.ParseFloat(strings.TrimSuffix(word, "/s"), 64)
-				if err != nil || c.Rate <= 0 {
+				if err != nil || c.Rate <= 0 || math.IsNaN(c.Rate) || math.IsInf(c.Rate, 0) {
 					err = h.Errf("rate: %q is not a number of requests a second", word)
 				}
 			}
@@ -57,4 +59,21 @@ func parseInvalidateDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandl
 		return nil, h.Errf("fluster_invalidate needs at least one of bearer, client_certificate and allow")
 	}
 	return c, nil
+}
+
+// parseAllow reads addresses and ranges. What a placeholder stands for is known
+// when the server starts.
+func parseAllow(d *caddyfile.Dispenser, dst *[]string) error {
+	if err := parseList(d, dst); err != nil {
+		return err
+	}
+	for _, a := range *dst {
+		if strings.Contains(a, "{") {
+			continue
+		}
+		if _, err := parsePrefix(a); err != nil {
+			return d.Errf("allow: %v", err)
+		}
+	}
+	return nil
 }
