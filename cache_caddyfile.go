@@ -105,9 +105,9 @@ func (c *Cache) parseOption(d *caddyfile.Dispenser) error {
 	case "key":
 		return c.parseKey(d)
 	case "tags":
-		return parseList(d, &c.Tags)
+		return parseFields(d, &c.Tags)
 	case "targeted":
-		return parseList(d, &c.Targeted)
+		return parseFields(d, &c.Targeted)
 	case "max_body":
 		return parseSize(d, &c.MaxBody, false)
 	case "client_directives":
@@ -192,7 +192,7 @@ func (c *Cache) parseKey(d *caddyfile.Dispenser) error {
 		case "query_sort":
 			err = parseFlag(d, &k.QuerySort)
 		case "header":
-			err = parseList(d, &k.Header)
+			err = parseFields(d, &k.Header)
 		case "cookie":
 			err = parseList(d, &k.Cookie)
 		case "ignore_host":
@@ -206,6 +206,18 @@ func (c *Cache) parseKey(d *caddyfile.Dispenser) error {
 	}
 	if len(k.QueryAllow) > 0 && len(k.QueryDeny) > 0 {
 		return d.Errf("key: only one of query_allow and query_deny may be given")
+	}
+	return nil
+}
+
+// parseFields reads names of header fields.
+func parseFields(d *caddyfile.Dispenser, dst *[]string) error {
+	option := d.Val()
+	if err := parseList(d, dst); err != nil {
+		return err
+	}
+	if _, err := canonical(option, *dst); err != nil {
+		return d.Errf("%v", err)
 	}
 	return nil
 }
