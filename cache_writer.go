@@ -42,6 +42,7 @@ type fillWriter struct {
 	done     bool
 }
 
+// fillMode is what becomes of a response that the origin gives.
 type fillMode uint8
 
 const (
