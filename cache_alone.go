@@ -76,7 +76,11 @@ func (x *exchange) unmarkAlone() {
 // stands in for a failure, or was only not found as the node was slow.
 func (w *fillWriter) settleAlone(status int) {
 	x := w.x
-	waited, never := w.fl.settle(alone), x.isNeverShared(status)
+	to := everybody
+	if x.r.Header["Authorization"] != nil && status < 500 {
+		to = authorized // it may be shared where there are no credentials
+	}
+	waited, never := w.fl.releaseTo(to), x.isNeverShared(status)
 	switch {
 	case x.seen && waited && (w.f == nil || never):
 		x.markAlone(time.Now().Add(aloneFor))

@@ -46,6 +46,7 @@ type flight struct {
 	passing   bool          // the body is not kept whole
 	divisible bool          // the origin can be asked for a part of it
 	held      bool          // the forward waits for its pace-maker
+	released  release       // which of those who waited are to wait for no other forward
 	ended     bool          // the forward is over
 	orphan    bool          // the leader's client has gone
 	changed   chan struct{} // closed at the next change; nil while nobody waits
@@ -74,6 +75,16 @@ const (
 	alone                 // each forwards for itself
 	whole                 // the response has ended as it should
 	broken                // it has not
+)
+
+// release says who forwards for itself at once when a response is for its leader
+// alone. The others may wait for the next one, of which they may have more.
+type release uint8
+
+const (
+	nobody     release = iota
+	authorized         // those who have credentials, too, for which it is not shared
+	everybody
 )
 
 // join returns the flight for key, and whether the caller is its leader.
@@ -148,6 +159,20 @@ func (f *flight) settle(s flightState) (waited bool) {
 	f.state = s
 	f.changedLocked()
 	return f.waiting > 0
+}
+
+// releaseTo is settle(alone) for a response, or a failure to get one, which says
+// that those who wait will not fare better by waiting for another one's.
+func (f *flight) releaseTo(who release) (waited bool) {
+	f.mu.Lock()
+	f.released = who
+	f.mu.Unlock()
+	return f.settle(alone)
+}
+
+// releasesLocked reports whether the exchange is to wait for no other forward.
+func (f *flight) releasesLocked(x *exchange) bool {
+	return f.released == everybody || f.released == authorized && x.r.Header["Authorization"] != nil
 }
 
 // share lets the followers take the response with this head.

@@ -123,7 +123,7 @@ func (w *fillWriter) fail(err error) error {
 		w.fl.settle(broken)
 		return err
 	}
-	w.fl.settle(alone)
+	w.fl.releaseTo(everybody)
 	metrics.missAlone.Inc()
 	w.x.status = httpcache.CacheStatus{Fwd: w.x.why}
 	w.x.tell(w.Header())
@@ -190,7 +190,7 @@ func (w *fillWriter) mayStandIn() bool {
 // serveStale answers with the stored response in place of a failure.
 func (w *fillWriter) serveStale() error {
 	x := w.x
-	w.fl.settle(alone)
+	w.fl.releaseTo(everybody)
 	w.restore()
 	metrics.requests.WithLabelValues("stale-if-error").Inc()
 	x.status = httpcache.CacheStatus{Hit: true, TTL: w.f.termsAt(x.now).TTL(x.now), HasTTL: true}

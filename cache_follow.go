@@ -25,6 +25,9 @@ func (x *exchange) follow(f *flight) (done bool, err error) {
 	case isOfAnother:
 		x.renameBySearch()
 		return false, nil
+	case isForItself:
+		x.waited = true
+		return false, nil
 	case isOutdated:
 		f.all.close(f) // nor is it for anybody who comes now
 		x.ahead = true
@@ -86,6 +89,7 @@ const (
 	isOfAnother         // it is for another query
 	isOutdated          // it was for those who came before
 	isNone              // it is for nobody, or is not to be had any more
+	isForItself         // nor would the next one be for it
 )
 
 // board waits for the head, and makes the exchange a follower if the response
@@ -114,7 +118,11 @@ func (x *exchange) board(f *flight) (head *entry, why fitting) {
 			return nil, isNone
 		}
 	}
-	if f.state != shared && f.state != whole {
+	switch {
+	case f.state == shared, f.state == whole:
+	case f.releasesLocked(x):
+		return nil, isForItself
+	default:
 		return nil, isNone
 	}
 	if why := x.mayTake(f.head, late); why != fits {

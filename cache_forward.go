@@ -18,7 +18,7 @@ func (x *exchange) forward(f *found, use httpcache.Reuse) error {
 	}
 	// What turns out to be for others is tried again: as the variant that it is, or
 	// with those who came as late.
-	for i := range 3 {
+	for i := 0; i < 3 && !x.waited; i++ {
 		if x.list == nil && (i > 0 || x.node != nil) { // it may be known by now, and then others go by it
 			x.list = x.nearList()
 		}

@@ -74,6 +74,72 @@ func TestLeaderAfterWaiting(t *testing.T) {
 	})
 }
 
+// TestReleasedAtOnce: who has waited for a response that is not for others forwards for
+// itself and waits for nobody else, but for credentials that it has not.
+func TestReleasedAtOnce(t *testing.T) {
+	const waiters = 5
+	answer := func(status int, cacheControl string) caddyhttp.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) error {
+			w.Header().Set("Cache-Control", cacheControl)
+			w.WriteHeader(status)
+			return nil
+		}
+	}
+	for name, test := range map[string]struct {
+		origin  caddyhttp.HandlerFunc
+		leader  []string
+		waiter  []string
+		at      int32 // how many forwards there are once the first has ended
+		forward int32 // and in all
+	}{
+		"private":          {answer(200, "private"), nil, nil, 1 + waiters, 1 + waiters},
+		"failure":          {answer(503, ""), nil, nil, 1 + waiters, 1 + waiters},
+		"no answer":        {func(http.ResponseWriter, *http.Request) error { return caddyhttp.Error(502, nil) }, nil, nil, 1 + waiters, 1 + waiters},
+		"credentials":      {answer(200, "max-age=60"), []string{"Authorization", "a"}, nil, 2, 2},
+		"more credentials": {answer(200, "max-age=60"), []string{"Authorization", "a"}, []string{"Authorization", "b"}, 1 + waiters, 1 + waiters},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := embedded(t, new(Cache))
+				var asked atomic.Int32
+				first, rest := make(chan struct{}), make(chan struct{})
+				next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+					if asked.Add(1) == 1 {
+						<-first
+					} else {
+						<-rest
+					}
+					return test.origin(w, r)
+				})
+				ask := func(fields []string) {
+					w, r := httptest.NewRecorder(), request(t, "/", fields...)
+					h.ServeHTTP(w, caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, nil), next) //nolint:errcheck // the origin's own
+				}
+				var wg sync.WaitGroup
+				wg.Go(func() { ask(test.leader) })
+				synctest.Wait()
+				for range waiters {
+					wg.Go(func() { ask(test.waiter) })
+				}
+				synctest.Wait()
+				if n := asked.Load(); n != 1 {
+					t.Errorf("%d forwards while the first is under way, want it alone", n)
+				}
+				close(first)
+				synctest.Wait()
+				if n := asked.Load(); n != test.at {
+					t.Errorf("%d forwards when the first has ended, want %d", n, test.at)
+				}
+				close(rest)
+				wg.Wait()
+				if n := asked.Load(); n != test.forward {
+					t.Errorf("%d forwards in all, want %d", n, test.forward)
+				}
+			})
+		})
+	}
+}
+
 // TestMarksAtOnce: what a mark remembers of what was served stays when the key is marked
 // anew at that time.
 func TestMarksAtOnce(t *testing.T) {
