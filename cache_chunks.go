@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -136,7 +137,7 @@ func (c *chunkRun) read(ctx context.Context) ([][]byte, error) {
 	for i := c.first; i < min(c.first+max(1, readAhead/chunks.Size), c.end); i++ {
 		keys = append(keys, c.node.journal.bucket.chunk(chunks.Token, i))
 	}
-	data, err := c.node.ReadBulk(ctx, keys...)
+	data, err := c.node.readChunks(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -146,6 +147,18 @@ func (c *chunkRun) read(ctx context.Context) ([][]byte, error) {
 		}
 	}
 	return data, nil
+}
+
+// readChunks reads chunks, which do not change once they are there. Who wants the same
+// at the same time shares one read: a hundred who do would keep the node from all else.
+func (n *node) readChunks(ctx context.Context, keys ...string) ([][]byte, error) {
+	data, err, _ := n.reads.Do(strings.Join(keys, " "), func() (any, error) {
+		return n.ReadBulk(context.WithoutCancel(ctx), keys...) // whoever begins it may go away
+	})
+	if err != nil {
+		return nil, err
+	}
+	return data.([][]byte), ctx.Err()
 }
 
 // lengthOf returns the length of chunk i.

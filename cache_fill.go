@@ -240,9 +240,9 @@ func (f *fill) read(ctx context.Context, off int64) ([]byte, bool) {
 	if !ok {
 		return nil, false
 	}
-	values, err := f.n.ReadBulk(ctx, f.key(i))
+	values, err := f.n.readChunks(ctx, f.key(i))
 	if err != nil && ctx.Err() == nil {
-		values, err = f.n.ReadBulk(ctx, f.key(i)) // it may have been slow for once
+		values, err = f.n.readChunks(ctx, f.key(i)) // it may have been slow for once
 	}
 	if err != nil || values[0] == nil || len(values[0]) <= at || xxhash.Sum64(values[0]) != sum {
 		return nil, false

@@ -33,6 +33,7 @@ var mayImport = map[string]map[string]string{
 		"github.com/prometheus/client_golang/prometheus": "metrics, in Caddy's own registry",
 		"golang.org/x/net/http/httpguts":                 "what is a field name",
 		"golang.org/x/sync/semaphore":                    "the room that all fills share",
+		"golang.org/x/sync/singleflight":                 "chunks that several want at the same time",
 		"golang.org/x/time/rate":                         "fluster_invalidate has a limit",
 		"go.uber.org/zap/...":                            "Caddy's logger",
 		"github.com/spf13/cobra":                         "caddy fluster …: Caddy's command line is made of it",

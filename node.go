@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/caddy-fluster/caddy-fluster/journal"
 	"github.com/caddy-fluster/caddy-fluster/shard"
 )
@@ -46,6 +48,7 @@ type node struct {
 	end    context.CancelFunc
 	wg     sync.WaitGroup
 
+	reads   singleflight.Group
 	filling chan struct{} // holds a token for each fill that writes
 	reading chan struct{} // holds a token while somebody reads the journal
 }
