@@ -99,7 +99,7 @@ func (x *exchange) isNeverShared(status int) bool {
 		return false
 	}
 	switch x.status.Detail {
-	case "no-store", "private", "set-cookie", "vary", "no-freshness", "event-stream":
+	case "no-store", "private", "set-cookie", "vary", "no-freshness", "event-stream", "max-body":
 		return true
 	}
 	return false

@@ -13,10 +13,11 @@ import (
 )
 
 // await runs the handlers behind. One that breaks its response off does so by a
-// panic; where something stored stands in for that response, it says nothing more.
+// panic; where something stored stands in for that response, or the client has its
+// answer without the body, it says nothing more.
 func (w *fillWriter) await(req *http.Request) (err error) {
 	defer func() {
-		if w.mode != replaced {
+		if w.mode != replaced && !w.answered {
 			return
 		}
 		switch p := recover(); p {
@@ -25,6 +26,9 @@ func (w *fillWriter) await(req *http.Request) (err error) {
 			err = errBrokenOff
 		default:
 			panic(p)
+		}
+		if w.answered {
+			err = nil
 		}
 	}()
 	return w.x.serveNext(w, req)

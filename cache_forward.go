@@ -84,7 +84,8 @@ func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 
 // request returns the request as it is sent on: conditional by the validators
 // of what is to be validated and never by the client's, which are about the
-// client's copy. A request for a part goes on as it is. The forward outlives
+// client's copy. A request for a part goes on as it is, and so does one whose
+// response nobody else may have. The forward outlives
 // the client while others wait for it.
 func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
 	ctx, end := x.mark(x.r.Context()), func() {}
@@ -92,7 +93,7 @@ func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
 		ctx, end = fl.outlive(ctx)
 	}
 	req := x.toNext(ctx)
-	if x.r.Method == http.MethodGet && (x.isConditional() || f != nil || x.part != nil) {
+	if x.r.Method == http.MethodGet && (x.isConditional() && !x.alone || f != nil || x.part != nil) {
 		req.Header = x.r.Header.Clone()
 		if f != nil || x.r.Header["Range"] == nil {
 			httpcache.RemoveConditionals(req.Header)

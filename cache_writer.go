@@ -31,6 +31,7 @@ type fillWriter struct {
 	head     *entry // what is stored, without its body
 	copying  bool   // a copy of the body is kept
 	muted    bool   // the client gets no body, or is gone
+	answered bool   // the client has its 304, and nobody wants the body
 	fill     *fill  // stores the body in chunks, if it is long
 	unfilled bool   // there was no place for such a one
 	most     int64  // the longest body that is kept whole in memory
@@ -126,12 +127,15 @@ func (w *fillWriter) pass(status int, h http.Header) {
 		metrics.missAlone.Inc()
 		w.settleAlone(status)
 		if status == http.StatusOK && x.answersCondition(own) {
-			w.muted = true
+			w.muted, w.answered = true, true
 			delete(h, "Content-Length")
 			status = http.StatusNotModified
 		}
 		x.tell(h)
 		w.ResponseWriter.WriteHeader(status)
+		if w.answered {
+			http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // it only hurries
+		}
 		return
 	}
 	metrics.missStored.Inc()
@@ -194,6 +198,9 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 	case passing:
 	default:
 		return len(p), nil
+	}
+	if w.answered && max(w.want, w.got+int64(len(p))) > pumpAfter {
+		return 0, errAnswered // to read a short one costs less than the origin's connection
 	}
 	if err := w.toClient(p); err != nil {
 		return 0, err
@@ -286,6 +293,9 @@ func (w *fillWriter) toNode(p []byte) {
 
 // errNobodyWants ends a forward whose clients have all gone.
 var errNobodyWants = errors.New("fluster: all clients have gone")
+
+// errAnswered ends a forward whose only client has a 304.
+var errAnswered = errors.New("fluster: the client has the body already")
 
 // ReadFrom lets the operating system copy what is not kept.
 func (w *fillWriter) ReadFrom(r io.Reader) (int64, error) {

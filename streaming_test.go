@@ -240,6 +240,55 @@ func TestFollowersOfWhatIsNotStored(t *testing.T) {
 	}
 }
 
+// TestNotModifiedOfWhatIsNotStored: a client that has a good copy of what is not stored
+// gets its 304 at once, and nobody waits for the body; from the second time on the origin
+// is asked whether the copy is good.
+func TestNotModifiedOfWhatIsNotStored(t *testing.T) {
+	for name, header := range map[string][]string{
+		"no-store": {"Cache-Control", "no-store"},
+		"too long": {"Cache-Control", "max-age=60", "Content-Length", fmt.Sprint(int64(1) << 40)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ended := make(chan struct{}, 1)
+			o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Etag", `"a"`)
+				if r.Header.Get("If-None-Match") == `"a"` {
+					w.WriteHeader(http.StatusNotModified)
+					return
+				}
+				for i := 0; i < len(header); i += 2 {
+					w.Header().Set(header[i], header[i+1])
+				}
+				for piece := make([]byte, 64<<10); ; { // without end
+					if _, err := w.Write(piece); err != nil {
+						ended <- struct{}{}
+						return
+					}
+				}
+			})
+			c := caddytest.Load(t, "", cached(o))
+			ask := func() {
+				t.Helper()
+				answer := make(chan caddytest.Response, 1)
+				go func() { answer <- c.Get("/", "If-None-Match", `"a"`) }()
+				if r := within(t, 30*time.Second, "who has a copy", answer); r.Err != nil || r.Status != 304 {
+					t.Fatalf("got %s, want 304", r)
+				}
+			}
+			ask()
+			select {
+			case <-ended:
+			case <-testContext(t).Done():
+				t.Fatal("the origin still sends to nobody")
+			}
+			ask()
+			if o.Count() != 2 || o.Last().Header.Get("If-None-Match") == "" {
+				t.Errorf("the origin was asked %d times, the last time by %q, want a condition then", o.Count(), o.Last().Header)
+			}
+		})
+	}
+}
+
 // TestLongBodiesBegin: what comes first of a long body is sent on at once, however
 // little it is.
 func TestLongBodiesBegin(t *testing.T) {
