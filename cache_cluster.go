@@ -32,7 +32,7 @@ func (x *exchange) lead(fl *flight, f *found, use httpcache.Reuse) error {
 	g, err := x.awaitOthers()
 	switch {
 	case err != nil:
-		fl.settle(alone)
+		fl.abandon()
 		fl.end()
 		return err
 	case g != nil:

@@ -45,6 +45,7 @@ type flight struct {
 	boarded   bool          // others have seen the head
 	passing   bool          // the body is not kept whole
 	divisible bool          // the origin can be asked for a part of it
+	abandoned bool          // the leader's client went before the origin was asked
 	held      bool          // the forward waits for its pace-maker
 	released  release       // which of those who waited are to wait for no other forward
 	ended     bool          // the forward is over
@@ -168,6 +169,21 @@ func (f *flight) releaseTo(who release) (waited bool) {
 	f.released = who
 	f.mu.Unlock()
 	return f.settle(alone)
+}
+
+// abandon is settle(alone) for a leader whose client has gone before the origin was
+// asked: of those who wait another one leads.
+func (f *flight) abandon() {
+	f.mu.Lock()
+	f.abandoned = true
+	f.mu.Unlock()
+	f.settle(alone)
+}
+
+func (f *flight) isAbandoned() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.abandoned
 }
 
 // releasesLocked reports whether the exchange is to wait for no other forward.

@@ -17,9 +17,10 @@ func (x *exchange) forward(f *found, use httpcache.Reuse) error {
 		return x.fetch(x.pool.flights.solo(), f, use)
 	}
 	// What turns out to be for others is tried again: as the variant that it is, or
-	// with those who came as late.
-	for i := 0; i < 3 && !x.waited; i++ {
-		if x.list == nil && (i > 0 || x.node != nil) { // it may be known by now, and then others go by it
+	// with those who came as late. A leader that goes away without an answer counts for
+	// nothing.
+	for tries := 0; tries < 3 && !x.waited; tries++ {
+		if x.list == nil && (tries > 0 || x.node != nil) { // it may be known by now, and then others go by it
 			x.list = x.nearList()
 		}
 		fl, leads := x.pool.flights.join(x.flightKey())
@@ -28,6 +29,9 @@ func (x *exchange) forward(f *found, use httpcache.Reuse) error {
 		}
 		if done, err := x.follow(fl); done || err != nil {
 			return err
+		}
+		if fl.isAbandoned() {
+			tries--
 		}
 	}
 	return x.fetch(x.pool.flights.solo(), f, use)

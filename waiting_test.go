@@ -140,6 +140,56 @@ func TestReleasedAtOnce(t *testing.T) {
 	}
 }
 
+// TestLeadersThatGoAway: however many leaders go away before they have asked the
+// origin, those who wait share one forward.
+func TestLeadersThatGoAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := embedded(t, new(Cache))
+		fs := &h.pool.flights
+		name, _ := h.Key.name(request(t, "/"))
+		lead := func() *flight { // in place of who leads now, if anybody does
+			f := fs.solo()
+			f.key = name.key
+			f.isOpen.Store(true)
+			fs.mu.Lock()
+			defer fs.mu.Unlock()
+			fs.open[f.key] = f
+			return f
+		}
+		var asked atomic.Int32
+		next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+			asked.Add(1)
+			w.Header().Set("Cache-Control", "max-age=60")
+			return nil
+		})
+		leader := lead()
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() {
+				w, r := httptest.NewRecorder(), request(t, "/")
+				if err := h.ServeHTTP(w, caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, nil), next); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		for range 6 {
+			synctest.Wait()
+			before := leader
+			leader = lead()
+			before.abandon()
+		}
+		synctest.Wait()
+		if n := asked.Load(); n != 0 {
+			t.Errorf("%d forwards while somebody leads, want none", n)
+		}
+		leader.abandon()
+		wg.Wait()
+		if n := asked.Load(); n != 1 {
+			t.Errorf("%d forwards, want one for all", n)
+		}
+	})
+}
+
 // TestMarksAtOnce: what a mark remembers of what was served stays when the key is marked
 // anew at that time.
 func TestMarksAtOnce(t *testing.T) {
