@@ -63,6 +63,7 @@ type flight struct {
 	followers map[*exchange]int64 // how much of the body each has taken; its leader too, from a while on
 	evicted   map[*exchange]bool  // those that nobody waits for any more
 	waiting   int                 // exchanges that wait for the head
+	boarding  int                 // of these, those that are to take the body from its beginning
 	heldUp    time.Duration       // for how long others waited while the forward was held
 	cancel    context.CancelFunc  // ends the forward
 }
@@ -111,6 +112,7 @@ func (f *flight) awaitHead() bool {
 		return false
 	}
 	f.waiting++
+	f.boarding++
 	return true
 }
 

@@ -99,6 +99,10 @@ func (x *exchange) board(f *flight) (head *entry, why fitting) {
 	defer f.mu.Unlock()
 	defer func() {
 		f.waiting--
+		f.boarding--
+		if f.held {
+			f.changedLocked()
+		}
 		if why != fits {
 			f.endIfUnwantedLocked()
 			f.releaseLocked()

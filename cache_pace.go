@@ -79,10 +79,17 @@ func (f *flight) isStarvingLocked() bool {
 	return false
 }
 
+// isBoardingLocked reports whether somebody who has waited for the head, which is
+// there, is about to take the body from its beginning: as soon as it has its turn.
+func (f *flight) isBoardingLocked() bool { return f.boarding > 0 && f.base == 0 }
+
 // isAheadLocked reports whether the forward has to wait. With several followers
 // it goes on until a chunk more than the pace-maker has taken is complete: who
 // reads chunks has come by then to what memory holds.
 func (f *flight) isAheadLocked() bool {
+	if f.isBoardingLocked() && f.have > f.behindLocked() {
+		return true
+	}
 	most := int64(ahead)
 	if len(f.followers) > 1 {
 		most = f.behindLocked()

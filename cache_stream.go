@@ -172,6 +172,9 @@ func (f *flight) offer(body []byte) {
 
 // trimLocked drops the blocks of a body that passes by which need not be held.
 func (f *flight) trimLocked() {
+	if f.isBoardingLocked() {
+		return
+	}
 	pace := f.paceLocked()
 	keep := int64(0)
 	if f.fastestLeadsLocked() && (len(f.followers) > 1 || f.isFallenLocked()) {

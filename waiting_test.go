@@ -1,6 +1,7 @@
 package fluster
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -188,6 +189,60 @@ func TestLeadersThatGoAway(t *testing.T) {
 			t.Errorf("%d forwards, want one for all", n)
 		}
 	})
+}
+
+// TestBeginningOfWhatPassesBy: who has waited for the head of a long body finds its
+// beginning, however fast that comes and whether or not anybody else takes it.
+func TestBeginningOfWhatPassesBy(t *testing.T) {
+	const waiters, size = 3, 9 << 20
+	for name, gone := range map[string]bool{"the leader is there": false, "the leader has gone": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := embedded(t, new(Cache))
+				h.maxBody = 1 << 30
+				var asked atomic.Int32
+				goOn := make(chan struct{})
+				next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+					first := asked.Add(1) == 1
+					<-goOn
+					w.Header().Set("Cache-Control", "max-age=60")
+					w.Header().Set("Content-Length", itoa(size))
+					part := make([]byte, 32<<10)
+					for range size / len(part) {
+						if _, err := w.Write(part); err != nil || !first {
+							return err
+						}
+					}
+					return nil
+				})
+				ask := func(ctx context.Context) {
+					w, r := httptest.NewRecorder(), request(t, "/").WithContext(ctx)
+					h.ServeHTTP(w, caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, nil), next) //nolint:errcheck // one has gone
+					if ctx.Err() == nil && w.Body.Len() != size && asked.Load() == 1 {
+						t.Errorf("got %d bytes, want %d", w.Body.Len(), size)
+					}
+				}
+				ctx, leave := context.WithCancel(t.Context())
+				defer leave()
+				var wg sync.WaitGroup
+				wg.Go(func() { ask(ctx) })
+				synctest.Wait()
+				for range waiters {
+					wg.Go(func() { ask(t.Context()) })
+				}
+				synctest.Wait()
+				if gone {
+					leave()
+					time.Sleep(time.Second)
+				}
+				close(goOn)
+				wg.Wait()
+				if n := asked.Load(); n != 1 {
+					t.Errorf("%d forwards, want one", n)
+				}
+			})
+		})
+	}
 }
 
 // TestMarksAtOnce: what a mark remembers of what was served stays when the key is marked
