@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,7 +50,7 @@ func firstByte(l *Lab, r *Report) error {
 	client := &http.Client{Timeout: time.Minute}
 	plain := redis.NewClient(&redis.Options{Addr: node.redis.Addr(), Protocol: 2})
 	defer plain.Close() //nolint:errcheck // it was read from
-	for _, c := range []struct{ mib, asks int }{{1, 60}, {100, 12}} {
+	for _, c := range []struct{ mib, asks int }{{1, 60}, {100, 20}} {
 		var ours, theirs, bare []time.Duration
 		for i := range l.rounds * c.asks {
 			for _, side := range []struct {
@@ -68,13 +69,26 @@ func firstByte(l *Lab, r *Report) error {
 			}
 			bare = append(bare, time.Since(began))
 		}
-		a, b := median(ours), median(theirs)
+		a, b := middle(ours), middle(theirs)
 		r.add(Row{Case: fmt.Sprintf("first byte of a miss, %d MiB", c.mib), Ours: fmt.Sprintf("%.2f ms", ms(a)), Against: "reverse_proxy", Theirs: fmt.Sprintf("%.2f ms", ms(b)),
 			Result: fmt.Sprintf("%+.2f ms", ms(a-b)), Goal: "≤ + 0.2 ms", Met: a-b <= 200*time.Microsecond})
-		r.add(Row{Case: fmt.Sprintf("not ours: a bare MGET behind %d MiB", c.mib), Ours: fmt.Sprintf("%.2f ms", ms(median(bare))), Against: "—", Theirs: "—",
+		r.add(Row{Case: fmt.Sprintf("not ours: a bare MGET behind %d MiB", c.mib), Ours: fmt.Sprintf("%.2f ms", ms(middle(bare))), Against: "—", Theirs: "—",
 			Result: "—", Goal: "—", Met: true})
 	}
 	return nil
+}
+
+// middle returns the mean of the middle half. A client that waits for its turn takes a
+// millisecond longer, which about every second one does: a median is with the ones or
+// with the others.
+func middle(times []time.Duration) time.Duration {
+	slices.Sort(times)
+	half := times[len(times)/4 : len(times)-len(times)/4]
+	var sum time.Duration
+	for _, d := range half {
+		sum += d
+	}
+	return sum / time.Duration(len(half))
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
