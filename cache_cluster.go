@@ -19,9 +19,7 @@ func (x *exchange) lead(fl *flight, f *found, use httpcache.Reuse) error {
 		f = new(*f) // looking again uses its place
 	}
 	why := x.why
-	if x.node != nil {
-		x.now = time.Now() // it has waited for that
-	}
+	x.now = time.Now() // it may have waited for another's forward until now
 	if g, _ := x.lookupNear(); g != nil && (f == nil || g.entry != f.entry) && x.isFresh(g) {
 		return x.leadTo(fl, g, x.serve)
 	}
