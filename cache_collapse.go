@@ -55,7 +55,8 @@ type flight struct {
 	length    int64         // Content-Length, −1 if it is not known
 	blocks    []*block      // the body from base on, in blocks of unit bytes
 	first     block         // the first of them, and
-	room      [1]*block     // where they begin: most bodies are one block, which so allocates nothing
+	list      [1]*block     // where they begin: most bodies are one block, which so allocates nothing
+	room      []byte        // for a body of this length: the leader's, until the body begins
 	unit      int64
 	base      int64               // a multiple of unit
 	have      int64               // how much of the body has come

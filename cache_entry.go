@@ -118,12 +118,13 @@ func (e *entry) lines() []line {
 // makeLines makes lines of the stored fields, whose values lie together. Who makes
 // them at the same time makes the same.
 func (e *entry) makeLines() *[]line {
-	fields := e.resp.Header
-	values := make([]string, len(fields))
-	lines := make([]line, 0, len(fields))
-	for i, f := range fields {
-		values[i] = f.Value
-		name, isAdded := strings.CutPrefix(f.Name, added)
+	n := e.resp.Header.Len()
+	values := make([]string, 0, n)
+	lines := make([]line, 0, n)
+	for name, value := range e.resp.Header.All() {
+		i := len(values)
+		values = append(values, value)
+		name, isAdded := strings.CutPrefix(name, added)
 		if n := len(lines); n > 0 && lines[n-1].name == name {
 			first := i - len(lines[n-1].values)
 			lines[n-1].values = values[first : i+1 : i+1]
@@ -205,7 +206,7 @@ const entryOverhead = 256
 func weighEntry(key string, e *entry) uint32 {
 	n := len(key) + entryOverhead
 	if e.resp != nil {
-		n += e.resp.Size() + 64*len(e.resp.Header) + 16*len(e.resp.Tags)
+		n += e.resp.Size() + 72*e.resp.Header.Len() + 16*len(e.resp.Tags)
 	}
 	if e.variants != nil {
 		for _, v := range e.variants.List {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/stored"
@@ -79,8 +80,10 @@ func headerSize(h http.Header) (n int) {
 func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tags []string) *entry {
 	x := w.x
 	x.noteSearch(h)
+	header, room := w.fields(h, v.Drop)
+	w.fl.room = room
 	head := &withResponse{response: stored.Response{
-		Key: x.key, URL: x.url, Status: status, Header: w.fields(h, v.Drop), Terms: v.Terms,
+		Key: x.key, URL: x.url, Status: status, Header: header, Terms: v.Terms,
 		Tags: tags, Groups: httpcache.CacheGroups(h),
 	}}
 	resp := &head.response
@@ -134,58 +137,54 @@ func (w *fillWriter) grew(name string, values []string) bool {
 // fields returns a header as it is stored: end to end, without the fields of
 // dropped, those that carry tags, and those that are made anew for each answer;
 // with the date on which it came. A field that is to be added to the lines that
-// stand before it is marked.
-func (w *fillWriter) fields(own http.Header, dropped []string) []stored.Field {
+// stand before it is marked. Behind it, in the same piece of memory, there is room for
+// the body, if that is a short one.
+func (w *fillWriter) fields(own http.Header, dropped []string) (h stored.Header, room []byte) {
 	named := httpcache.ConnectionOptions(own)
-	out := fields(own, func(name string) bool {
-		return name == "Age" || name == "Content-Length" || httpcache.IsHopByHop(name) || slices.Contains(named, name) ||
-			slices.Contains(dropped, name) || slices.Contains(w.x.tags, name)
-	})
-	if !slices.ContainsFunc(out, func(f stored.Field) bool { return f.Name == "Date" }) {
-		date := stored.Field{Name: "Date", Value: w.times.Received.UTC().Format(http.TimeFormat)}
-		i, _ := slices.BinarySearchFunc(out, date, func(f, date stored.Field) int { return strings.Compare(f.Name, date.Name) })
-		out = slices.Insert(out, i, date)
-	}
-	if len(w.before) > 1 {
-		for i, f := range out {
-			if w.grew(f.Name, w.Header()[f.Name]) {
-				out[i].Name = added + f.Name
-			}
+	var stack [usualHeader]byte
+	text := appendFields(stack[:0], own, w.times.Received, func(name string) string {
+		switch {
+		case name == "Age", name == "Content-Length", httpcache.IsHopByHop(name), slices.Contains(named, name),
+			slices.Contains(dropped, name), slices.Contains(w.x.tags, name):
+			return ""
+		case len(w.before) > 1 && w.grew(name, w.Header()[name]):
+			return added + name
 		}
+		return name
+	})
+	if w.want <= 0 || w.want >= blockSize {
+		return stored.Header(text), nil
 	}
-	return out
+	memory := append(make([]byte, 0, len(text)+int(w.want)), text...)
+	return stored.AliasHeader(memory), memory[len(text):]
 }
 
-// fields returns a header as the list that is stored, names in order, without
-// those that drop reports. All values lie in one piece of memory, as they are kept
-// for as long, and the garbage collector looks at each piece; nothing else lies there.
-func fields(h http.Header, drop func(name string) bool) []stored.Field {
-	n := 0
-	for _, values := range h {
-		n += len(values)
-	}
-	out, size := make([]stored.Field, 0, n+1), 0 // one more, for the date
+// usualHeader is the length of most headers, or more.
+const usualHeader = 1 << 10
+
+// fields returns a header as it is stored, each field under the name that as gives it.
+func fields(h http.Header, came time.Time, as func(name string) string) stored.Header {
+	var stack [usualHeader]byte
+	return stored.Header(appendFields(stack[:0], h, came, as))
+}
+
+// appendFields appends a header as it is stored: each field under the name that as
+// gives it, none without one. If there is no date, it has that on which it came.
+func appendFields(text []byte, h http.Header, came time.Time, as func(name string) string) []byte {
+	dated := false
 	for name, values := range h {
-		if drop != nil && drop(name) {
+		if name = as(name); name == "" {
 			continue
 		}
+		dated = dated || name == "Date" && len(values) > 0
 		for _, v := range values {
-			out = append(out, stored.Field{Name: name, Value: v})
-			size += len(v)
+			text = stored.AppendField(text, name, v)
 		}
 	}
-	// Of one name the lines stay in order, as they came together.
-	slices.SortStableFunc(out, func(a, b stored.Field) int { return strings.Compare(a.Name, b.Name) })
-	var text strings.Builder
-	text.Grow(size)
-	for _, f := range out {
-		text.WriteString(f.Value)
+	if !dated {
+		text = stored.AppendField(text, "Date", came.UTC().Format(http.TimeFormat))
 	}
-	rest := text.String()
-	for i, f := range out {
-		out[i].Value, rest = rest[:len(f.Value)], rest[len(f.Value):]
-	}
-	return out
+	return text
 }
 
 // drop removes fields that are not stored: those that the rules name, those

@@ -101,11 +101,13 @@ func (f *flight) appendLocked(p []byte) {
 func (f *flight) addBlock(n int) {
 	b := &f.first
 	if f.blocks == nil && f.have == 0 {
-		f.blocks = f.room[:0]
+		f.blocks = f.list[:0]
 	} else {
 		b = new(block)
 	}
 	switch {
+	case f.room != nil && f.unit == int64(cap(f.room)):
+		b.data, f.room = f.room, nil
 	case f.unit == blockSize:
 		b.data = (*blocks.Get().(*[]byte))[:0]
 	case int64(n) < f.unit-f.unit/8:

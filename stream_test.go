@@ -55,7 +55,7 @@ func TestPace(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				fs := &flights{open: map[string]*flight{}}
 				f, _ := fs.join("key")
-				head := newEntry(&stored.Response{Status: 200, Header: []stored.Field{{Name: "Etag", Value: tt.etag}}}, 0)
+				head := newEntry(&stored.Response{Status: 200, Header: stored.HeaderOf(stored.Field{Name: "Etag", Value: tt.etag})}, 0)
 				f.passBy()
 				f.share(head, length)
 				stop := make(chan struct{})
@@ -163,7 +163,7 @@ func TestSlowLeaderIsNotForgotten(t *testing.T) {
 		fs := &flights{open: map[string]*flight{}}
 		f, _ := fs.join("key")
 		f.passBy()
-		f.share(newEntry(&stored.Response{Status: 200, Header: []stored.Field{{Name: "Etag", Value: `"a"`}}}, 0), -1)
+		f.share(newEntry(&stored.Response{Status: 200, Header: stored.HeaderOf(stored.Field{Name: "Etag", Value: `"a"`})}, 0), -1)
 		client := func(ctx context.Context, every time.Duration) *exchange {
 			r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
 			return &exchange{w: &slowWriter{httptest.NewRecorder(), every, nil}, r: r}

@@ -95,9 +95,9 @@ func (d *decoder) response() *Response {
 		d.fail()
 		return nil
 	}
-	fields := makeSlice[Field](header + nominated)
-	d.fields(fields)
-	r.Header, r.Nominated = split(fields, header)
+	r.Header = d.header(header)
+	r.Nominated = makeSlice[Field](nominated)
+	d.fields(r.Nominated)
 	words := makeSlice[string](tags + groups)
 	d.strings(words)
 	r.Tags, r.Groups = split(words, tags)
@@ -186,6 +186,15 @@ func (d *decoder) variants() *Variants {
 	}
 	d.end()
 	return v
+}
+
+// header reads n fields as they are, when it has looked at the length of each name and value.
+func (d *decoder) header(n int) Header {
+	start := d.rest
+	for range 2 * n {
+		d.string()
+	}
+	return Header(aliasString(start[:len(start)-len(d.rest)]))
 }
 
 // fields reads the names and values of all of fields.

@@ -106,9 +106,9 @@ func TestDecodeRefuses(t *testing.T) {
 		{"status 199", with(func(r *stored.Response) { r.Status = 199 }), stored.ErrFormat},
 		{"status 1000", with(func(r *stored.Response) { r.Status = 1000 }), stored.ErrFormat},
 		{"status that is 200 in 16 bits", with(func(r *stored.Response) { r.Status = 1<<16 + 200 }), stored.ErrFormat},
-		{"more fields than any response", with(func(r *stored.Response) { r.Header = make([]stored.Field, 1<<16+1) }), stored.ErrFormat},
+		{"more fields than any response", with(func(r *stored.Response) { r.Header = stored.HeaderOf(make([]stored.Field, 1<<16+1)...) }), stored.ErrFormat},
 		{"more fields in two lists", with(func(r *stored.Response) {
-			r.Header, r.Nominated = make([]stored.Field, 1<<15+1), make([]stored.Field, 1<<15)
+			r.Header, r.Nominated = stored.HeaderOf(make([]stored.Field, 1<<15+1)...), make([]stored.Field, 1<<15)
 		}), stored.ErrFormat},
 		{"more tags than any response", with(func(r *stored.Response) { r.Tags = make([]string, 1<<16+1) }), stored.ErrFormat},
 		{"negative size of a body in chunks", chunksWith(func(r *stored.Response) { r.BodySize = -1 }), stored.ErrFormat},
@@ -185,9 +185,37 @@ func TestListsAreSeparate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = append(r.Header, stored.Field{Name: "Age", Value: "1"})
 	_ = append(r.Tags, "another")
 	if diff := cmp.Diff(page(), r); diff != "" {
 		t.Errorf("after appending to its lists (-want +got):\n%s", diff)
+	}
+}
+
+// What is read of a header is what was written to it, also where lengths take several bytes, and of a torn one no more
+// than there is.
+func TestHeader(t *testing.T) {
+	want := []stored.Field{{Name: "Etag", Value: `"a"`}, {Name: "", Value: ""}, {Name: "Link", Value: strings.Repeat("l", 20_000)}}
+	h := stored.HeaderOf(want...)
+	var got []stored.Field
+	for name, value := range h.All() {
+		got = append(got, stored.Field{Name: name, Value: value})
+	}
+	if diff := cmp.Diff(want, got); diff != "" || h.Len() != len(want) {
+		t.Errorf("got %d lines, want %d (-want +got):\n%s", h.Len(), len(want), diff)
+	}
+	for range h.All() {
+		break // which must not go on
+	}
+	for n := range len(h) {
+		if got := h[:n].Len(); got > len(want) {
+			t.Fatalf("torn at %d: got %d lines, want at most %d", n, got, len(want))
+		}
+	}
+	for _, h := range []stored.Header{"\x80", "\x05abc", stored.Header(strings.Repeat("\xff", 20)), "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01a"} {
+		for name, value := range h.All() {
+			if name+value != "" {
+				t.Errorf("%q: got %q and %q, want nothing", h, name, value)
+			}
+		}
 	}
 }

@@ -64,12 +64,12 @@ func AppendEncode(dst []byte, r *Response) []byte {
 	dst = appendPreamble(dst, kindResponse)
 	dst = appendFixed(dst, r)
 
-	for _, n := range [...]int{len(r.Header), len(r.Nominated), len(r.Tags), len(r.Groups)} {
+	for _, n := range [...]int{r.Header.Len(), len(r.Nominated), len(r.Tags), len(r.Groups)} {
 		dst = appendInt(dst, n)
 	}
 	dst = appendString(dst, r.Key)
 	dst = appendString(dst, r.URL)
-	dst = appendFields(dst, r.Header)
+	dst = append(dst, r.Header...)
 	dst = appendFields(dst, r.Nominated)
 	for _, s := range r.Tags {
 		dst = appendString(dst, s)
@@ -111,7 +111,7 @@ func AppendEncodeVariants(dst []byte, v *Variants) []byte {
 
 // encodedLen returns the length of r encoded, or a little more.
 func (r *Response) encodedLen() int {
-	varints := 6 + 2*(len(r.Header)+len(r.Nominated)) + len(r.Tags) + len(r.Groups)
+	varints := 6 + 2*len(r.Nominated) + len(r.Tags) + len(r.Groups)
 	n := fixedLen + r.textLen() + binary.MaxVarintLen32*varints
 	if r.Chunks == nil {
 		return n + len(r.Body)

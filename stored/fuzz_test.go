@@ -30,7 +30,7 @@ type generator struct{ *rand.Rand }
 func (g generator) response() *stored.Response {
 	r := &stored.Response{
 		Key: g.word(), URL: g.word(), Status: 200 + g.IntN(800),
-		Header: g.fields(), Tags: g.words(), Groups: g.words(), Nominated: g.fields(),
+		Header: stored.HeaderOf(g.fields()...), Tags: g.words(), Groups: g.words(), Nominated: g.fields(),
 		Terms: httpcache.Terms{
 			Received: int64(g.Uint64()), Born: int64(g.Uint64()), FreshUntil: int64(g.Uint64()),
 			StaleWhileRevalidate: int64(g.Uint64()), StaleIfError: int64(g.Uint64()), Flags: httpcache.Flags(g.Uint32()),
@@ -116,7 +116,7 @@ func ordinary(size int) *stored.Response {
 		"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "Vary": "Accept-Encoding", "Content-Encoding": "gzip",
 		"Strict-Transport-Security": "max-age=63072000", "Date": "Thu, 01 Jan 2026 00:00:00 GMT",
 	} {
-		r.Header = append(r.Header, stored.Field{Name: http.CanonicalHeaderKey(name), Value: value})
+		r.Header += stored.HeaderOf(stored.Field{Name: http.CanonicalHeaderKey(name), Value: value})
 	}
 	r.Body = []byte(strings.Repeat("x", size))
 	r.BodySize = int64(size)

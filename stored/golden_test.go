@@ -38,12 +38,12 @@ func page() *stored.Response {
 		Key:    "GET\x00https\x00example.com\x00/a?b=1\x00accept-language=de",
 		URL:    "https://example.com/a?b=1",
 		Status: 200,
-		Header: []stored.Field{
-			{Name: "Content-Type", Value: "text/html; charset=utf-8"},
-			{Name: "Link", Value: "</a.css>; rel=preload"},
-			{Name: "Link", Value: "</b.css>; rel=preload"},
-			{Name: "X-Empty", Value: ""},
-		},
+		Header: stored.HeaderOf(
+			stored.Field{Name: "Content-Type", Value: "text/html; charset=utf-8"},
+			stored.Field{Name: "Link", Value: "</a.css>; rel=preload"},
+			stored.Field{Name: "Link", Value: "</b.css>; rel=preload"},
+			stored.Field{Name: "X-Empty", Value: ""},
+		),
 		Tags:      []string{"product-42", "home"},
 		Groups:    []string{"a group"},
 		Nominated: []stored.Field{{Name: "accept-language", Value: "de"}},
@@ -61,7 +61,7 @@ func page() *stored.Response {
 func chunked() *stored.Response {
 	return &stored.Response{
 		Key: "key", URL: "http://example.com/", Status: 200,
-		Header:   []stored.Field{{Name: "Content-Type", Value: "video/mp4"}},
+		Header:   stored.HeaderOf(stored.Field{Name: "Content-Type", Value: "video/mp4"}),
 		BodySize: 2<<18 + 1,
 		Chunks:   &stored.Chunks{Token: 99, Size: 1 << 18, Count: 3, Sums: []uint64{1, math.MaxUint64, 3}},
 	}

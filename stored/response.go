@@ -6,6 +6,7 @@
 // the caller compares the whole Key.
 //
 //	response.go  the types
+//	header.go    the header, which stays as the format has it
 //	encode.go    the format, and writing it
 //	decode.go    reading it
 //	alias.go     strings that share memory with what was read
@@ -22,7 +23,7 @@ type Response struct {
 	Key       string   // the whole cache key, compared on reading
 	URL       string   // as the client asked for it, scheme://host/path?query: what selectors select
 	Status    int      // a final status code, 200 to 999
-	Header    []Field  // the end-to-end fields in their order, less the tags; several lines of a name are several Fields
+	Header    Header   // the end-to-end fields, less the tags
 	Tags      []string // what tag selectors select
 	Groups    []string // its cache groups (RFC 9875)
 	Nominated []Field  // what the request had in the fields that Vary names: lower-case names, normalized values
@@ -75,7 +76,7 @@ type Variant struct {
 // Size returns about how many bytes of memory r holds: the bound of the near cache counts them.
 func (r *Response) Size() int {
 	size := int(unsafe.Sizeof(*r)) + cap(r.Body) + r.textLen()
-	size += (len(r.Header) + len(r.Nominated)) * int(unsafe.Sizeof(Field{}))
+	size += len(r.Nominated) * int(unsafe.Sizeof(Field{}))
 	size += (len(r.Tags) + len(r.Groups)) * int(unsafe.Sizeof(""))
 	if r.Chunks != nil {
 		size += int(unsafe.Sizeof(*r.Chunks)) + 8*len(r.Chunks.Sums)
@@ -85,7 +86,7 @@ func (r *Response) Size() int {
 
 // textLen returns the length of all strings of r together.
 func (r *Response) textLen() int {
-	n := len(r.Key) + len(r.URL) + fieldsLen(r.Header) + fieldsLen(r.Nominated)
+	n := len(r.Key) + len(r.URL) + len(r.Header) + fieldsLen(r.Nominated)
 	for _, s := range r.Tags {
 		n += len(s)
 	}

@@ -40,7 +40,7 @@ func TestSize(t *testing.T) {
 		longer := *again
 		longer.URL += strings.Repeat("x", 1000)
 		longer.Tags = append([]string{strings.Repeat("x", 1000)}, longer.Tags...)
-		longer.Header = append([]stored.Field{{Name: "Name", Value: strings.Repeat("x", 1000)}}, longer.Header...)
+		longer.Header += stored.HeaderOf(stored.Field{Name: "Name", Value: strings.Repeat("x", 1000)})
 		longer.Body = append(make([]byte, 0, len(r.Body)+1000), r.Body...) // held in memory though not in use
 		got, least := longer.Size(), again.Size()+4000
 		if got < least || got > least+100 {
