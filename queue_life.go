@@ -228,10 +228,8 @@ func (q *liveQueue) end(patience context.Context) {
 	var wg sync.WaitGroup
 	for _, w := range q.workers() {
 		wg.Go(func() {
-			if err := w.Drain(patience); err != nil {
-				q.logger.Warn("handing messages back", zap.Error(err))
-			}
-			<-w.ended
+			w.Drain(patience)
+			<-w.ended // which tells what Run returned
 		})
 	}
 	wg.Wait()

@@ -77,7 +77,7 @@ func Example() {
 	}
 	wg.Go(func() { _ = worker.Run(ctx) })
 	<-done
-	_ = worker.Drain(ctx) // ends Run when all is recorded
+	worker.Drain(ctx) // ends Run when all is recorded
 	wg.Wait()
 	// Output:
 	// attempt 1: hello (text/plain)

@@ -208,16 +208,16 @@ func (w *Worker) leave() {
 
 // Drain makes Run take no more; what is under way ends in its own time, until
 // patience ends: then its contexts end, and what did not end well by itself
-// is handed back. It waits for Run to return. Of several that are called at
-// once, the patience that ends first counts. A worker that did not run yet never will.
-func (w *Worker) Drain(patience context.Context) error {
+// is handed back. It waits for Run to return, which says what could not be
+// recorded. Of several that are called at once, the patience that ends first
+// counts. A worker that did not run yet never will.
+func (w *Worker) Drain(patience context.Context) {
 	w.stop()
 	defer context.AfterFunc(patience, func() { w.cut(ErrStopped) })()
 	if w.running.CompareAndSwap(false, true) {
 		close(w.done)
 	}
 	<-w.done
-	return nil
 }
 
 // InFlight returns how many deliveries are under way.
