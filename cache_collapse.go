@@ -149,6 +149,20 @@ func (f *flight) changedLocked() {
 	}
 }
 
+// waitWhileLocked waits while the state is s. It returns false if the client has gone.
+func (f *flight) waitWhileLocked(client context.Context, s flightState) bool {
+	for f.state == s && client.Err() == nil {
+		changed := f.changeLocked()
+		f.mu.Unlock()
+		select {
+		case <-changed:
+		case <-client.Done():
+		}
+		f.mu.Lock()
+	}
+	return client.Err() == nil
+}
+
 // settle ends the state undecided or shared; only the first end counts. It
 // reports whether exchanges were waiting.
 func (f *flight) settle(s flightState) (waited bool) {

@@ -110,17 +110,8 @@ func (x *exchange) board(f *flight) (head *entry, why fitting) {
 	}()
 	late := f.state != undecided
 	f.boarded = true
-	for f.state == undecided {
-		changed := f.changeLocked()
-		f.mu.Unlock()
-		select {
-		case <-changed:
-		case <-x.r.Context().Done():
-		}
-		f.mu.Lock()
-		if x.r.Context().Err() != nil {
-			return nil, isNone
-		}
+	if !f.waitWhileLocked(x.r.Context(), undecided) {
+		return nil, isNone
 	}
 	switch {
 	case f.state == shared, f.state == whole:

@@ -1,8 +1,6 @@
 package fluster
 
-import (
-	"time"
-)
+import "time"
 
 // paceLocked returns how far the forward's pace-maker has come. Who reads chunks
 // is none: those may not be complete until the forward goes on.

@@ -106,15 +106,7 @@ func (f *flight) finalLength(x *exchange) (n int64, ok bool) {
 	}
 	f.waiting++
 	defer func() { f.waiting-- }()
-	for f.state == shared && x.r.Context().Err() == nil {
-		changed := f.changeLocked()
-		f.mu.Unlock()
-		select {
-		case <-changed:
-		case <-x.r.Context().Done():
-		}
-		f.mu.Lock()
-	}
+	f.waitWhileLocked(x.r.Context(), shared)
 	return f.have, f.state == whole
 }
 
