@@ -24,11 +24,11 @@ func (x *exchange) continueFrom(e *entry, rest httpcache.Range) {
 	req := x.toNext(x.mark(x.r.Context()))
 	req.Header = x.r.Header.Clone()
 	if !mayDivide(&e.resp.Terms) || !httpcache.AddRange(req.Header, header, rest) {
-		panic(http.ErrAbortHandler)
+		x.breakOff()
 	}
 	w := &restWriter{w: x.w, header: http.Header{}, stored: header, rest: rest}
 	if err := x.next.ServeHTTP(w, req); err != nil || w.rest.Length > 0 {
-		panic(http.ErrAbortHandler)
+		x.breakOff()
 	}
 	result = "origin"
 }

@@ -235,7 +235,6 @@ func (f *flight) take(x *exchange, off int64) taken {
 		f.changedLocked()
 	}
 	switch {
-	case f.state == broken:
 	case off < f.base:
 		t.fallen = true
 	case off < f.have:

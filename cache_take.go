@@ -27,7 +27,7 @@ func (x *exchange) takeBody(f *flight, w http.ResponseWriter, off int64) (int64,
 		t := f.take(x, off)
 		part := t.part
 		switch {
-		case t.state == broken, t.state == alone: // alone: its connection was taken over
+		case t.state == alone: // its connection was taken over
 			return off, cutOff
 		case t.sentOff:
 			return off, lost
@@ -51,6 +51,9 @@ func (x *exchange) takeBody(f *flight, w http.ResponseWriter, off int64) (int64,
 			continue
 		}
 		rc.Flush() //nolint:errcheck // it only hurries
+		if t.state == broken {
+			return off, cutOff
+		}
 		select {
 		case <-t.changed:
 		case <-x.r.Context().Done():
@@ -84,14 +87,21 @@ func (x *exchange) takeFirst(f *flight) (first []byte, ok bool) {
 func (x *exchange) complete(f *flight, off int64, end bodyEnd) {
 	switch end {
 	case cutOff:
-		panic(http.ErrAbortHandler)
+		x.breakOff()
 	case lost:
 		length, ok := f.finalLength(x)
 		if !ok {
-			panic(http.ErrAbortHandler)
+			x.breakOff()
 		}
 		x.continueFrom(f.head, httpcache.Range{Start: off, Length: length - off})
 	}
+}
+
+// breakOff ends a response so that its client sees that it is not whole. What was
+// written of it is sent before, which the server would throw away.
+func (x *exchange) breakOff() {
+	http.NewResponseController(x.w).Flush() //nolint:errcheck // the client has gone, or will see
+	panic(http.ErrAbortHandler)
 }
 
 // finalLength returns the length of the body, for which it waits if it must; the
