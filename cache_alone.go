@@ -12,14 +12,23 @@ import (
 // or has cost one forward. It may be older than what was served here since, which
 // nobody has held against what lies on the node: the mark remembers that, too (C4),
 // for as long as there is room for it.
+//
+// Where it may be the credentials of its request that a response was not shared for,
+// the mark counts for requests with credentials alone.
 
 // aloneFor is how long a mark counts.
 const aloneFor = 10 * time.Second
 
 // mark says that responses of a key cannot be shared.
 type mark struct {
-	until int64 // until when that is believed, Unix ms
-	last  note  // the newest response that was served while it was
+	until int64   // until when that is believed, Unix ms
+	whom  release // for whom: with credentials, or everybody
+	last  note    // the newest response that was served while it was
+}
+
+// counts reports whether the mark is believed for the exchange.
+func (m mark) counts(x *exchange) bool {
+	return x.now.UnixMilli() < m.until && (m.whom == everybody || x.r.Header["Authorization"] != nil)
 }
 
 // weighAlone returns about how many bytes of memory a mark takes.
@@ -27,26 +36,31 @@ func weighAlone(key string, _ mark) uint32 { return uint32(min(len(key)+160, 1<<
 
 // isAlone reports whether the key is marked. One that was sighted is from now on.
 func (x *exchange) isAlone() bool {
-	if m, ok := x.pool.alone.Get(x.key); ok && x.now.UnixMilli() < m.until {
+	m, ok := x.pool.alone.Get(x.key)
+	if ok && m.counts(x) {
 		return true
 	}
+	x.marked = ok && x.now.UnixMilli() < m.until
 	hash := x.pool.newest.hash(x.key)
 	left := x.pool.sighted.left(hash, x.now)
 	if left == 0 {
 		return false
 	}
-	x.markAlone(x.now.Add(left))
+	x.markAlone(x.now.Add(left), everybody)
 	x.pool.sighted.remove(hash)
 	return true
 }
 
-// markAlone spares the requests to come the waiting for a response that will not
-// be for them.
-func (x *exchange) markAlone(until time.Time) {
+// markAlone spares the requests to come, of those whom it is for, the waiting for a
+// response that will not be for them.
+func (x *exchange) markAlone(until time.Time, whom release) {
 	x.pool.marks.Lock()
 	defer x.pool.marks.Unlock()
 	m, _ := x.pool.alone.Get(x.key)
-	m.until = until.UnixMilli()
+	if whom < m.whom && time.Now().UnixMilli() < m.until {
+		return // it is for more
+	}
+	m.until, m.whom = until.UnixMilli(), whom
 	x.pool.alone.Set(x.key, m)
 }
 
@@ -60,20 +74,28 @@ func (x *exchange) servedAlone(sent int64, etag uint64) {
 	}
 }
 
-// unmarkAlone takes the mark away, as a response may be stored.
+// unmarkAlone takes the mark away, as a response may be stored. Where it did not count
+// for the exchange, it still remembers what was served: that was not held against what
+// this one has found.
 func (x *exchange) unmarkAlone() {
+	if !x.alone && !x.marked {
+		return
+	}
+	x.pool.marks.Lock()
+	defer x.pool.marks.Unlock()
 	if x.alone {
-		x.pool.marks.Lock()
-		defer x.pool.marks.Unlock()
 		x.pool.alone.Delete(x.key)
 		x.pool.sighted.remove(x.pool.newest.hash(x.key))
+	} else if m, ok := x.pool.alone.Get(x.key); ok {
+		m.until = 0
+		x.pool.alone.Set(x.key, m)
 	}
 }
 
 // settleAlone releases all who wait for this response, here and in other
-// processes. It marks the key if there were any, or if nothing was found where
-// the next request would look in vain again; but not where something may lie that
-// stands in for a failure, or was only not found as the node was slow.
+// processes. It marks the key for such if there were any, or if nothing was found
+// where the next request would look in vain again; but not where something may lie
+// that stands in for a failure, or was only not found as the node was slow.
 func (w *fillWriter) settleAlone(status int) {
 	x := w.x
 	to := everybody
@@ -83,7 +105,7 @@ func (w *fillWriter) settleAlone(status int) {
 	waited, never := w.fl.releaseTo(to), x.isNeverShared(status)
 	switch {
 	case x.seen && waited && (w.f == nil || never):
-		x.markAlone(time.Now().Add(aloneFor))
+		x.markAlone(time.Now().Add(aloneFor), to)
 	case x.seen && w.f == nil && never && !x.alone && x.list == nil:
 		x.pool.sighted.add(x.pool.newest.hash(x.key), time.Now())
 	case never && w.f != nil:

@@ -30,6 +30,7 @@ func (x *exchange) forward(f *found, use httpcache.Reuse) error {
 		if done, err := x.follow(fl); done || err != nil {
 			return err
 		}
+		x.marked = true // maybe, by whom it has waited for
 		if fl.isAbandoned() {
 			tries--
 		}

@@ -33,6 +33,7 @@ type exchange struct {
 	varies     []string      // what others' forwards of the same showed the response to vary by
 	ahead      bool          // it came when others' forwards of the same were too old for it
 	alone      bool          // its key is marked: responses cannot be shared
+	marked     bool          // or may be marked for others, since or until it has waited
 	waited     bool          // for a forward whose response was not to be shared
 	part       *part         // a stored part of the response that is to be completed
 	opened     *opened       // what is sent first of a body in chunks

@@ -245,23 +245,6 @@ func TestBeginningOfWhatPassesBy(t *testing.T) {
 	}
 }
 
-// TestMarksAtOnce: what a mark remembers of what was served stays when the key is marked
-// anew at that time.
-func TestMarksAtOnce(t *testing.T) {
-	h := embedded(t, new(Cache))
-	x := func() *exchange { return &exchange{Cache: h, names: names{key: "key"}, alone: true} }
-	x().markAlone(time.Now().Add(aloneFor))
-	for sent := range int64(2000) {
-		var wg sync.WaitGroup
-		wg.Go(func() { x().markAlone(time.Now().Add(aloneFor)) })
-		wg.Go(func() { x().servedAlone(sent+1, 0) })
-		wg.Wait()
-		if m, _ := h.pool.alone.Get("key"); m.last.sent != sent+1 {
-			t.Fatalf("the mark remembers what was sent at %d, want %d", m.last.sent, sent+1)
-		}
-	}
-}
-
 // brittle is a client's writer that panics.
 type brittle struct{ *httptest.ResponseRecorder }
 
