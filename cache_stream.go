@@ -230,8 +230,9 @@ func (f *flight) take(x *exchange, off int64) taken {
 		t.sentOff = true
 		return t
 	}
+	moved := f.followers[x] != off
 	f.followers[x] = off
-	if f.held {
+	if f.held && moved { // else those who wait for more would wake each other for ever
 		f.changedLocked()
 	}
 	switch {

@@ -47,6 +47,7 @@ func TestPace(t *testing.T) {
 		{"a lone slow one", `"a"`, []time.Duration{time.Second}, (length/blockSize + 1) * time.Second, []bodyEnd{atEnd}},
 		{"a slow one, who cannot go on alone", `W/"a"`, []time.Duration{1, time.Second}, (length/blockSize + 1) * time.Second, []bodyEnd{atEnd, atEnd}},
 		{"a slow one, who can", `"a"`, []time.Duration{1, time.Second}, 2 * slowest, []bodyEnd{atEnd, lost}},
+		{"a slow one, for whom others wait", "", []time.Duration{1, 1, time.Second}, (length/blockSize + 1) * time.Second, []bodyEnd{atEnd, atEnd, atEnd}},
 		{"two who are as slow", `"a"`, []time.Duration{15 * time.Second, 15 * time.Second}, (length/blockSize + 1) * 15 * time.Second, []bodyEnd{atEnd, atEnd}},
 		{"one that takes nothing", "", []time.Duration{1, 0}, slowest + 2*time.Second, []bodyEnd{atEnd, gone}},
 	}
@@ -95,6 +96,24 @@ func TestPace(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestWaitersDoNotWakeEachOther: who has taken all there is waits while the forward is
+// held up by somebody else, and is not woken by others who wait as well.
+func TestWaitersDoNotWakeEachOther(t *testing.T) {
+	f := (&flights{}).solo()
+	f.add(make([]byte, 100), 1000)
+	f.held = true
+	one, other := &exchange{}, &exchange{}
+	f.followLocked(one, 100)
+	f.followLocked(other, 100)
+	changed := f.take(one, 100).changed
+	f.take(other, 100)
+	select {
+	case <-changed:
+		t.Error("one was woken, and nothing has changed")
+	default:
 	}
 }
 
