@@ -117,6 +117,13 @@ func (f *flight) awaitHead() bool {
 	return true
 }
 
+// isAwaited reports whether others wait for the head.
+func (f *flight) isAwaited() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.waiting > 0
+}
+
 // solo returns a flight that nobody can follow.
 func (fs *flights) solo() *flight {
 	return &flight{all: fs, length: -1}

@@ -141,13 +141,9 @@ func (w *fillWriter) store() {
 		return
 	}
 	if w.head != nil && w.stillTrue() {
-		body, kept := w.fl.whole()
-		switch {
-		case w.fill.isAlive():
-			if !w.x.overtaken(w.head) {
-				w.x.keepFilled(w.head, w.fill, w.got, body, kept)
-			}
-		case kept:
+		if w.fill.isAlive() {
+			w.x.keepFilled(w.fl, w.head, w.fill, w.got)
+		} else if body, ok := w.fl.whole(); ok {
 			w.x.keepCame(w.fl, w.head, fit(body))
 		}
 	}

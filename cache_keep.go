@@ -33,14 +33,18 @@ func (x *exchange) keepCame(fl *flight, head *entry, body []byte) {
 	x.pool.keepOnNode(x.place, e.resp)
 }
 
-// keepFilled is keepCame for a response whose body a fill has; kept says
-// whether body has all of it too.
-func (x *exchange) keepFilled(e *entry, f *fill, size int64, body []byte, kept bool) {
-	resp := x.asKept(e, size)
-	if kept {
-		near := resp
-		near.Body = fit(body)
-		x.pool.near.Load().Set(near.Key, e.whole(near))
+// keepFilled is keepCame for a response whose body a fill has. Memory may have it too.
+func (x *exchange) keepFilled(fl *flight, e *entry, f *fill, size int64) {
+	if x.overtaken(e) {
+		return
+	}
+	resp, near := x.asKept(e, size), x.pool.near.Load()
+	if uint64(size) <= near.Largest() {
+		if body, ok := fl.whole(); ok {
+			kept := resp
+			kept.Body = fit(body)
+			near.Set(kept.Key, e.whole(kept))
+		}
 	}
 	f.finish(&resp)
 }

@@ -29,6 +29,8 @@ const (
 	// firstBody is the longest body that is one block, made for it by its
 	// Content-Length before it has come.
 	firstBody = 256 << 10
+	// awaitedBody is the longest body that is kept whole for those who wait for it.
+	awaitedBody = 1 << 20
 	// ahead is how far the forward may be before a lone client.
 	ahead = 16 << 10
 	// behind is how much memory holds for those who are behind the fastest.

@@ -145,7 +145,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	}
 	w.head = w.newHead(status, own, v, tags)
 	w.noteServed(w.head.resp.Key, true, first(own["Etag"]))
-	w.copying, w.most = true, x.mostWhole()
+	w.copying, w.most = true, w.mostWhole()
 	if w.want > w.most {
 		w.fl.passBy()
 	}
@@ -165,10 +165,15 @@ func (x *exchange) canStore(length int64) bool {
 	return x.place.node != nil && x.place.ok || length < int64(x.pool.near.Load().Largest())
 }
 
-// mostWhole returns the longest body that is kept whole in memory while it
-// comes: one that the near cache takes, or that lies in one value on the node.
-func (x *exchange) mostWhole() int64 {
-	return min(x.maxBody, max(inlineBody, int64(x.pool.near.Load().Largest())))
+// mostWhole returns the longest body that is kept whole in memory while it comes: one
+// that the near cache takes, or that lies in one value on the node; and where others
+// wait for it, one that each of them would else have to read from the node in chunks.
+func (w *fillWriter) mostWhole() int64 {
+	most := max(inlineBody, int64(w.x.pool.near.Load().Largest()))
+	if w.fl.isAwaited() {
+		most = max(most, awaitedBody)
+	}
+	return min(w.x.maxBody, most)
 }
 
 // confirmToClient answers a conditional request whose response is fetched
