@@ -304,6 +304,10 @@ func (x *exchange) load(e *entry, most int64) (*entry, bool) {
 	}
 	body := make([]byte, 0, min(e.resp.BodySize, readAhead)) // the rest when it has come
 	c := e.chunks(httpcache.Range{Length: e.resp.BodySize})
+	if o := x.opened; o != nil && o.entry.resp.Chunks.Token == e.resp.Chunks.Token && o.from == 0 {
+		body = append(body, slices.Concat(o.data...)...)
+		c.first = len(o.data)
+	}
 	for c.first < c.end {
 		data, err := x.readPatiently(c)
 		if err == nil && data == nil {
@@ -317,6 +321,7 @@ func (x *exchange) load(e *entry, most int64) (*entry, bool) {
 		}
 		c.first += len(data)
 	}
+	x.opened = nil
 	resp := *e.resp
 	resp.Body, resp.Chunks = body, nil
 	return e.as(&resp), true

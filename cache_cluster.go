@@ -44,11 +44,24 @@ func (x *exchange) lead(fl *flight, f *found, use httpcache.Reuse) error {
 
 // leadTo answers by serve with what was stored meanwhile, and so all who follow.
 func (x *exchange) leadTo(fl *flight, g *found, serve func(*found) error) error {
-	fl.offer(g.resp.Body)
-	fl.share(g.entry, g.resp.BodySize)
-	fl.settle(whole)
+	g.entry = x.shareStored(fl, g.entry)
 	defer fl.end()
 	return serve(g)
+}
+
+// shareStored lets all who follow have what is stored, and returns it. A body in
+// chunks is read once for those who wait for it: if each did so, they would take so
+// much of the bound of all bodies that most of them would be forwarded.
+func (x *exchange) shareStored(fl *flight, e *entry) *entry {
+	if e.resp.Chunks != nil && fl.isAwaited() {
+		if loaded, ok := x.load(e, awaitedBody); ok {
+			e = loaded
+		}
+	}
+	fl.offer(e.resp.Body)
+	fl.share(e, e.resp.BodySize)
+	fl.settle(whole)
+	return e
 }
 
 // isFresh reports whether what was found answers the request without a forward.

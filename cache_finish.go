@@ -207,10 +207,9 @@ func (w *fillWriter) serveConfirmed() error {
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: http.StatusNotModified, Stored: v.Store, Detail: v.Detail}
 	metrics.requests.WithLabelValues("validated").Inc()
 	if v.Store {
-		w.fl.offer(e.resp.Body)
-		w.fl.share(e, e.resp.BodySize)
-		w.fl.settle(whole)
+		shared := x.shareStored(w.fl, e)
 		x.keepAgain(e)
+		e = shared
 	} else {
 		w.fl.settle(alone)
 		x.pool.near.Load().Delete(w.f.resp.Key)

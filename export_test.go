@@ -2,6 +2,7 @@ package fluster
 
 import (
 	"bytes"
+	"testing"
 
 	"github.com/spf13/cobra"
 )
@@ -28,4 +29,26 @@ func RunCommand(args ...string) (string, error) {
 	root.SetArgs(append([]string{"fluster"}, args...))
 	err := root.Execute()
 	return out.String(), err
+}
+
+// Waiting returns how many requests wait for the heads of others' forwards, in the pool
+// without a name.
+func Waiting() (n int) {
+	fs := &appInForce().pools[""].flights
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for _, f := range fs.open {
+		f.mu.Lock()
+		n += f.waiting
+		f.mu.Unlock()
+	}
+	return n
+}
+
+// TakeRoom takes all but left of what bodies under way may take together, in the pool
+// without a name, until the test is over.
+func TakeRoom(tb testing.TB, left int64) {
+	recorded := &appInForce().pools[""].flights.recorded
+	recorded.Add(maxRecorded - left)
+	tb.Cleanup(func() { recorded.Add(left - maxRecorded) })
 }

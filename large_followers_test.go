@@ -1,6 +1,7 @@
 package fluster_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	fluster "github.com/caddy-fluster/caddy-fluster"
 	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
 )
 
@@ -135,6 +137,56 @@ func TestLargeMissesAreBounded(t *testing.T) {
 				t.Logf("memory has grown by %.0f MiB", grown/(1<<20))
 			}
 			caddytest.Eventually(t, "they are stored", func() bool { return c.Metric(`caddy_fluster_stores_total{result="stored"}`) > 0 })
+		})
+	}
+}
+
+// TestHerdForChunks: of those who wait for what turns out to lie on a node in chunks,
+// however many, each gets it without asking the origin for itself.
+func TestHerdForChunks(t *testing.T) {
+	const herd = 20
+	body := bodyOf(900 << 10)
+	for name, cacheControl := range map[string]string{"confirmed": "max-age=0", "stored by another Caddy": "max-age=600"} {
+		t.Run(name, func(t *testing.T) {
+			g := newGate()
+			o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+				if name != "confirmed" || r.Header.Get("If-None-Match") != "" {
+					g.wait(r)
+				}
+				w.Header().Set("Cache-Control", cacheControl)
+				w.Header().Set("Etag", `"a"`)
+				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+			})
+			servers, global := nodes(t, 1, "near off", "timeout 5s")
+			site := cached(o, "collapse cluster")
+			c := caddytest.Load(t, global, site)
+			c.WaitUp(1)
+			asked := 1
+			if name == "confirmed" {
+				wantMiss(t, c, "/")
+				waitStored(t, servers, 1)
+				asked++
+			} else {
+				other := caddytest.Start(t, global, site)
+				other.WaitUp(1)
+				answer := background(other, "/")
+				defer func() { sameBody(t, "the other Caddy", (<-answer).Body, body, nil) }()
+				caddytest.Eventually(t, "the origin is asked", func() bool { return o.Count() == 1 })
+			}
+			fluster.TakeRoom(t, 4<<20) // for four of them
+			var answers []<-chan caddytest.Response
+			for range herd {
+				answers = append(answers, background(c, "/"))
+			}
+			caddytest.Eventually(t, "all wait", func() bool { return fluster.Waiting() == herd-1 })
+			g.open()
+			for _, answer := range answers {
+				r := <-answer
+				sameBody(t, r.CacheStatus(), r.Body, body, r.Err)
+			}
+			if o.Count() != asked {
+				t.Errorf("the origin was asked %d times, want %d", o.Count(), asked)
+			}
 		})
 	}
 }
