@@ -47,7 +47,7 @@ func (f *flight) holdLocked() {
 			f.heldUp += time.Since(start)
 		}
 		if f.isStarvingLocked() && !f.fill.isAlive() && (late && !moved || f.divisible && f.heldUp > slowest) {
-			f.evictLocked(f.paceLocked())
+			f.evictLocked(f.lagLocked())
 			f.heldUp = 0
 		}
 		if late || moved {
@@ -104,10 +104,20 @@ func (f *flight) behindLocked() int64 {
 	return max(behind, int64(f.fill.size))
 }
 
-// evictLocked sends those away who have taken no more than least.
-func (f *flight) evictLocked(least int64) {
+// lagLocked returns how much those have taken at most who are sent away. Where they
+// can go on by themselves, they are all who lag, as each of them would hold up the
+// others as long again.
+func (f *flight) lagLocked() int64 {
+	if !f.divisible {
+		return f.paceLocked()
+	}
+	return max(f.paceLocked(), f.have-f.behindLocked()/4)
+}
+
+// evictLocked sends those away who have taken no more than most.
+func (f *flight) evictLocked(most int64) {
 	for x, off := range f.followers {
-		if off <= least {
+		if off <= most {
 			if f.evicted == nil {
 				f.evicted = map[*exchange]bool{}
 			}

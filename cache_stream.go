@@ -15,8 +15,9 @@ import (
 //     behind it; who falls back further reads the chunks, and so does who comes
 //     later. Should the node fail, the origin has the rest.
 //  2. Else the slowest sets the pace, until others have waited for `slowest` in
-//     all. Then it is rule 1 if there are chunks; else the slowest is sent away if
-//     the origin can be asked for the rest, or if it has taken nothing for so long.
+//     all. Then it is rule 1 if there are chunks; else those who lag are sent away if
+//     the origin can be asked for the rest, or the slowest if it has taken nothing for
+//     so long.
 //
 // Who is sent away, or finds a chunk gone, asks the origin for the rest alone
 // (cache_continue.go); where that is not possible its response is broken off.

@@ -48,6 +48,8 @@ func TestPace(t *testing.T) {
 		{"a slow one, who cannot go on alone", `W/"a"`, []time.Duration{1, time.Second}, (length/blockSize + 1) * time.Second, []bodyEnd{atEnd, atEnd}},
 		{"a slow one, who can", `"a"`, []time.Duration{1, time.Second}, 2 * slowest, []bodyEnd{atEnd, lost}},
 		{"a slow one, for whom others wait", "", []time.Duration{1, 1, time.Second}, (length/blockSize + 1) * time.Second, []bodyEnd{atEnd, atEnd, atEnd}},
+		{"many slow ones, who can", `"a"`, []time.Duration{1, 1100 * time.Millisecond, 1300 * time.Millisecond, 1700 * time.Millisecond,
+			2300 * time.Millisecond, 3700 * time.Millisecond, 7 * time.Second}, 3 * slowest, []bodyEnd{atEnd, lost, lost, lost, lost, lost, lost}},
 		{"two who are as slow", `"a"`, []time.Duration{15 * time.Second, 15 * time.Second}, (length/blockSize + 1) * 15 * time.Second, []bodyEnd{atEnd, atEnd}},
 		{"one that takes nothing", "", []time.Duration{1, 0}, slowest + 2*time.Second, []bodyEnd{atEnd, gone}},
 	}
