@@ -39,13 +39,13 @@ func (a *away) on(n *node) (h journal.Head, ok bool) {
 	return h, ok
 }
 
-// begin forgets what was the last time, and returns which time this is.
-func (a *away) begin() (time int) {
+// begin forgets what was the last time. It comes before anybody can see that the
+// node is out of use: what stands for it since the last time may be from then.
+func (a *away) begin() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.time++
 	a.since = nil
-	return a.time
 }
 
 // set notes a position, unless another time has begun.
@@ -72,10 +72,10 @@ func (a *away) now() int {
 // use, and was not taken out of the configuration.
 func (n *node) takesKeys() bool { return n.inUse() && !n.gone.Load() }
 
-// leave notes that the node goes out of use: in the journals of the others.
+// leave notes that the node has gone out of use: in the journals of the others.
 // Until that is done, whatever stands in for it is validated.
 func (n *node) leave(ctx context.Context) {
-	l := leaver{n, n.away.begin()}
+	l := leaver{n, n.seat.away.now()}
 	if f := n.family.Load(); f != nil {
 		f.leave(ctx, l)
 		return
@@ -108,7 +108,7 @@ func (s *poolState) markAway(ctx context.Context, leavers []leaver) {
 				return
 			}
 			for _, l := range leavers {
-				l.node.away.set(l.time, other, a.head)
+				l.node.seat.away.set(l.time, other, a.head)
 			}
 		})
 	}
@@ -127,8 +127,8 @@ func (n *node) markMissing(ctx context.Context) error {
 		if other.takesKeys() {
 			continue
 		}
-		time := other.away.now()
-		if _, ok := other.away.on(n); !ok {
+		time := other.seat.away.now()
+		if _, ok := other.seat.away.on(n); !ok {
 			missing = append(missing, leaver{other, time})
 		}
 	}
@@ -141,7 +141,7 @@ func (n *node) markMissing(ctx context.Context) error {
 		return err
 	}
 	for _, l := range missing {
-		l.node.away.set(l.time, n, a.head)
+		l.node.seat.away.set(l.time, n, a.head)
 	}
 	return nil
 }
@@ -172,7 +172,7 @@ func (n *node) doubt(ctx context.Context) error {
 	var away []leaver
 	for _, other := range n.state.others(n) {
 		if !other.takesKeys() {
-			away = append(away, leaver{other, other.away.now()})
+			away = append(away, leaver{other, other.seat.away.now()})
 		}
 	}
 	r := n.state.book.NewRecord(journal.Target{Kind: journal.Return})
@@ -181,7 +181,7 @@ func (n *node) doubt(ctx context.Context) error {
 		return err
 	}
 	for _, l := range away {
-		l.node.away.set(l.time, n, a.head) // for those who are away, it begins here
+		l.node.seat.away.set(l.time, n, a.head) // for those who are away, it begins here
 	}
 	return n.readToHead(ctx, 8)
 }
@@ -204,7 +204,9 @@ func (p *pool) orderWith(gone []*node) {
 	o := &order{byShard: maps.Clone(p.byShard)}
 	all := p.ring.Nodes()
 	for _, n := range gone {
-		if !n.gone.Swap(true) {
+		if !n.gone.Load() {
+			n.seat.away.begin()
+			n.gone.Store(true)
 			n.leave(context.Background())
 		}
 		o.byShard[n.Node] = n
@@ -236,8 +238,10 @@ func (o *order) doubts(key string, n *node, s journal.Stamp) bool {
 		if before == n {
 			return false
 		}
-		since, ok := before.away.on(n)
-		if before.takesKeys() || !ok || since.Inc == s.Inc && s.Seq < since.Seq {
+		if before.takesKeys() {
+			return true
+		}
+		if since, ok := before.seat.away.on(n); !ok || since.Inc == s.Inc && s.Seq < since.Seq {
 			return true
 		}
 	}

@@ -33,7 +33,6 @@ type node struct {
 	forwards string // where processes tell of forwards that others wait for
 	timeout  time.Duration
 	writes   *writeQueue
-	away     away        // while it is out of use
 	own      history     // of an independent node
 	gone     atomic.Bool // it was taken out of the configuration
 	unmarked atomic.Bool // its journal may lack the mark of some that are away

@@ -85,6 +85,7 @@ type seat struct {
 	leave     chan struct{} // told, without waiting, when the node was taken out of use
 	doubts    atomic.Uint64 // reasons to doubt what lies there, so far
 	settled   atomic.Uint64 // those of which its journal tells
+	away      away          // since when others stand in for it
 
 	mu      sync.Mutex // guards all below
 	level   int        // penalties in a row
@@ -156,9 +157,11 @@ func (b *penaltyBox) Report(n *shard.Node, o shard.Outcome, err error) {
 func (s *seat) expel(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.available.CompareAndSwap(true, false) {
+	if !s.available.Load() {
 		return
 	}
+	s.away.begin()
+	s.available.Store(false)
 	s.reason = err
 	select {
 	case s.leave <- struct{}{}:
@@ -184,9 +187,12 @@ func (s *seat) settle(upTo uint64) { s.settled.Store(upTo) }
 // penalize sets the next time out of use and returns how long it is. A node
 // that fails again soon after its return goes on where it was.
 func (b *penaltyBox) penalize(s *seat, err error, now time.Time) time.Duration {
-	s.available.Store(false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.available.Load() {
+		s.away.begin()
+		s.available.Store(false)
+	}
 	if s.retryAt.IsZero() {
 		if now.Sub(s.since) > s.served {
 			s.level = 0
