@@ -104,9 +104,6 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	w.want = contentLength(h)
 	own := w.ownHeader()
 	v, tags := w.judge(status, own)
-	if !v.Store && status < 500 { // of a failure nobody says that it is newer
-		w.noteServed(x.key, false, first(own["Etag"]))
-	}
 	if w.f != nil && w.use.Request && !v.Store && status < 500 {
 		x.pool.near.Load().Delete(w.f.resp.Key) // it may be fresh, and is older
 	}
@@ -114,6 +111,9 @@ func (w *fillWriter) pass(status int, h http.Header) {
 		v.Store = false
 	}
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: status, Stored: v.Store, Detail: v.Detail}
+	if !v.Store && status < 500 { // of a failure nobody says that it is newer
+		w.noteUnstored(status, own)
+	}
 	if v.Store && !x.canStore(w.want) {
 		x.status.Stored, x.status.Detail = false, "no-node"
 	}

@@ -2,6 +2,7 @@ package fluster
 
 import (
 	"hash/maphash"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -180,10 +181,9 @@ func (w *fillWriter) noteServed(key string, stored bool, etag string) {
 	}
 	if seen && x.alone { // in truth nobody has looked
 		x.servedAlone(w.times.Sent.UnixMilli(), x.pool.newest.etagHash(etag))
-		seen = !stored
-	}
-	if seen && !stored {
-		return
+		if seen = false; !stored {
+			return
+		}
 	}
 	keys := []string{key}
 	if !seen && key != x.key && !x.list.has(key) {
@@ -197,4 +197,16 @@ func (w *fillWriter) noteServed(key string, stored bool, etag string) {
 			x.pool.doubtAll()
 		}
 	}
+}
+
+// noteUnstored is noteServed for an answer that is not stored. Where nothing older lay
+// on the node, two are left out: one that says itself that it is for nobody else, as
+// there may be many of them, and one that varies, as it is not known for whom it is.
+func (w *fillWriter) noteUnstored(status int, h http.Header) {
+	x := w.x
+	isKnown := x.seen && !w.use.Request && !x.alone
+	if isKnown && (x.isNeverShared(status) || x.list != nil || h["Vary"] != nil) {
+		return
+	}
+	w.noteServed(x.key, false, first(h["Etag"]))
 }

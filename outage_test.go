@@ -329,3 +329,35 @@ func TestStoredLate(t *testing.T) {
 		return strings.Contains(c.Get("/a", "Accept-Language", "en").Header.Get("Cache-Status"), "hit")
 	})
 }
+
+// TestStoredLateAfterAnother: C4. So it is after an answer that is not stored for what
+// its request is, as to HEAD or with credentials, where nothing lay on the node.
+func TestStoredLateAfterAnother(t *testing.T) {
+	for name, ask := range map[string]func(*caddytest.Caddy) caddytest.Response{
+		"HEAD":          func(c *caddytest.Caddy) caddytest.Response { return c.Do(http.MethodHead, "/", "") },
+		"Authorization": func(c *caddytest.Caddy) caddytest.Response { return c.Get("/", "Authorization", "Basic YTpi") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			page := func(version string) http.HandlerFunc {
+				return caddytest.Answer(200, version, append([]string{"Etag", `"` + version + `"`}, fresh...)...)
+			}
+			o := caddytest.NewOrigin(t, page("one"))
+			servers, global := nodes(t, 1, "near off", "timeout 5s")
+			client := servers[0].Client(t)
+			c, other := caddytest.Load(t, global, cached(o)), caddytest.Start(t, global, cached(o))
+			c.WaitUp(1)
+			other.WaitUp(1)
+			wantMiss(t, other, "/")
+			waitStored(t, servers, 1)
+			key := storedKeys(t, servers)[0]
+			value := client.GetDel(t.Context(), key).Val()
+			time.Sleep(2 * time.Millisecond) // times of responses are in milliseconds
+			o.Handle(page("two"))
+			if r := ask(c); r.Header.Get("Etag") != `"two"` || strings.Contains(r.CacheStatus(), "stored") {
+				t.Fatalf("got %s, want the second answer, and it is not stored", r)
+			}
+			client.Set(t.Context(), key, value, time.Hour) // which other has sent long ago
+			wantBody(t, c.Get("/"), 200, "two")
+		})
+	}
+}
