@@ -36,6 +36,7 @@ type exchange struct {
 	marked     bool          // or may be marked for others, since or until it has waited
 	waited     bool          // for a forward whose response was not to be shared
 	part       *part         // a stored part of the response that is to be completed
+	outdates   string        // the key of a stored part, fresh as it may be, that what is fetched is newer than
 	opened     *opened       // what is sent first of a body in chunks
 	source     *sourceWriter // what the handlers behind write to, with the option encode
 	node       *node         // that was asked last, if any
@@ -93,6 +94,7 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		if done, err := x.serveFromPart(f, use); done {
 			return err
 		}
+		x.outdates = f.resp.Key
 		f, use = nil, httpcache.Reuse{}
 	}
 	if f != nil && use.Use != httpcache.UseValidate && !x.open(f) {

@@ -33,18 +33,23 @@ func (x *exchange) keepCame(fl *flight, head *entry, body []byte) {
 	x.pool.keepOnNode(x.place, e.resp)
 }
 
-// keepFilled is keepCame for a response whose body a fill has. Memory may have it too.
+// keepFilled is keepCame for a response whose body a fill has. Memory may have it too;
+// else what was there would be found first, and validated each time.
 func (x *exchange) keepFilled(fl *flight, e *entry, f *fill, size int64) {
 	if x.overtaken(e) {
 		return
 	}
 	resp, near := x.asKept(e, size), x.pool.near.Load()
+	body, ok := []byte(nil), false
 	if uint64(size) <= near.Largest() {
-		if body, ok := fl.whole(); ok {
-			kept := resp
-			kept.Body = fit(body)
-			near.Set(kept.Key, e.whole(kept))
-		}
+		body, ok = fl.whole()
+	}
+	if ok {
+		kept := resp
+		kept.Body = fit(body)
+		near.Set(kept.Key, e.whole(kept))
+	} else {
+		near.Delete(resp.Key)
 	}
 	f.finish(&resp)
 }

@@ -104,6 +104,9 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	w.want = contentLength(h)
 	own := w.ownHeader()
 	v, tags := w.judge(status, own)
+	if x.outdates != "" && status < 500 {
+		x.pool.near.Load().Delete(x.outdates) // whether or not this one takes its place
+	}
 	if w.f != nil && w.use.Request && !v.Store && status < 500 {
 		x.pool.near.Load().Delete(w.f.resp.Key) // it may be fresh, and is older
 	}
