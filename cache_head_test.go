@@ -1,13 +1,18 @@
 package fluster
 
 import (
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/caddy-fluster/caddy-fluster/stored"
@@ -42,5 +47,34 @@ func TestFieldsThatAreNotStored(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if took := (after.TotalAlloc - before.TotalAlloc) / times; took > 20<<10 {
 		t.Errorf("%d bytes were allocated for each, want some hundred", took)
+	}
+}
+
+// TestListHoldsNoResponse: C5. The list of a URL's variants, which may outlive what it
+// lists, holds nothing of the memory of a response: its bound would not know of it.
+func TestListHoldsNoResponse(t *testing.T) {
+	h := embedded(t, new(Cache))
+	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Vary", "Accept-Language")
+		w.Header().Set("Content-Language", "de")
+		w.Header().Set("Content-Length", "4")
+		_, err := io.WriteString(w, "page")
+		return err
+	})
+	w := httptest.NewRecorder()
+	r := request(t, "/", "Accept-Language", "de")
+	x := &exchange{Cache: h, r: r}
+	x.names, _ = h.Key.name(r)
+	if err := h.ServeHTTP(w, caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, nil), next); err != nil {
+		t.Fatal(err)
+	}
+	list := x.nearList()
+	if list == nil || len(list.variants.List) != 1 || list.variants.List[0].Language != "de" {
+		t.Fatalf("got the list %v, want one variant in German", list)
+	}
+	e, _ := h.pool.near.Load().Get(list.variants.List[0].Key)
+	if unsafe.StringData(e.field("Content-Language")) == unsafe.StringData(list.variants.List[0].Language) {
+		t.Error("the list has its language in the memory of the response")
 	}
 }

@@ -1,6 +1,7 @@
 package fluster
 
 import (
+	"strings"
 	"time"
 
 	"github.com/caddy-fluster/caddy-fluster/stored"
@@ -60,7 +61,8 @@ func (x *exchange) asKept(e *entry, size int64) stored.Response {
 	resp.BodySize, resp.Stamp = size, stored.Stamp(x.place.stamp)
 	if len(resp.Nominated) > 0 {
 		now := time.Now()
-		v := stored.Variant{Nominated: resp.Nominated, Key: resp.Key, Stored: now.UnixMilli(), Language: e.field("Content-Language")}
+		language := strings.Clone(e.field("Content-Language")) // or the list would keep the memory of the response
+		v := stored.Variant{Nominated: resp.Nominated, Key: resp.Key, Stored: now.UnixMilli(), Language: language}
 		x.listVariant(v, resp.Terms.Received, max(keepFor(&resp.Terms, now), keepList))
 	}
 	return resp
