@@ -207,9 +207,8 @@ func (w *fillWriter) serveConfirmed() error {
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: http.StatusNotModified, Stored: v.Store, Detail: v.Detail}
 	metrics.requests.WithLabelValues("validated").Inc()
 	if v.Store {
-		shared := x.shareStored(w.fl, e)
-		x.keepAgain(e)
-		e = shared
+		x.keepAgain(e) // who comes when the others have it finds it; and if it is torn, it goes
+		e = x.shareStored(w.fl, e)
 	} else {
 		w.fl.settle(alone)
 		x.pool.near.Load().Delete(w.f.resp.Key)

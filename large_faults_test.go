@@ -8,7 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	fluster "github.com/caddy-fluster/caddy-fluster"
 	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
 	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
 )
@@ -139,4 +141,39 @@ func TestNodeStallsDuringFill(t *testing.T) {
 	caddytest.Eventually(t, "it is counted", func() bool {
 		return c.Metric(`caddy_fluster_stores_total{result="failed"}`)+c.Metric(`caddy_fluster_stores_total{result="dropped"}`) > 0
 	})
+}
+
+// TestConfirmedTorn: C7. What lies torn in chunks is deleted, also where the origin has
+// just confirmed it, and nobody who waited for that needs the body.
+func TestConfirmedTorn(t *testing.T) {
+	g := newGate()
+	node, o, c := largeSite(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("If-None-Match") != "" {
+			g.wait(r)
+		}
+		w.Header().Set("Cache-Control", "max-age=0")
+		w.Header().Set("Etag", `"one"`)
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(bodyOf(900<<10)))
+	})
+	wantMiss(t, c, "/")
+	waitStored(t, []*redistest.Server{node}, 1)
+	for _, key := range chunkKeys(t, node, "*:3") {
+		spoilKey(t, node, key)
+	}
+	const clients = 3
+	answers := make(chan caddytest.Response, clients)
+	for range clients {
+		go func() { answers <- c.Get("/", "If-None-Match", `"one"`) }()
+	}
+	caddytest.Eventually(t, "all wait", func() bool { return o.Count() == 2 && fluster.Waiting() == clients-1 })
+	g.open()
+	for range clients {
+		if r := <-answers; r.Status != http.StatusNotModified {
+			t.Errorf("got %s, want a 304", r)
+		}
+	}
+	caddytest.Eventually(t, "the manifest is deleted", func() bool { return len(storedKeys(t, []*redistest.Server{node})) == 0 })
+	if r := c.Get("/"); !strings.Contains(r.CacheStatus(), "uri-miss") {
+		t.Errorf("got %s, want a miss", r)
+	}
 }
