@@ -186,3 +186,30 @@ func TestSlowNodeIsLookedUpAgain(t *testing.T) {
 		t.Errorf("what the node has was used after %v, want at once", took)
 	}
 }
+
+// TestLockMarkedForCredentials: where the lock tells that a response was not shared, and
+// it was so for the credentials of its request, the first response that is stored is for
+// all who come then.
+func TestLockMarkedForCredentials(t *testing.T) {
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", "Cache-Control", "max-age=600"))
+	servers, global := nodes(t, 1, "near off", "timeout 5s")
+	c := caddytest.Load(t, global, cached(o, "collapse cluster"))
+	c.WaitUp(1)
+	wantMiss(t, c, "/", "Authorization", "a")
+	caddytest.Eventually(t, "the lock is marked", func() bool {
+		keys, err := servers[0].Client(t).Keys(t.Context(), "*:l:*").Result()
+		if err != nil || len(keys) != 1 {
+			return false
+		}
+		v, _ := servers[0].Client(t).Get(t.Context(), keys[0]).Result()
+		return v == "alone"
+	})
+	wantMiss(t, c, "/")
+	waitStored(t, servers, 1)
+	for range 3 {
+		wantHit(t, c, "node", "/")
+	}
+	if o.Count() != 2 {
+		t.Errorf("the origin was asked %d times, want twice", o.Count())
+	}
+}

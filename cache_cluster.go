@@ -119,6 +119,7 @@ func (x *exchange) awaitOthers() (*found, error) {
 		switch o {
 		case isAlone:
 			x.markAlone(time.Now().Add(aloneFor), everybody) // of whom it was is not told
+			x.marked = true
 			return nil, nil
 		case wasStored:
 			return x.lookAgain(), nil
