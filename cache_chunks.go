@@ -304,8 +304,10 @@ func (x *exchange) load(e *entry, most int64) (*entry, bool) {
 	}
 	body := make([]byte, 0, min(e.resp.BodySize, readAhead)) // the rest when it has come
 	c := e.chunks(httpcache.Range{Length: e.resp.BodySize})
-	if o := x.opened; o != nil && o.entry.resp.Chunks.Token == e.resp.Chunks.Token && o.from == 0 {
-		body = append(body, slices.Concat(o.data...)...)
+	if o := x.opened; o != nil && o.entry.resp.Chunks == e.resp.Chunks && o.from == 0 {
+		for _, p := range o.data {
+			body = append(body, p...)
+		}
 		c.first = len(o.data)
 	}
 	for c.first < c.end {

@@ -33,7 +33,7 @@ type exchange struct {
 	varies     []string      // what others' forwards of the same showed the response to vary by
 	ahead      bool          // it came when others' forwards of the same were too old for it
 	alone      bool          // its key is marked: responses cannot be shared
-	marked     bool          // or may be marked for others, since or until it has waited
+	marked     bool          // it may have a mark that did not count for this request
 	waited     bool          // for a forward whose response was not to be shared
 	part       *part         // a stored part of the response that is to be completed
 	outdates   string        // the key of a stored part, fresh as it may be, that what is fetched is newer than

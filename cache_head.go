@@ -138,7 +138,7 @@ func (w *fillWriter) grew(name string, values []string) bool {
 // dropped, those that carry tags, and those that are made anew for each answer;
 // with the date on which it came. A field that is to be added to the lines that
 // stand before it is marked. Behind it, in the same piece of memory, there is room for
-// the body, if that is a short one.
+// the body, if both are short.
 func (w *fillWriter) fields(own http.Header, dropped []string) (h stored.Header, room []byte) {
 	named := httpcache.ConnectionOptions(own)
 	var stack [usualHeader]byte
@@ -152,7 +152,8 @@ func (w *fillWriter) fields(own http.Header, dropped []string) (h stored.Header,
 		}
 		return name
 	})
-	if w.want <= 0 || w.want >= blockSize {
+	// The body keeps all of that memory, also with another header (RFC 9111, Section 4.3.4).
+	if w.want <= 0 || w.want >= blockSize || len(text) > usualHeader {
 		return stored.Header(text), nil
 	}
 	memory := append(make([]byte, 0, len(text)+int(w.want)), text...)
@@ -169,16 +170,21 @@ func fields(h http.Header, came time.Time, as func(name string) string) stored.H
 }
 
 // appendFields appends a header as it is stored: each field under the name that as
-// gives it, none without one. If there is no date, it has that on which it came.
+// gives it, and none without one; with as nil each under its own. If there is no date,
+// it has that on which it came.
 func appendFields(text []byte, h http.Header, came time.Time, as func(name string) string) []byte {
 	dated := false
 	for name, values := range h {
-		if name = as(name); name == "" {
+		asName := name
+		if as != nil {
+			asName = as(name)
+		}
+		if asName == "" {
 			continue
 		}
 		dated = dated || name == "Date" && len(values) > 0
 		for _, v := range values {
-			text = stored.AppendField(text, name, v)
+			text = stored.AppendField(text, asName, v)
 		}
 	}
 	if !dated {

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -76,5 +77,37 @@ func TestListHoldsNoResponse(t *testing.T) {
 	e, _ := h.pool.near.Load().Get(list.variants.List[0].Key)
 	if unsafe.StringData(e.field("Content-Language")) == unsafe.StringData(list.variants.List[0].Language) {
 		t.Error("the list has its language in the memory of the response")
+	}
+}
+
+// TestBodyHoldsNoLongHeader: C5. A body lives on when it is confirmed with another
+// header, and with it the memory in which it lies: no more of the old header than little.
+func TestBodyHoldsNoLongHeader(t *testing.T) {
+	for _, tt := range []struct {
+		padding int
+		isOne   bool
+	}{{10, true}, {usualHeader, false}} {
+		h := embedded(t, new(Cache))
+		next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+			w.Header().Set("Cache-Control", "max-age=60")
+			w.Header().Set("X-Padding", strings.Repeat("p", tt.padding))
+			w.Header().Set("Content-Length", "4")
+			_, err := io.WriteString(w, "page")
+			return err
+		})
+		w := httptest.NewRecorder()
+		r := request(t, "/"+strconv.Itoa(tt.padding))
+		key, _ := h.Key.name(r)
+		if err := h.ServeHTTP(w, caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, nil), next); err != nil {
+			t.Fatal(err)
+		}
+		e, ok := h.pool.near.Load().Get(key.key)
+		if !ok || string(e.resp.Body) != "page" {
+			t.Fatalf("got %v, want the page", e)
+		}
+		header, body := unsafe.StringData(string(e.resp.Header)), unsafe.SliceData(e.resp.Body)
+		if got := uintptr(unsafe.Pointer(header))+uintptr(len(e.resp.Header)) == uintptr(unsafe.Pointer(body)); got != tt.isOne {
+			t.Errorf("with a header of %d bytes the body lies behind it: %t, want %t", len(e.resp.Header), got, tt.isOne)
+		}
 	}
 }
