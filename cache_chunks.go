@@ -175,6 +175,7 @@ func (x *exchange) send(f *found, r httpcache.Range) {
 	if f.resp.Chunks == nil {
 		sending := x.sending
 		x.sending = true
+		x.corkFor(r.Length).hold()
 		if _, err := x.w.Write(f.resp.Body[r.Start:r.End()]); err == nil { // a client that went away is nobody's fault
 			x.sending = sending
 		}

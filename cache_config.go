@@ -168,6 +168,7 @@ func (h *Cache) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	app.(*App).useCorks(ctx)
 	h.pool, err = app.(*App).pool(h.Pool)
 	return err
 }

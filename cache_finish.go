@@ -110,6 +110,7 @@ func (w *fillWriter) abort() {
 
 // end lets go of the flight, when the client has what it is to have.
 func (w *fillWriter) end() {
+	w.sendFirst()       //nolint:errcheck // it is not whole, and the client will see
 	w.fl.settle(broken) // unless it has ended otherwise: nobody waits for ever
 	w.fill.stop()
 	if w.pump != nil {

@@ -62,6 +62,9 @@ func (x *exchange) follow(f *flight) (done bool, err error) {
 	}
 	x.w.WriteHeader(head.resp.Status)
 	if len(first) > 0 {
+		if int64(len(first)) == f.length {
+			x.corkFor(f.length).hold()
+		}
 		if _, err := x.w.Write(first); err != nil {
 			return true, nil
 		}

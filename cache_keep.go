@@ -81,3 +81,9 @@ func (x *exchange) listVariant(v stored.Variant, received int64, ttl time.Durati
 	list.sent = x.place.sent
 	x.pool.keepVariants(x.place, list, received, ttl)
 }
+
+// canStore reports whether there is a place for what may be stored, of this
+// length if it is known.
+func (x *exchange) canStore(length int64) bool {
+	return x.place.node != nil && x.place.ok || length < int64(x.pool.near.Load().Largest())
+}

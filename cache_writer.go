@@ -36,6 +36,7 @@ type fillWriter struct {
 	unfilled bool   // there was no place for such a one
 	most     int64  // the longest body that is kept whole in memory
 	pump     *pump  // writes to the client in place of Write, from pumpAfter on
+	kept     kept   // what waits to be written with the next part
 	hijacked bool
 	gotRange httpcache.ContentRange // of the part that came
 	want     int64                  // Content-Length, −1 if there is none
@@ -162,12 +163,6 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// canStore reports whether there is a place for what may be stored, of this
-// length if it is known.
-func (x *exchange) canStore(length int64) bool {
-	return x.place.node != nil && x.place.ok || length < int64(x.pool.near.Load().Largest())
-}
-
 // mostWhole returns the longest body that is kept whole in memory while it comes: one
 // that the near cache takes, or that lies in one value on the node; and where others
 // wait for it, one that each of them would else have to read from the node in chunks.
@@ -229,6 +224,10 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 
 // toClient sends the next part of the body to the client, unless the pump does.
 func (w *fillWriter) toClient(p []byte) error {
+	if w.keepFirst(p) {
+		return nil
+	}
+	err := w.sendFirst()
 	if w.got+int64(len(p)) > pumpAfter {
 		w.startPump()
 	}
@@ -236,7 +235,9 @@ func (w *fillWriter) toClient(p []byte) error {
 	if w.pump != nil || w.muted {
 		return nil
 	}
-	_, err := w.ResponseWriter.Write(p)
+	if err == nil {
+		_, err = w.ResponseWriter.Write(p)
+	}
 	if w.got == 0 && w.want > pumpAfter {
 		http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // it only hurries
 	}
@@ -311,6 +312,9 @@ func (w *fillWriter) ReadFrom(r io.Reader) (int64, error) {
 		w.WriteHeader(http.StatusOK)
 	}
 	if w.mode == passing && !w.copying && !w.muted && w.pump == nil && !w.fill.isAlive() {
+		if err := w.sendFirst(); err != nil {
+			return 0, err
+		}
 		n, err := io.Copy(w.ResponseWriter, r)
 		w.got += n
 		return n, err
@@ -326,6 +330,9 @@ func (w *fillWriter) FlushError() error {
 	w.pumpStreams()
 	if w.mode > passing || w.muted || w.pump != nil {
 		return nil // the pump does it by itself
+	}
+	if err := w.sendFirst(); err != nil {
+		return err
 	}
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }

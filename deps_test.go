@@ -71,6 +71,7 @@ var mayImport = map[string]map[string]string{
 	"internal/caddytest": {
 		modulePath + "/internal/redistest":    "free ports, and children that end with the test",
 		"github.com/caddyserver/caddy/v2/...": "it runs Caddy for tests",
+		"golang.org/x/sys/unix":               "how many packets a response has come in",
 	},
 	"internal/demo": {
 		modulePath + "/internal/redistest": "the demo's nodes",

@@ -24,6 +24,7 @@
 //	cache_lookup.go    looking up on a node
 //	cache_store.go     storing on it, in the background; writequeue.go what waits, cache_storebatch.go what goes together
 //	cache_serve.go     answering from what is stored; cache_told.go what each answer tells anew
+//	cache_cork.go      letting it leave in one piece
 //	cache_remains.go   what remains when it is answered
 //	cache_range.go     parts of a stored response
 //	cache_partial.go   stored parts of a response
@@ -93,6 +94,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	"go.uber.org/zap"
@@ -128,6 +130,7 @@ type App struct {
 	// Further pools by name, each with the same options.
 	Pools map[string]*PoolConfig `json:"pools,omitempty"`
 
+	corked map[*caddyhttp.Server]bool // whose connections may be corked
 	pools  map[string]*pool
 	queues map[string]*liveQueue // by name; complete when all handlers are provisioned
 	ctx    caddy.Context
@@ -149,7 +152,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.emit = func(name string, data map[string]any) { events.(*caddyevents.App).Emit(ctx, "fluster."+name, data) }
-	a.pools = map[string]*pool{}
+	a.pools, a.corked = map[string]*pool{}, map[*caddyhttp.Server]bool{}
 	repl := caddy.NewReplacer()
 	registerMetrics(ctx.GetMetricsRegistry())
 	configs := map[string]*PoolConfig{"": &a.PoolConfig}
