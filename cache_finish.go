@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
 	"github.com/caddy-fluster/caddy-fluster/httpcache"
 	"github.com/caddy-fluster/caddy-fluster/journal"
 )
@@ -121,7 +123,10 @@ func (w *fillWriter) end() {
 
 // fail ends an exchange that got no response, or a part of one.
 func (w *fillWriter) fail(err error) error {
-	if w.mode == waiting && w.f != nil && w.use.IfError && w.mayStandIn() {
+	switch {
+	case w.mode == waiting && isRefusal(err):
+		w.outdate()
+	case w.mode == waiting && w.f != nil && w.use.IfError && w.mayStandIn():
 		return w.serveStale()
 	}
 	if w.mode == passing {
@@ -133,6 +138,24 @@ func (w *fillWriter) fail(err error) error {
 	w.x.status = httpcache.CacheStatus{Fwd: w.x.why}
 	w.x.tell(w.Header())
 	return err
+}
+
+// isRefusal reports whether a handler behind has answered by an error, which is about
+// the request and no failure, as file_server does where there is no file.
+func isRefusal(err error) bool {
+	refusal, ok := errors.AsType[caddyhttp.HandlerError](err)
+	return ok && 400 <= refusal.StatusCode && refusal.StatusCode < 500 && refusal.StatusCode != statusClientClosed
+}
+
+// outdate forgets what the near cache has, as the origin has said something else since.
+func (w *fillWriter) outdate() {
+	near := w.x.pool.near.Load()
+	if w.f != nil {
+		near.Delete(w.f.resp.Key)
+	}
+	if w.x.outdates != "" {
+		near.Delete(w.x.outdates)
+	}
 }
 
 // store keeps the copy if it is whole: the body ended where it said it would.
