@@ -5,8 +5,10 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // toNext returns the request for the handlers behind, with this context. They may
@@ -14,26 +16,88 @@ import (
 // that; so they get what the client's request is made of, and the exchange keeps a
 // copy as it came: by that it is decided what may be stored and for whom, and that is
 // what the origin is asked if it has to be asked again.
+//
+// What the key leaves out, and codings that the response will not have, are taken out
+// of the client's request, too: placeholders would tell the origin of them.
 func (x *exchange) toNext(ctx context.Context) *http.Request {
-	if x.behind == nil {
+	again := x.behind != nil
+	if !again {
 		came := &struct { // one piece of memory
 			http.Request
 			url url.URL
 		}{*x.r, *x.r.URL}
 		came.Header, came.URL = x.r.Header.Clone(), &came.url
-		x.behind, x.r = x.r, &came.Request
+		x.behind, x.r = x.client, &came.Request
 		if groups := routeGroups(x.r); len(groups) > 0 {
 			x.groups = maps.Clone(groups)
 		}
-		return x.behind.WithContext(ctx)
 	}
 	*x.behind.URL = *x.r.URL
-	clear(x.behind.Header)
-	maps.Copy(x.behind.Header, x.r.Header.Clone())
-	groups := routeGroups(x.behind)
-	clear(groups)
-	maps.Copy(groups, x.groups)
-	return x.behind.WithContext(ctx)
+	switch {
+	case again:
+		clear(x.behind.Header)
+		maps.Copy(x.behind.Header, x.r.Header.Clone())
+		groups := routeGroups(x.behind)
+		clear(groups)
+		maps.Copy(groups, x.groups)
+	case x.Encode != nil:
+		x.accepts = x.behind.Header["Accept-Encoding"]
+		x.behind.Header["Accept-Encoding"] = slices.Clone(x.r.Header["Accept-Encoding"])
+	}
+	if x.why != "method" && x.why != "bypass" {
+		ctx = x.Key.filterOriginal(ctx)
+	}
+	req := x.behind.WithContext(ctx)
+	req.RequestURI = x.r.RequestURI
+	return req
+}
+
+// leaveBehind gives the handlers before the cache back what toNext has taken out, but
+// for the query.
+func (x *exchange) leaveBehind() {
+	if x.behind == nil {
+		return
+	}
+	if x.Encode != nil {
+		delete(x.behind.Header, "Accept-Encoding")
+		if x.accepts != nil {
+			x.behind.Header["Accept-Encoding"] = x.accepts
+		}
+	}
+	if repl, ok := x.behind.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok && x.Key.filters() {
+		for _, name := range originals {
+			repl.Delete(name)
+		}
+	}
+}
+
+// originals are the placeholders that tell the query that the client sent.
+var originals = [...]string{"http.request.orig_uri", "http.request.orig_uri.query", "http.request.orig_uri.prefixed_query"}
+
+// filterOriginal returns a context in which what the client asked for, before any
+// rewrite, lacks the parameters that do not count. FastCGI tells the origin of it.
+func (k *Key) filterOriginal(ctx context.Context) context.Context {
+	o, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if !ok || !k.filters() {
+		return ctx
+	}
+	query := k.filter(o.URL.RawQuery)
+	if query == o.URL.RawQuery {
+		return ctx
+	}
+	u := *o.URL
+	u.RawQuery, u.ForceQuery = query, false
+	o.URL, o.RequestURI = &u, u.RequestURI()
+	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		values := [len(originals)]string{o.RequestURI, query}
+		if query != "" {
+			values[2] = "?" + query
+		}
+		for i, name := range originals {
+			repl.Set(name, values[i])
+		}
+	}
+	return context.WithValue(ctx, caddyhttp.OriginalRequestCtxKey, o)
 }
 
 // mark marks the request, unless this cache lets it by: the next one may store what

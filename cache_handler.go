@@ -18,11 +18,13 @@ import (
 type exchange struct {
 	*Cache
 	w    http.ResponseWriter
-	r    *http.Request // as it came, but for what the key leaves out of its query
+	r    *http.Request // as it came, but for what the key leaves out of its query, and its codings
 	next caddyhttp.Handler
 
-	behind *http.Request       // what r was made of, for the handlers behind to change; nil until it was forwarded
-	groups map[string]struct{} // its route groups before that
+	client  *http.Request       // what r was made of
+	behind  *http.Request       // the same, for the handlers behind to change; nil until it was forwarded
+	groups  map[string]struct{} // its route groups before that
+	accepts []string            // likewise, its Accept-Encoding, with the option encode
 
 	now time.Time
 	names

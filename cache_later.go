@@ -63,8 +63,14 @@ func (x *exchange) background() *exchange {
 	vars, _ := req.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	vars = maps.Clone(vars)
 	repl := caddy.NewReplacer()
+	original := req.Context().Value(caddyhttp.OriginalRequestCtxKey)
 	req = caddyhttp.PrepareRequest(req, repl, w, srv)
-	y := &exchange{Cache: x.Cache, w: w, r: req, next: x.next, names: x.names, list: x.list}
+	if original != nil {
+		// What the client asked for is not what that was rewritten to. The placeholders
+		// are those of this very request.
+		*req = *req.WithContext(context.WithValue(req.Context(), caddyhttp.OriginalRequestCtxKey, original))
+	}
+	y := &exchange{Cache: x.Cache, w: w, r: req, client: req, next: x.next, names: x.names, list: x.list}
 	y.remains = &remains{x: y}
 	y.expose() // first: the old placeholders tell of x, which goes on meanwhile
 	if old, ok := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {

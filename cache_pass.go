@@ -83,7 +83,11 @@ func hasMember(lines []string, member string) bool {
 // response through as it is.
 func (x *exchange) pass(why string) error {
 	x.why = why
-	return x.serveNext(&passWriter{ResponseWriter: x.w, x: x}, x.r)
+	r := x.r
+	if r != x.client {
+		r = x.toNext(r.Context())
+	}
+	return x.serveNext(&passWriter{ResponseWriter: x.w, x: x}, r)
 }
 
 // change forwards a request whose method may change something. The response to

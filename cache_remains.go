@@ -33,7 +33,7 @@ var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 // begin returns the exchange of a request. It ends by end.
 func (h *Cache) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) *exchange {
 	x := exchanges.Get().(*exchange)
-	x.Cache, x.w, x.r, x.next = h, w, r, next
+	x.Cache, x.w, x.r, x.client, x.next = h, w, r, r, next
 	x.now, x.patience = time.Now(), time.Duration(h.pool.config.Timeout)
 	x.remains = &remains{x: x}
 	x.lines = x.remains.room[:0]
@@ -44,6 +44,7 @@ func (h *Cache) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 // the last that is done with x.
 func (x *exchange) end() {
 	x.giveBack()
+	x.leaveBehind()
 	if !x.unshared {
 		return
 	}
