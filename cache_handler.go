@@ -76,6 +76,7 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	x.r, filtered = h.negotiate(r), h.negotiate(filtered)
 	x.expose()
 	bypass, err := h.bypasses(r)
+	bypass = bypass || x.pathless
 	switch {
 	case err != nil:
 		return err

@@ -18,6 +18,8 @@ type names struct {
 	url   string // the URL that the key stands for: what is stored, and selected by invalidations
 	asked string // the URL as the client asked for it, which selects as well
 	plain string // the cache key before No-Vary-Search
+
+	pathless bool // no path was asked for, and so no URL
 }
 
 // name returns what r is called, and the request as it is to be sent on: what
@@ -34,17 +36,12 @@ func (k *Key) name(r *http.Request) (names, *http.Request) {
 		scheme = "https"
 	}
 	host := journal.TrimDefaultPort(scheme, strings.ToLower(r.Host))
-	uri := r.RequestURI
-	if !strings.HasPrefix(uri, "/") {
-		uri = r.URL.RequestURI() // absolute form, or a request made by this process
-	}
+	uri, pathless := target(r)
 	asked := uri
 	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		if asked = o.RequestURI; !strings.HasPrefix(asked, "/") {
-			asked = o.URL.RequestURI()
-		}
+		asked, pathless = target(&o)
 	}
-	n := names{asked: scheme + "://" + host + asked}
+	n := names{asked: scheme + "://" + host + asked, pathless: pathless}
 	site := n.asked[:len(n.asked)-len(asked)]
 	var extra []string
 	if uri != asked {
@@ -64,6 +61,20 @@ func (k *Key) name(r *http.Request) (names, *http.Request) {
 	}
 	n.key = joinKey(n.key, k.appendFields(extra, r))
 	return n, k.filterRequest(r)
+}
+
+// target returns the path and query that a request is for. It says whether there is
+// no path. What a client may write there instead (http:.au/ is a URL without one) must
+// not run into the host.
+func target(r *http.Request) (uri string, pathless bool) {
+	if strings.HasPrefix(r.RequestURI, "/") {
+		return r.RequestURI, false
+	}
+	uri = r.URL.RequestURI() // absolute form, or a request made by this process
+	if !strings.HasPrefix(uri, "/") {
+		return "/" + uri, true
+	}
+	return uri, r.URL.Path == ""
 }
 
 // isHost reports whether a request may be for the host. HTTP/3 lets a client write

@@ -51,6 +51,38 @@ func TestAbsoluteForm(t *testing.T) {
 	wantHit(t, c, "near", "/api/q")
 }
 
+// TestTargetsWithoutPath: C1. What a request line has in place of a path does not run
+// into the host: that would be another host's URL, and is never stored, nor is what is
+// answered for want of a path.
+func TestTargetsWithoutPath(t *testing.T) {
+	c := caddytest.Load(t, "", `
+		route {
+			fluster_cache {
+				ttl 200 308 1m
+			}
+			@pathless expression {http.request.uri.path} == ""
+			redir @pathless / 308
+			respond "{host}"
+		}`)
+	for _, target := range []string{"http:.au/", "http:.au/?x", "http::8080/", "http://" + caddytest.Host, "http:", "*"} {
+		got := raw(t, c, "GET "+target+" HTTP/1.1\r\nHost: "+caddytest.Host+"\r\nConnection: close\r\n\r\n")
+		if !strings.Contains(got, "fluster; fwd=bypass") {
+			t.Errorf("GET %s: got %q, want it passed on", target, got)
+		}
+	}
+	for _, host := range []string{caddytest.Host, caddytest.Host + ".au", caddytest.Host + ":8080"} {
+		for _, path := range []string{"/", "/?x"} {
+			name, _, _ := strings.Cut(host, ":")
+			wantBody(t, wantMiss(t, c, path, "Host", host), 200, name)
+		}
+	}
+	wantHit(t, c, "near", "/", "Host", caddytest.Host+".au")
+	raw(t, c, "POST http:.au/ HTTP/1.1\r\nHost: "+caddytest.Host+"\r\nConnection: close\r\n\r\n")
+	if r := c.Get("/", "Host", caddytest.Host+".au"); !strings.Contains(r.CacheStatus(), "fluster; hit") {
+		t.Errorf("after a POST to no path: got %s, want a hit", r)
+	}
+}
+
 // TestNoHost: a request that names no host is passed on and no more.
 func TestNoHost(t *testing.T) {
 	o := caddytest.NewOrigin(t, echoed)
