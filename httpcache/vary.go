@@ -10,8 +10,8 @@ import (
 const maxNominated = 64
 
 // nominated returns the names of the request fields that Vary names: lower case, sorted, each once. ok is false if the
-// response is for one request only: "*" on any line and in any place, or a name that no request field can have.
-// RFC 9111, Section 4.1; RFC 9110, Section 12.5.5.
+// response is for one request only: "*" on any line and in any place, a name that no request field can have, or the
+// address of the client, which is told to the origin behind the cache. RFC 9111, Section 4.1; RFC 9110, Section 12.5.5.
 func nominated(h http.Header) (names []string, ok bool) {
 	for _, line := range h["Vary"] {
 		for name := range strings.SplitSeq(line, ",") {
@@ -19,7 +19,7 @@ func nominated(h http.Header) (names []string, ok bool) {
 			if name == "" {
 				continue
 			}
-			if name == "*" || !isToken(name) {
+			if name == "*" || !isToken(name) || strings.EqualFold(name, "X-Forwarded-For") {
 				return nil, false
 			}
 			names = append(names, strings.ToLower(name))

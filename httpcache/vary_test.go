@@ -28,6 +28,13 @@ func TestNominated(t *testing.T) {
 	}
 }
 
+// What varies by who asks is for nobody else: proxies tell it to the origin behind the cache.
+func TestVaryByAddress(t *testing.T) {
+	if v := store(Policy{}, "Vary: foo, x-forwarded-FOR", "Cache-Control: max-age=60"); v.Store || v.Detail != "vary" {
+		t.Errorf("got %t, %q, want it not stored for its vary", v.Store, v.Detail)
+	}
+}
+
 // RFC 9111, Section 4.1.
 func TestNominatedValue(t *testing.T) {
 	for _, row := range []struct {
