@@ -206,6 +206,7 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 		return 0, errAnswered // to read a short one costs less than the origin's connection
 	}
 	if err := w.toClient(p); err != nil {
+		w.spoil()
 		return 0, err
 	}
 	w.toNode(p)
@@ -246,6 +247,14 @@ func (w *fillWriter) toClient(p []byte) error {
 	}
 	w.muted = true // the client has gone; the others have not
 	return nil
+}
+
+// spoil gives the copy up, as it lacks what could not be written. Not every handler ends
+// its response when it hears of that: encode writes what is left, and says nothing.
+func (w *fillWriter) spoil() {
+	w.head, w.copying = nil, false
+	w.fill.giveUp()
+	w.fl.settle(broken)
 }
 
 // pumpStreams starts the pump where even the first write may wait for the client:
