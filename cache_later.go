@@ -65,11 +65,14 @@ func (x *exchange) background() *exchange {
 	repl := caddy.NewReplacer()
 	original := req.Context().Value(caddyhttp.OriginalRequestCtxKey)
 	req = caddyhttp.PrepareRequest(req, repl, w, srv)
+	// What the client asked for is not what that was rewritten to, and the deadlines of
+	// its connection are another request's by now. The placeholders are those of this
+	// very request.
+	ctx := caddyhttp.ContextWithIdleTimeouts(req.Context(), nil, nil)
 	if original != nil {
-		// What the client asked for is not what that was rewritten to. The placeholders
-		// are those of this very request.
-		*req = *req.WithContext(context.WithValue(req.Context(), caddyhttp.OriginalRequestCtxKey, original))
+		ctx = context.WithValue(ctx, caddyhttp.OriginalRequestCtxKey, original)
 	}
+	*req = *req.WithContext(ctx)
 	y := &exchange{Cache: x.Cache, w: w, r: req, client: req, next: x.next, names: x.names, list: x.list}
 	y.remains = &remains{x: y}
 	y.expose() // first: the old placeholders tell of x, which goes on meanwhile
