@@ -209,11 +209,8 @@ func weighEntry(key string, e *entry) uint32 {
 		n += e.resp.Size() + 72*e.resp.Header.Len() + 16*len(e.resp.Tags)
 	}
 	if e.variants != nil {
-		for _, v := range e.variants.List {
-			n += len(v.Key) + len(v.Language) + 64
-			for _, f := range v.Nominated {
-				n += len(f.Name) + len(f.Value) + 32
-			}
+		for i := range e.variants.List {
+			n += weighVariant(&e.variants.List[i])
 		}
 	}
 	return uint32(min(n, 1<<32-1))

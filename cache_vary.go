@@ -108,8 +108,12 @@ func (e *entry) has(key string) bool {
 	return e != nil && slices.ContainsFunc(e.variants.List, func(v stored.Variant) bool { return v.Key == key })
 }
 
+// maxList bounds the list of a URL's variants, which has what clients have sent: it is
+// one value, and all small values share a connection.
+const maxList = 64 << 10
+
 // with returns the list with v in it; what was used least recently goes when
-// there are too many. A nil list is empty.
+// there are too many, or they are too long. A nil list is empty.
 func (e *entry) with(key string, v stored.Variant) *entry {
 	type use struct {
 		stored.Variant
@@ -125,12 +129,28 @@ func (e *entry) with(key string, v stored.Variant) *entry {
 	}
 	slices.SortStableFunc(uses[1:], func(a, b use) int { return cmp.Compare(b.at, a.at) })
 	uses = uses[:min(len(uses), stored.MaxVariants)]
+	size := 0
+	for i, u := range uses {
+		if size += weighVariant(&u.Variant); i > 0 && size > maxList {
+			uses = uses[:i]
+			break
+		}
+	}
 	out := newList(&stored.Variants{Key: key, List: make([]stored.Variant, len(uses))})
 	for i, u := range uses {
 		out.variants.List[i] = u.Variant
 		out.used[i].Store(u.at)
 	}
 	return out
+}
+
+// weighVariant returns about how long a variant's place in a list is.
+func weighVariant(v *stored.Variant) int {
+	n := len(v.Key) + len(v.Language) + 64
+	for _, f := range v.Nominated {
+		n += len(f.Name) + len(f.Value) + 32
+	}
+	return n
 }
 
 // match says whether a variant is for a request.
