@@ -31,6 +31,7 @@ func (x *exchange) toNext(ctx context.Context) *http.Request {
 		if groups := routeGroups(x.r); len(groups) > 0 {
 			x.groups = maps.Clone(groups)
 		}
+		x.query = x.behind.URL.RawQuery
 	}
 	*x.behind.URL = *x.r.URL
 	switch {
@@ -52,11 +53,13 @@ func (x *exchange) toNext(ctx context.Context) *http.Request {
 	return req
 }
 
-// leaveBehind gives the handlers before the cache back what toNext has taken out, but
-// for the query.
+// leaveBehind gives the handlers before the cache back what toNext has taken out.
 func (x *exchange) leaveBehind() {
 	if x.behind == nil {
 		return
+	}
+	if u := x.behind.URL; u.RawQuery == x.r.URL.RawQuery { // else it was rewritten behind
+		u.RawQuery = x.query
 	}
 	if x.Encode != nil {
 		delete(x.behind.Header, "Accept-Encoding")

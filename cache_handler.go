@@ -24,6 +24,7 @@ type exchange struct {
 	client  *http.Request       // what r was made of
 	behind  *http.Request       // the same, for the handlers behind to change; nil until it was forwarded
 	groups  map[string]struct{} // its route groups before that
+	query   string              // likewise, its query
 	accepts []string            // likewise, its Accept-Encoding, with the option encode
 
 	now time.Time

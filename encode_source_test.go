@@ -57,3 +57,29 @@ func TestEncodeShort(t *testing.T) {
 		}
 	}
 }
+
+// TestRequestAfterwards: the handlers before the cache have their request back as it was.
+func TestRequestAfterwards(t *testing.T) {
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	defer cancel()
+	h := &Cache{Encode: &encode.Encode{EncodingsRaw: caddy.ModuleMap{"gzip": []byte("{}")}}, Key: &Key{QueryDeny: []string{"x"}}}
+	if err := h.provisionEncode(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s, w, r := newSite(t, h), httptest.NewRecorder(), request(t, "/?a=1&x=2")
+	r.Header.Set("Accept-Encoding", "gzip, br")
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, nil)
+	next := caddyhttp.HandlerFunc(func(_ http.ResponseWriter, behind *http.Request) error {
+		if r.URL.RawQuery != "a=1" || r.Header.Get("Accept-Encoding") != "gzip" || behind.RequestURI != "/?a=1" {
+			t.Errorf("behind: got %s, %q for %s", r.URL, r.Header, behind.RequestURI)
+		}
+		return nil
+	})
+	if err := s.ServeHTTP(w, r, next); err != nil || r.URL.RawQuery != "a=1&x=2" || r.Header.Get("Accept-Encoding") != "gzip, br" {
+		t.Errorf("afterwards: got %v, %s, %q", err, r.URL, r.Header)
+	}
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if got := repl.ReplaceAll("{http.request.orig_uri}", ""); got != r.RequestURI {
+		t.Errorf("afterwards: got the original URI %s, want %s", got, r.RequestURI)
+	}
+}
