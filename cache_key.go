@@ -1,9 +1,11 @@
 package fluster
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -47,6 +49,9 @@ func (k *Key) name(r *http.Request) (names, *http.Request) {
 	if uri != asked {
 		extra = append(extra, "uri "+k.filterURI(uri)) // rewritten
 	}
+	if err, ok := r.Context().Value(caddyhttp.ErrorCtxKey).(error); ok {
+		extra = append(extra, "error "+statusOf(err)) // in handle_errors
+	}
 	n.url = n.asked
 	if k.filters() {
 		n.url = site + k.filterURI(asked)
@@ -61,6 +66,15 @@ func (k *Key) name(r *http.Request) (names, *http.Request) {
 	}
 	n.key = joinKey(n.key, k.appendFields(extra, r))
 	return n, k.filterRequest(r)
+}
+
+// statusOf returns the status that a handler's error stands for, "" if it names none.
+func statusOf(err error) string {
+	failure, ok := errors.AsType[caddyhttp.HandlerError](err)
+	if !ok {
+		return ""
+	}
+	return strconv.Itoa(failure.StatusCode)
 }
 
 // target returns the path and query that a request is for. It says whether there is

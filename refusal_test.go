@@ -41,3 +41,37 @@ func TestHandlerRefuses(t *testing.T) {
 	wantBody(t, c.Get("/a.txt"), 404, "")
 	wantBody(t, c.Get("/a.txt", "X-Fails", "1"), 502, "")
 }
+
+// TestCacheOfErrors: C1. What is stored in handle_errors is an answer to requests that
+// fail in the same way, and never stands in for the page itself.
+func TestCacheOfErrors(t *testing.T) {
+	c := caddytest.Load(t, "", `
+		route {
+			fluster_cache {
+				ttl 1m
+			}
+			@502 header X-Fails 502
+			error @502 502
+			@404 header X-Fails 404
+			error @404 404
+			respond "page"
+		}
+		handle_errors {
+			route {
+				fluster_cache {
+					ttl 1m
+				}
+				respond "error {err.status_code}" 200
+			}
+		}`)
+	for _, status := range []string{"502", "404"} {
+		wantBody(t, wantMiss(t, c, "/", "X-Fails", status), 200, "error "+status)
+		caddytest.Eventually(t, "it is stored", func() bool {
+			r := c.Get("/", "X-Fails", status)
+			wantBody(t, r, 200, "error "+status)
+			return strings.Contains(r.CacheStatus(), "; hit; ")
+		})
+	}
+	wantBody(t, wantMiss(t, c, "/"), 200, "page")
+	wantBody(t, wantHit(t, c, "near", "/", "X-Fails", "502"), 200, "page")
+}
