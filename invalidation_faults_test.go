@@ -86,6 +86,17 @@ var invalidationFaults = []invalidationFault{
 		nil, func(f *faulty) { f.redis("set", "{fluster:0}:h", "what") }},
 	{"the journals hold foreign records",
 		nil, func(f *faulty) { f.redis("xadd", "{fluster:0}:j", "*", "some", "thing") }},
+	{"the journals take no entry any more",
+		func(f *faulty) { f.redis("xsetid", "{fluster:0}:j", "99999999-0") }, nil},
+	{"an entry was put into the journals and taken out again",
+		func(f *faulty) {
+			f.redis("xadd", "{fluster:0}:j", "99999999-0", "some", "thing")
+			f.redis("xdel", "{fluster:0}:j", "99999999-0")
+		}, nil},
+	{"the heads count further than numbers go",
+		func(f *faulty) {
+			f.redis("set", "{fluster:0}:h", "0000000000000001:9999999999999999999999:0000000000000001")
+		}, nil},
 }
 
 func (f *faulty) signal(s syscall.Signal) { f.other.Signal(s) }

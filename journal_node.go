@@ -36,8 +36,11 @@ const (
 func lengthFor(nodes int) int { return journalLength / ((max(1, nodes) + 7) / 8) }
 
 // appendSource appends records to the journal, each unless it is there already,
-// and makes a new journal when there is no head. A record key holds the inc of
-// the journal that has the record: one that outlived its journal says nothing.
+// and makes a new journal when there is no head that ParseHead reads, or when the
+// stream takes no entry behind the head: it is no stream, or somebody has put its
+// last id further on. A record key holds the inc of the journal that has the
+// record: one that outlived its journal says nothing. It is written when the record
+// is in the stream, as a script that fails is not undone.
 //
 //	KEYS[1]        head
 //	KEYS[2]        journal
@@ -55,31 +58,41 @@ func lengthFor(nodes int) int { return journalLength / ((max(1, nodes) + 7) / 8)
 const appendSource = `
 local h = redis.call('GET', KEYS[1])
 local inc, seq, nonce
-if h then inc, seq, nonce = string.match(h, '^(%x+):(%d+):(%x+)$') end
-if not inc then
+if h then inc, seq, nonce = string.match(h, '^(%x+):([1-9]%d*):(%x+)$') end
+if inc and (#inc ~= 16 or #seq > 15 or #nonce ~= 16 or inc == '0000000000000000') then inc = nil end
+local out, news, before
+local function begin()
   redis.call('UNLINK', KEYS[2])
   inc, seq, nonce = ARGV[1], 1, ARGV[2]
   redis.call('XADD', KEYS[2], '1-0', 'i', '', 'n', nonce, 'k', 'b', 'v', '')
-else
-  seq = tonumber(seq)
 end
-local out, news, before = {}, {}, nonce
-local a, k = 7, 3
-while a <= #ARGV do
-  local id, n, kind, value = ARGV[a], ARGV[a+1], ARGV[a+2], ARGV[a+3]
-  if redis.call('GET', KEYS[k]) ~= inc then
-    redis.call('SET', KEYS[k], inc, 'EX', ARGV[4])
-    local after = nonce
-    seq, nonce = seq + 1, n
-    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], string.format('%.0f', seq) .. '-0', 'i', id, 'n', n, 'k', kind, 'v', value)
-    if ARGV[a+4] == '1' then redis.call('UNLINK', KEYS[k+1]) end
-    out[#out+1] = seq
-    news[#news+1] = ARGV[6] .. ' ' .. inc .. ':' .. string.format('%.0f', seq) .. ':' .. n .. ' ' .. after .. ' ' .. id .. ' ' .. kind .. ' ' .. value
-  else
-    out[#out+1] = 0
+local function append()
+  out, news, before = {}, {}, nonce
+  local a, k = 7, 3
+  while a <= #ARGV do
+    local id, n, kind, value = ARGV[a], ARGV[a+1], ARGV[a+2], ARGV[a+3]
+    if redis.call('GET', KEYS[k]) ~= inc then
+      local added = redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], string.format('%.0f', seq + 1) .. '-0', 'i', id, 'n', n, 'k', kind, 'v', value)
+      if type(added) == 'table' then return added end
+      redis.call('SET', KEYS[k], inc, 'EX', ARGV[4])
+      local after = nonce
+      seq, nonce = seq + 1, n
+      if ARGV[a+4] == '1' then redis.call('UNLINK', KEYS[k+1]) end
+      out[#out+1] = seq
+      news[#news+1] = ARGV[6] .. ' ' .. inc .. ':' .. string.format('%.0f', seq) .. ':' .. n .. ' ' .. after .. ' ' .. id .. ' ' .. kind .. ' ' .. value
+    else
+      out[#out+1] = 0
+    end
+    a, k = a + 5, k + 2
   end
-  a, k = a + 5, k + 2
 end
+if inc then seq = tonumber(seq) else begin() end
+local refused = append()
+if refused and (string.find(refused.err, 'WRONGTYPE') or string.find(refused.err, 'equal or smaller') or string.find(refused.err, 'exhausted')) then
+  begin()
+  refused = append()
+end
+if refused then return refused end
 local head = inc .. ':' .. string.format('%.0f', seq) .. ':' .. nonce
 redis.call('SET', KEYS[1], head)
 for _, m in ipairs(news) do redis.call('PUBLISH', ARGV[3], m) end
