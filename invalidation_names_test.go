@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
+	"github.com/caddy-fluster/caddy-fluster/journal"
 )
 
 // TestInvalidatedByAnotherName: C3. Where several URLs reach one stored response, an
@@ -53,6 +54,49 @@ func TestInvalidatedByAnotherName(t *testing.T) {
 				}
 				t.Error("who was not concerned never had a hit")
 			})
+		}
+	}
+}
+
+// TestOtherChannels: what is published holds for all, also where not all listen to
+// the same channel: who hears another message at that moment does not call it alike.
+func TestOtherChannels(t *testing.T) {
+	var o *caddytest.Origin
+	o = caddytest.NewOrigin(t, numbered(&o))
+	servers, global := nodes(t, 1, "channel one")
+	here, other := caddytest.Start(t, global, cached(o)), caddytest.Start(t, strings.Replace(global, "channel one", "channel two", 1), cached(o))
+	client := servers[0].Client(t)
+	for _, c := range []*caddytest.Caddy{here, other} {
+		c.WaitUp(1)
+	}
+	caddytest.Eventually(t, "both listen", func() bool {
+		n := client.PubSubNumSub(t.Context(), "one", "two").Val()
+		return n["one"] == 1 && n["two"] == 1
+	})
+	here.Invalidate(`{"tag":["something else"],"wait":true}`) // now messages have names
+	old := map[string]bool{}
+	for _, path := range []string{"/a?tags=a", "/b?tags=b"} {
+		for _, c := range []*caddytest.Caddy{here, other} {
+			old[string(wantHit(t, c, "", path).Body)] = true
+		}
+	}
+	pipe := client.TxPipeline()
+	pipe.Publish(t.Context(), "one", "tag a")
+	pipe.Publish(t.Context(), "two", "tag b")
+	if _, err := pipe.Exec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*caddytest.Caddy{here, other} {
+		for _, path := range []string{"/a?tags=a", "/b?tags=b"} {
+			caddytest.Eventually(t, path+" is another", func() bool { return !old[string(c.Get(path).Body)] })
+		}
+	}
+	pause(journal.Lease)
+	for _, c := range []*caddytest.Caddy{here, other} {
+		for _, path := range []string{"/a?tags=a", "/b?tags=b"} {
+			if r := c.Get(path); old[string(r.Body)] {
+				t.Errorf("%s after all that was published: got %s", path, r)
+			}
 		}
 	}
 }

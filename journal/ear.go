@@ -1,6 +1,10 @@
 package journal
 
-import "strconv"
+import (
+	"hash/fnv"
+	"io"
+	"strconv"
+)
 
 // An Ear listens to one subscription on one node, on which users publish
 // messages and the node tells of new entries of its journal, and gives each
@@ -31,7 +35,9 @@ func (e *Ear) Message() string {
 }
 
 // HeardRecords returns the records of the message with this name: the same in
-// every process that heard it, or of this process alone if it has no name.
+// every process that heard it, or of this process alone if it has no name. What
+// they select is in their ids: processes that listen to other channels hear other
+// messages under the same name, and other versions may make something else of one.
 func (b *Book) HeardRecords(name string, targets []Target) []Record {
 	records := make([]Record, len(targets))
 	for i, t := range targets {
@@ -39,7 +45,15 @@ func (b *Book) HeardRecords(name string, targets []Target) []Record {
 			records[i] = b.NewRecord(t)
 			continue
 		}
-		records[i] = Record{ID: name + "." + strconv.Itoa(i), Target: t}
+		records[i] = Record{ID: name + "." + strconv.Itoa(i) + "." + t.digest(), Target: t}
 	}
 	return records
+}
+
+// digest returns a few letters that are the same in all processes, and hardly
+// those of another target.
+func (t Target) digest() string {
+	h := fnv.New32a()
+	io.WriteString(h, t.Code()+t.Value) //nolint:errcheck // a hash takes all
+	return strconv.FormatUint(uint64(h.Sum32()), 36)
 }

@@ -100,3 +100,22 @@ func TestEar(t *testing.T) {
 		t.Error("two messages have one name")
 	}
 }
+
+// TestHeardRecords: records of one message have one id everywhere; those of what is
+// called the same elsewhere, or means something else there, have another.
+func TestHeardRecords(t *testing.T) {
+	id := func(name string, targets ...Target) string {
+		records := NewBook(Options{}, at(0)).HeardRecords(name, targets)
+		return records[len(records)-1].ID
+	}
+	tag, soft, url := Target{Kind: Tag, Value: "a"}, Target{Kind: Tag, Value: "a", Soft: true}, Target{Kind: URL, Value: "a"}
+	want := id("x.1", tag)
+	if got := id("x.1", tag); got != want {
+		t.Errorf("one message has the ids %q and %q", want, got)
+	}
+	for _, got := range []string{id("x.2", tag), id("x.1", soft), id("x.1", url), id("x.1", tag, tag), id("", tag), id("", tag)} {
+		if got == want || len(got) > maxID {
+			t.Errorf("another record has the id %q, want none of %q and %d bytes at most", got, want, maxID)
+		}
+	}
+}
