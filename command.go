@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -85,7 +86,11 @@ func runStatus(cmd *cobra.Command) error {
 
 // runInvalidate posts what its arguments say.
 func runInvalidate(cmd *cobra.Command, args []string) error {
-	targets, err := journal.ParseMessage(strings.Join(args, " "))
+	text := strings.Join(args, " ")
+	targets, err := journal.ParseMessage(text)
+	if err == nil && !utf8.ValidString(text) {
+		err = errors.New("what is not UTF-8 cannot be sent as JSON; publish it as a message")
+	}
 	if err != nil {
 		return err
 	}

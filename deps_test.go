@@ -54,7 +54,9 @@ var mayImport = map[string]map[string]string{
 		"github.com/redis/go-redis/v9/...": "the clients",
 		"github.com/cespare/xxhash/v2":     "rendezvous hashing",
 	},
-	"journal": {},
+	"journal": {
+		"golang.org/x/net/idna": "hosts that are not ASCII, as clients send them",
+	},
 	"queue": {
 		modulePath + "/shard":              "the nodes that a queue lies on",
 		"github.com/redis/go-redis/v9/...": "streams, scripts, subscriptions; shard gives the clients",

@@ -67,3 +67,17 @@ func TestInvalidateByCall(t *testing.T) {
 		t.Errorf("an app that was stopped: got %v, want an error", err)
 	}
 }
+
+// TestNotUTF8: a tag that JSON cannot tell of is refused, not acknowledged as another
+// one.
+func TestNotUTF8(t *testing.T) {
+	_, global := nodes(t, 1)
+	c := caddytest.Load(t, global, "")
+	c.WaitUp(1)
+	if out, err := fluster.RunCommand("invalidate", "tag", "caf\xe9", "--address", c.Admin); err == nil {
+		t.Errorf("caddy fluster invalidate: got %q, want an error", out)
+	}
+	if r := c.Invalidate("{\"tag\":[\"caf\xe9\"]}"); r.Status != 400 {
+		t.Errorf("the admin endpoint: got %s, want 400", r)
+	}
+}

@@ -19,6 +19,7 @@
 // # The parts
 //
 //	target.go    Target: the URL, tag, prefix, host or all that selects
+//	hostname.go  what clients call a host
 //	message.go   the published message, text or JSON, to targets
 //	head.go      Head, Stamp and Record: what lies on a node
 //	wire.go      how records lie in a journal, and are told of

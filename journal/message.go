@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxMessage is the longest message that is read, in bytes.
@@ -27,16 +28,15 @@ type Message struct {
 // nothing or a value cannot be understood.
 func (m Message) Targets() ([]Target, error) {
 	var out []Target
+	var err error
 	for _, list := range []struct {
 		kind   Kind
 		values []string
 	}{{URL, m.URL}, {Prefix, m.Prefix}, {Tag, m.Tag}, {Host, m.Host}} {
 		for _, v := range list.values {
-			t, err := NewTarget(list.kind, v, m.Soft)
-			if err != nil {
+			if out, err = appendTargets(out, list.kind, v, m.Soft); err != nil {
 				return nil, err
 			}
-			out = append(out, t)
 		}
 	}
 	if m.All {
@@ -61,7 +61,7 @@ func ParseMessage(s string) ([]Target, error) {
 		}
 		return m.Targets()
 	}
-	words := strings.Fields(s)
+	words := strings.FieldsFunc(s, isSpace)
 	soft := len(words) > 0 && words[0] == "soft"
 	if soft {
 		words = words[1:]
@@ -71,6 +71,10 @@ func ParseMessage(s string) ([]Target, error) {
 	}
 	return parseWords(words[0], words[1:], soft)
 }
+
+// isSpace reports whether words end at r. What Unicode has of spaces beside these
+// may be within a tag.
+func isSpace(r rune) bool { return strings.ContainsRune(" \t\r\n\v\f", r) }
 
 func parseWords(word string, values []string, soft bool) ([]Target, error) {
 	kind, ok := kindWords[word]
@@ -85,15 +89,30 @@ func parseWords(word string, values []string, soft bool) ([]Target, error) {
 		return nil, fmt.Errorf("%s takes at least one value", word)
 	}
 	out := make([]Target, 0, len(values))
+	var err error
 	for _, v := range values {
-		t, err := NewTarget(kind, v, soft)
-		if err != nil {
+		if out, err = appendTargets(out, kind, v, soft); err != nil {
 			return nil, err
 		}
-		out = append(out, t)
 	}
 	return out, nil
 }
+
+// appendTargets appends what one value selects.
+func appendTargets(out []Target, kind Kind, value string, soft bool) ([]Target, error) {
+	t, err := NewTarget(kind, value, soft)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, t)
+	if other, ok := t.otherName(); ok {
+		out = append(out, other)
+	}
+	return out, nil
+}
+
+// errNotUTF8 refuses what else would be read as another text.
+var errNotUTF8 = errors.New("JSON is UTF-8 (RFC 8259, Section 8.1), and it is not")
 
 // DecodeStrict reads one JSON value from r into v; unknown members and
 // anything behind the value are errors.
@@ -104,6 +123,9 @@ func DecodeStrict(r io.Reader, v any) error {
 	}
 	if len(b) > MaxMessage {
 		return fmt.Errorf("it is longer than %d bytes", MaxMessage)
+	}
+	if !utf8.Valid(b) {
+		return errNotUTF8
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()

@@ -61,8 +61,8 @@ func (t Target) String() string {
 const maxValue = 1024
 
 // NewTarget returns the target of this kind and value in normal form: scheme
-// and host in lower case, the default port left out, an empty path as "/". An
-// error says what is wrong with the value.
+// and host in lower case and in ASCII, the default port left out, an empty path
+// as "/". An error says what is wrong with the value.
 func NewTarget(k Kind, value string, soft bool) (Target, error) {
 	t := Target{Kind: k, Value: value, Soft: soft}
 	switch k {
@@ -72,7 +72,7 @@ func NewTarget(k Kind, value string, soft bool) (Target, error) {
 			return t, fmt.Errorf("%s %q must start with http://, https:// or //", k, clip(value))
 		}
 		host, path := rest, ""
-		if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		if i := strings.IndexAny(rest, "/?#"); i >= 0 {
 			host, path = rest[:i], rest[i:]
 		}
 		if k == URL && host == "" {
@@ -84,7 +84,13 @@ func NewTarget(k Kind, value string, soft bool) (Target, error) {
 		if k == URL && !strings.HasPrefix(path, "/") {
 			path = "/" + path
 		}
-		host = strings.ToLower(host)
+		if k == Prefix && path == "" && !isASCII(host) {
+			return t, fmt.Errorf("prefix %q must have a / behind a host that is not ASCII", clip(value))
+		}
+		host, err := normalHost(host)
+		if err != nil {
+			return t, err
+		}
 		if k == URL || path != "" {
 			host = TrimDefaultPort(scheme, host)
 		}
@@ -96,9 +102,12 @@ func NewTarget(k Kind, value string, soft bool) (Target, error) {
 			t.Kind, t.Value = Prefix, t.Value[:maxValue] // it selects more
 		}
 	case Host:
-		t.Value = strings.ToLower(value)
 		if value == "" || len(value) > maxValue || strings.ContainsAny(value, "/ ") {
 			return t, fmt.Errorf("host %q is not a host", clip(value))
+		}
+		var err error
+		if t.Value, err = normalHost(value); err != nil {
+			return t, err
 		}
 	case Tag:
 		if value == "" || len(value) > maxValue {

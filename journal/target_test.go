@@ -23,6 +23,8 @@ func TestParseMessage(t *testing.T) {
 		{"prefix", "prefix https://Example.com/docs/", []Target{{Kind: Prefix, Value: "https://example.com/docs/"}}},
 		{"prefix of hosts", "prefix https://exam", []Target{{Kind: Prefix, Value: "https://exam"}}},
 		{"tags", "tag product-42 home", []Target{{Kind: Tag, Value: "product-42"}, {Kind: Tag, Value: "home"}}},
+		{"spaces within", "tag a\u00a0b c\u3000d", []Target{{Kind: Tag, Value: "a\u00a0b"}, {Kind: Tag, Value: "c\u3000d"}}},
+		{"bytes", "tag caf\xe9", []Target{{Kind: Tag, Value: "caf\xe9"}}},
 		{"host", "host Example.com:8080", []Target{{Kind: Host, Value: "example.com:8080"}}},
 		{"all", " all\n", []Target{{Kind: All}}},
 		{"soft", "soft tag product-42", []Target{{Kind: Tag, Value: "product-42", Soft: true}}},
@@ -46,6 +48,7 @@ func TestParseMessage(t *testing.T) {
 		{"JSON empty", `{}`, nil},
 		{"JSON empty tag", `{"tag":[""]}`, nil},
 		{"JSON and more", `{"all":true} x`, nil},
+		{"JSON that is not UTF-8", "{\"tag\":[\"caf\xe9\"]}", nil},
 		{"JSON cut off", `{"all":true`, nil},
 		{"too long", "tag " + strings.Repeat("x", MaxMessage), nil},
 	} {
