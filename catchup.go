@@ -27,6 +27,11 @@ func (n *node) sync(ctx context.Context) error {
 	if err := n.journal.probe(ctx); err != nil {
 		return err
 	}
+	return n.catchUp(ctx)
+}
+
+// catchUp reads the journal to its head, and appends what it is owed.
+func (n *node) catchUp(ctx context.Context) error {
 	if err := n.readToHead(ctx, 64); err != nil {
 		return err
 	}

@@ -171,6 +171,30 @@ func TestInvalidateByAdmin(t *testing.T) {
 	}
 }
 
+// TestInvalidatePenalized: C3. A node that sits out may be well by now, and another
+// Caddy may be using it, and no other: it is told at once, also where this process
+// has never read its journal.
+func TestInvalidatePenalized(t *testing.T) {
+	var o *caddytest.Origin
+	o = caddytest.NewOrigin(t, numbered(&o))
+	servers, global := nodes(t, 2, "penalty 60s 60s")
+	servers[0].Kill()
+	c := caddytest.Load(t, global, cached(o))
+	c.WaitUp(1)
+	servers[0].Restart()
+	other := caddytest.Start(t, "fluster {\nnodes "+servers[0].URL()+"\n}", cached(o))
+	other.WaitUp(1)
+	for round := range 3 {
+		old := string(wantHit(t, other, "", "/?tags=x").Body)
+		if r := c.Invalidate(`{"tag":["x"],"wait":true}`); r.Status != 200 || !strings.Contains(string(r.Body), `"owed":["a"]`) {
+			t.Fatalf("round %d: invalidating: got %s, want 200 and the first node owed", round, r)
+		}
+		if r := other.Get("/?tags=x"); r.Err != nil || string(r.Body) == old {
+			t.Errorf("round %d, elsewhere a second after the invalidation: got %s, want it fetched anew", round, r)
+		}
+	}
+}
+
 // TestFillBegunBefore: C3. What was asked of the origin before an invalidation
 // is not served after it, though it comes later.
 func TestFillBegunBefore(t *testing.T) {

@@ -109,8 +109,8 @@ func (n *node) wait(ctx context.Context, d time.Duration) {
 			return
 		case <-n.wake:
 		}
-		if owed := n.view.Owed(appendBatch); len(owed) > 0 {
-			n.append(ctx, owed) //nolint:errcheck // it is owed until it is there
+		if n.view.Owes() > 0 {
+			n.catchUp(ctx) //nolint:errcheck // it is owed until it is there
 			sleep(ctx, n.timeout)
 		}
 	}
