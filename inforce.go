@@ -141,6 +141,15 @@ func (s *poolState) isInUse() bool {
 	return slices.ContainsFunc(s.running, func(p *pool) bool { return len(p.nodes) > 0 })
 }
 
+// has reports whether a configuration that runs has a node of this name.
+func (s *poolState) has(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.running, func(p *pool) bool {
+		return slices.ContainsFunc(p.nodes, func(n *node) bool { return n.Name() == name })
+	})
+}
+
 // others returns the nodes of all configurations that run, and those that were
 // taken out, but n.
 func (s *poolState) others(n *node) (out []*node) {

@@ -81,6 +81,14 @@ func TestNodeLeavesConfig(t *testing.T) {
 	if connectionsTo(t, servers[0].Client(t)) == "" {
 		t.Error("no connection to a is left")
 	}
+	caddytest.Eventually(t, "of b no metric tells that it is in use", func() bool {
+		return c.Metric(`caddy_fluster_node_up{node="b",pool=""}`) == 0
+	})
+	c.Reload("fluster {\nnodes "+servers[0].URL()+"?name=a\ntimeout 200ms\n}", cached(o))
+	c.WaitUp(1)
+	if got := c.Metric(`caddy_fluster_node_up{node="a",pool=""}`); got != 1 {
+		t.Errorf("of a node that is configured otherwise the metric is %v, want 1", got)
+	}
 }
 
 // TestStopLeavesNothing: when Caddy stops, no goroutine and no connection of

@@ -102,6 +102,9 @@ func (n *node) Destruct() error {
 	n.wg.Wait()
 	n.state.box.dismiss(n.Node)
 	n.state.book.RemoveNode(n.key)
+	if !n.state.has(n.Name()) {
+		metrics.nodeUp.DeleteLabelValues(n.state.name, n.Name())
+	}
 	return err
 }
 
