@@ -32,10 +32,16 @@ const (
 // append, on one subscription to the node. Messages make an invalidation fast;
 // the journal makes it certain.
 func (n *node) listen(ctx context.Context) {
+	defer n.listenOnce.Do(func() { close(n.listening) })
+	select {
+	case <-n.tried:
+	case <-ctx.Done():
+	}
 	for ctx.Err() == nil {
 		if n.inUse() {
 			n.hear(ctx)
 		}
+		n.listenOnce.Do(func() { close(n.listening) }) // it cannot be listened to now
 		sleep(ctx, pingEvery/4+rand.N(pingEvery/4))
 	}
 }
@@ -77,6 +83,7 @@ func (n *node) hear(ctx context.Context) {
 		pinged = false
 		switch m := msg.(type) {
 		case *redis.Subscription:
+			n.listenOnce.Do(func() { close(n.listening) })
 			n.ask() // what was said while nobody listened stands in the journal
 		case *redis.Message:
 			n.heard(&ear, m.Channel, m.Payload)

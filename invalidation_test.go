@@ -85,6 +85,16 @@ func TestPublishedMessages(t *testing.T) {
 	}
 }
 
+// TestHeardFromTheStart: what is published when Caddy has started is heard.
+func TestHeardFromTheStart(t *testing.T) {
+	servers, global := nodes(t, 3)
+	c := caddytest.Load(t, global, "")
+	c.WaitUp(3)
+	for _, s := range servers {
+		publish(t, s.Client(t), "all")
+	}
+}
+
 // TestNotUnderstood: a message that cannot be understood is a warning with its
 // beginning; nothing is forgotten, and the listener goes on.
 func TestNotUnderstood(t *testing.T) {

@@ -48,6 +48,9 @@ type node struct {
 	end    context.CancelFunc
 	wg     sync.WaitGroup
 
+	listening  chan struct{} // closed when the listener then has begun to listen, or could not
+	listenOnce sync.Once     // to close it
+
 	reads   singleflight.Group
 	filling chan struct{} // holds a token for each fill that writes
 	reading chan struct{} // holds a token while somebody reads the journal
@@ -68,7 +71,7 @@ func newNode(sn *shard.Node, n int, key string, state *poolState, c *PoolConfig)
 		Node: sn, label: label, key: key, state: state, seat: state.box.admit(sn), journal: j, headKey: j.bucket.head(),
 		channel: c.Channel, forwards: c.Namespace + ":forwards", timeout: time.Duration(c.Timeout),
 		writes: newWriteQueue(),
-		wake:   make(chan struct{}, 1), called: make(chan struct{}, 1), tried: make(chan struct{}),
+		wake:   make(chan struct{}, 1), called: make(chan struct{}, 1), tried: make(chan struct{}), listening: make(chan struct{}),
 		filling: make(chan struct{}, fillers), reading: make(chan struct{}, 1),
 	}
 }

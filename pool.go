@@ -248,7 +248,8 @@ func (p *pool) nodeKey(identity string) string {
 // first request finds them in use.
 const startWait = 250 * time.Millisecond
 
-// start begins to use the nodes, and waits a moment for their first answers.
+// start begins to use the nodes, and waits a moment for their first answers, and
+// until what is published there is heard.
 func (p *pool) start() {
 	p.voice = newHerald(p)
 	gone := p.enter(p)
@@ -274,6 +275,16 @@ func (p *pool) start() {
 	close(p.tried)
 	if len(p.nodes) > 0 && !slices.ContainsFunc(p.nodes, func(n *node) bool { return p.box.Available(n.Node) }) {
 		p.logger.Warn("no node can be reached; what is not in the near cache comes from the origin until one is back")
+	}
+	for _, n := range p.nodes {
+		if n.journal.number > 0 {
+			continue // it has no listener of its own
+		}
+		select {
+		case <-n.listening:
+		case <-timer.C:
+			return
+		}
 	}
 }
 
