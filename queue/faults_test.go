@@ -217,6 +217,7 @@ func TestGarbageInTheStream(t *testing.T) {
 	add(k.stream(""), dataField, "just a body")
 	raw.ZAdd(ctx, k.delayed(), z(1, "no record"))
 	raw.ZAdd(ctx, k.delayed(), z(2, "of another type"))
+	raw.ZAdd(ctx, k.delayed(), z(-1, "due before all times")) // what is due after it is not held up
 	raw.Set(ctx, k.record("of another type"), "x", time.Hour)
 	r.enqueueN(1, "good")
 	d := newDiary()

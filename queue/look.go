@@ -48,12 +48,12 @@ func (s *source) lookOnce(ctx context.Context) error {
 	if err := s.p.measure(ctx); err != nil {
 		return err
 	}
-	head, err := s.head(ctx)
+	head, some, err := s.head(ctx)
 	if err != nil {
 		return err
 	}
 	s.p.taken.hear()
-	if head >= 0 {
+	if some {
 		if wait := time.UnixMilli(head).Sub(s.p.taken.nodeTime()); wait > 0 {
 			s.p.taken.dueIn(wait)
 		} else if err := s.promote(ctx); err != nil {
@@ -64,9 +64,9 @@ func (s *source) lookOnce(ctx context.Context) error {
 }
 
 // head returns when the first of what is delayed is due, in ms of the node's
-// clock; −1 if nothing is delayed. It looks whether the queue is paused in the
-// same round trip, now and then.
-func (s *source) head(ctx context.Context) (due int64, err error) {
+// clock, and whether anything is delayed. It looks whether the queue is paused in
+// the same round trip, now and then.
+func (s *source) head(ctx context.Context) (due int64, some bool, err error) {
 	t := &s.p.taken
 	pipe := s.p.client().Pipeline()
 	first := pipe.ZRangeWithScores(s.p.with(ctx), s.p.keys.delayed(), 0, 0)
@@ -75,15 +75,15 @@ func (s *source) head(ctx context.Context) (due int64, err error) {
 		paused = pipe.Get(s.p.with(ctx), s.p.keys.paused())
 	}
 	if _, err := pipe.Exec(s.p.with(ctx)); err != nil && !errors.Is(err, redis.Nil) {
-		return 0, err
+		return 0, false, err
 	}
 	if paused != nil {
 		t.seePause(paused.Err() == nil)
 	}
 	if len(first.Val()) == 0 {
-		return -1, nil
+		return 0, false, nil
 	}
-	return int64(first.Val()[0].Score), nil
+	return int64(first.Val()[0].Score), true, nil
 }
 
 // knowPause sees to it that this process knows whether the queue is paused: who does
