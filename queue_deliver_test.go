@@ -283,6 +283,27 @@ func TestQueueAborted(t *testing.T) {
 	}
 }
 
+// TestQueueSwitchedProtocols: an upstream that answers 101, for which nobody has
+// asked, has not answered 2xx.
+func TestQueueSwitchedProtocols(t *testing.T) {
+	var n atomic.Int64
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, _ *http.Request) {
+		if n.Add(1) > 1 {
+			return
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
+		conn.Close()
+	})
+	c := caddytest.Load(t, queueOn(redistest.Start(t)), queueSite(deliverTo(o), "backoff 1ms 1ms"))
+	wantAccepted(t, c.Do("POST", "/", "x"))
+	caddytest.Eventually(t, "it is tried again", func() bool { return n.Load() == 2 })
+}
+
 // TestQueueForwardedFor: the upstream learns of the client that was there when the
 // message was accepted, once, also behind trusted proxies.
 func TestQueueForwardedFor(t *testing.T) {

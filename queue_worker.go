@@ -61,7 +61,7 @@ func (w *deliverer) deliver(ctx context.Context, d *queue.Delivery) queue.Result
 	start := time.Now()
 	err = w.serve(rec, r)
 	if err == nil && rec.status == 0 {
-		rec.WriteHeader(http.StatusOK) // as a server does when a handler returns without a word
+		rec.WriteHeader(statusOfNoWord(repl))
 	}
 	res := w.config.judge(rec.status, rec.kept, err, time.Now())
 	if res.Outcome != queue.Retry {
@@ -72,6 +72,16 @@ func (w *deliverer) deliver(ctx context.Context, d *queue.Delivery) queue.Result
 		return w.tell(ctx, d, res)
 	}
 	return w.interrupted(ctx, res)
+}
+
+// statusOfNoWord is the status of a response to which no handler has written: 200, as a
+// server has it. But of an upstream that switches protocols unasked reverse_proxy says
+// nothing either.
+func statusOfNoWord(repl *caddy.Replacer) int {
+	if status, _ := repl.Get("http.reverse_proxy.status_code"); status == http.StatusSwitchingProtocols {
+		return http.StatusSwitchingProtocols
+	}
+	return http.StatusOK
 }
 
 func isDelivered(status int) bool { return status >= 200 && status <= 299 }
