@@ -3,6 +3,9 @@ package fluster_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,6 +74,9 @@ func TestQueueACL(t *testing.T) {
 		return n == 2
 	})
 	sleepFor(t, 1500) // and of the dead letter
+	if r := c.AskAdmin("/fluster/queues/q/messages/none"); r.Status != 404 {
+		t.Errorf("a message that is not there: %v", r)
+	}
 	c.DoAdmin("POST", "/fluster/queues/q/pause", "")
 	c.DoAdmin("POST", "/fluster/queues/q/resume", "")
 	for _, all := range []string{"POST /fluster/queues/q/dead/replay", "DELETE /fluster/queues/q/dead"} {
@@ -88,6 +94,34 @@ func TestQueueACL(t *testing.T) {
 			// The cache, which is not used here, tries the node too.
 			if s := fmt.Sprint(entry); !strings.Contains(s, "object:{fluster:0}:") && !strings.Contains(s, "object:fluster:") {
 				t.Errorf("denied: %s", s)
+			}
+		}
+	}
+}
+
+// TestQueueACLNamesWhatScriptsUse: also the commands of scripts that run but when something
+// fails are in the permissions that the documentation names.
+func TestQueueACLNamesWhatScriptsUse(t *testing.T) {
+	doc, err := os.ReadFile("docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rules, _ := strings.Cut(string(doc), "user queue on >secret ")
+	rules, _, _ = strings.Cut(rules, "\n")
+	files, err := filepath.Glob("queue/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	call := regexp.MustCompile(`redis\.p?call\('([A-Z]+)'(?:, '([A-Z]+)')?`)
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range call.FindAllStringSubmatch(string(source), -1) {
+			command := "+" + strings.ToLower(m[1])
+			if words := strings.Fields(rules); !slices.Contains(words, command) && !slices.Contains(words, command+"|"+strings.ToLower(m[2])) {
+				t.Errorf("%s uses %s %s, which is not among the permissions", file, m[1], m[2])
 			}
 		}
 	}
