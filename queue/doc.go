@@ -119,6 +119,7 @@
 //     is pending to nobody, and was not faster than XACK and XDEL in one script;
 //     XREADGROUP with CLAIM has new entries in its reply as well, beside the weights
 //     of the lanes, and leaves entries pending that were deleted; XNACK is too new to be relied on.
+//   - The turns of order keys are counted anew where somebody has deleted entries (see turns.go).
 //   - A script that is unknown (SCRIPT FLUSH, another master) is loaded again.
 //
 // What this package is not: it knows no HTTP and no Caddy, logs nothing, and has

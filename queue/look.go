@@ -17,8 +17,8 @@ const (
 	lookEvery = 500 * time.Millisecond
 	// pauseEvery is how often it looks whether the queue is paused.
 	pauseEvery = time.Second
-	// choresEvery is how often it looks at second copies and at bounds of dead letters,
-	// unless the visibility is shorter.
+	// choresEvery is how often it looks at second copies, at bounds of dead letters and at
+	// turns, unless the visibility is shorter.
 	choresEvery = 5 * time.Second
 	// promoteMost bounds how many messages one script makes ready.
 	promoteMost = 100
@@ -243,7 +243,7 @@ func (s *source) chores(ctx context.Context) error {
 	if !t.every(&t.nextChores, min(choresEvery, s.w.client.o.Visibility)) {
 		return err
 	}
-	return errors.Join(err, s.overdueCopies(ctx), s.boundDead(ctx))
+	return errors.Join(err, s.overdueCopies(ctx), s.boundDead(ctx), s.mendTurns(ctx))
 }
 
 // lanes looks which lanes there are, now and then.

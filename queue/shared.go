@@ -125,6 +125,8 @@ type taken struct {
 
 	heard time.Time // when the node last answered a look; zero: no look was taken
 
+	orders []string // order keys that had turns when they were last looked for
+
 	mending mending
 }
 
