@@ -93,7 +93,8 @@ func (s *source) beginClaimed(ctx context.Context, in *inlet, ms []redis.XMessag
 //	ARGV[2] ms
 var sweepScript = newScript(`
 for _, key in ipairs(KEYS) do
-  for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', key, ARGV[1])) do
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', key, ARGV[1])
+  for _, c in ipairs(consumers) do -- none where the stream is gone
     local name, pending, idle
     for i = 1, #c, 2 do
       if c[i] == 'name' then name = c[i+1] elseif c[i] == 'pending' then pending = c[i+1] elseif c[i] == 'idle' then idle = c[i+1] end

@@ -328,3 +328,22 @@ func TestPause(t *testing.T) {
 		t.Errorf("got paused %v, %v", paused, err)
 	}
 }
+
+// A worker that leaves takes an empty stream with it, also from under another one that
+// waits there for its first message: that is no trouble with the node.
+func TestLeavingIsNoTroubleToOthers(t *testing.T) {
+	r := newRig(t, 1, Options{})
+	seen, d := &watcher{}, newDiary()
+	_, drain := run(t, r.c, WorkerOptions{}, d.done)
+	run(t, r.client(), WorkerOptions{Observe: seen}, d.done)
+	for range 3 {
+		time.Sleep(time.Second)
+		drain()
+		_, drain = run(t, r.client(), WorkerOptions{}, d.done)
+	}
+	r.enqueueN(1, "m")
+	eventually(t, 10*time.Second, "it is delivered", func() bool { return d.total() == 1 })
+	if others := seen.others(); len(others) > 0 {
+		t.Errorf("got troubles %q, want none", others)
+	}
+}

@@ -106,8 +106,9 @@ func connectionError(err error) error {
 // isFull reports whether a node refused a write because it has no memory left.
 func isFull(err error) bool { return repliedWith(err, "OOM") }
 
-// isNoGroup reports whether the stream or its group is not there.
-func isNoGroup(err error) bool { return repliedWith(err, "NOGROUP") }
+// isNoGroup reports whether the stream or its group is not there. Who waits at a stream
+// that is deleted is UNBLOCKED by Redis 7.0.
+func isNoGroup(err error) bool { return repliedWith(err, "NOGROUP") || repliedWith(err, "UNBLOCKED") }
 
 // repliedWith reports whether the server's answer was an error with this code.
 // Before Redis 7, what a command says within a script is in the middle.
