@@ -112,7 +112,7 @@
 //   - What was taken and not tried is given back to the consumer "-", with one
 //     delivery less and idle beyond the visibility: ready for whoever claims next.
 //   - A timeout after sending is unknown: the message goes to another node under the same id.
-//   - The group is made at 0 with MKSTREAM, and again whenever a command says NOGROUP.
+//   - The group is made at 0, with the stream, and again whenever a command says NOGROUP.
 //     DELCONSUMER only for a consumer with nothing pending. The last worker that leaves
 //     takes empty streams with it.
 //   - No command is newer than Redis 6.2 (but WAITAOF, where it is asked for). XACKDEL leaves what

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 )
 
 // entries returns what lies in a lane on all servers.
@@ -310,5 +311,28 @@ func TestEnqueueThroughOtherEyes(t *testing.T) {
 	fields := got[0].([]any)[1].([]any)
 	if len(fields) != 4 || fields[0] != "i" || fields[1] != receipt.ID || fields[2] != "__data__" {
 		t.Errorf("got fields %q", fields)
+	}
+}
+
+// A service on FastStream that starts later makes its group at the end of the stream, if it
+// is not there. Where it takes the queue's group, it gets what was put in before.
+func TestEnqueueMakesTheGroupForOthers(t *testing.T) {
+	for _, name := range []string{"plain", "named"} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 1, Options{})
+			m := &Message{Body: []byte("early")}
+			if name == "named" {
+				m.ID = "chosen"
+			}
+			r.enqueue(m)
+			ctx, key := t.Context(), r.c.partitions[0].keys.stream("")
+			if err := r.raw().XGroupCreateMkStream(ctx, key, "fluster", "$").Err(); !redis.HasErrorPrefix(err, "BUSYGROUP") {
+				t.Errorf("making the group: got %v, want that it is there", err)
+			}
+			got, err := r.raw().XReadGroup(ctx, &redis.XReadGroupArgs{Group: "fluster", Consumer: "service", Streams: []string{key, ">"}, Block: -1}).Result()
+			if err != nil || len(got) != 1 || len(got[0].Messages) != 1 {
+				t.Errorf("got %v, %v, want the message", got, err)
+			}
+		})
 	}
 }

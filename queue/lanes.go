@@ -188,7 +188,8 @@ func isLane(name string) bool {
 }
 
 // luaLanes defines lanesAt(), which reads what laneKeys returns, and add(), which
-// puts an entry into the stream of a lane, and notes the lane with the first one.
+// puts an entry into the stream of a lane. With the first one it notes the lane, and
+// makes the group: FastStream would make it at the end, and never see what is there.
 const luaLanes = `
 local function lanesAt(key, arg)
   local streams, n = {}, tonumber(ARGV[arg])
@@ -200,7 +201,9 @@ local function add(lanes, name, e)
   local q = redis.call('XADD', lanes.streams[name], 'NOMKSTREAM', '*', unpack(e))
   if q then return q end
   redis.call('HSETNX', lanes.known, name, '0')
-  return redis.call('XADD', lanes.streams[name], '*', unpack(e))
+  q = redis.call('XADD', lanes.streams[name], '*', unpack(e))
+  redis.pcall('XGROUP', 'CREATE', lanes.streams[name], '` + group + `', '0') -- before Redis 7 a full node makes none
+  return q
 end
 `
 
