@@ -190,6 +190,22 @@ func TestQueueWait(t *testing.T) {
 	}
 }
 
+// TestQueueWaitOfALastFailure: the answer to the last attempt comes back also where
+// another one could have followed it.
+func TestQueueWaitOfALastFailure(t *testing.T) {
+	origin := caddytest.NewOrigin(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(503)
+		w.Write([]byte("never"))
+	})
+	c := caddytest.Load(t, queueOn(redistest.Start(t)), queueSite(deliverTo(origin), "wait 10s", "attempts 2", "backoff 1ms 1ms"))
+	if r := c.Do("POST", "/", "x", "Prefer", "wait=10"); r.Status != 503 || string(r.Body) != "never" || r.Took > 5*time.Second {
+		t.Errorf("got %v after %s", r, r.Took)
+	}
+	if origin.Count() != 2 {
+		t.Errorf("got %d attempts, want 2", origin.Count())
+	}
+}
+
 // lateSubscriptions stands before a server, which hears of subscriptions only after
 // some time.
 func lateSubscriptions(t *testing.T, s *redistest.Server, late time.Duration) (addr string) {

@@ -64,7 +64,7 @@ func (w *deliverer) deliver(ctx context.Context, d *queue.Delivery) queue.Result
 		rec.WriteHeader(statusOfNoWord(repl))
 	}
 	res := w.config.judge(rec.status, rec.kept, err, time.Now())
-	if res.Outcome != queue.Retry {
+	if res.Outcome != queue.Retry || err == nil && d.Attempt >= w.config.Attempts { // it is the last one
 		res.Response = responseOfDelivery(rec)
 	}
 	w.log(d, r, repl, res, time.Since(start))
