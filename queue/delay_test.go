@@ -195,6 +195,29 @@ func TestExpired(t *testing.T) {
 	r.expectEmpty()
 }
 
+// What expires while it waits for its next attempt is a dead letter then, not when that
+// is due.
+func TestExpiredBeforeTheNextAttempt(t *testing.T) {
+	r := newRig(t, 1, Options{})
+	r.enqueue(&Message{Expire: time.Second, OrderKey: "k", Body: []byte("failing")}, &Message{OrderKey: "k", Body: []byte("next")})
+	d := newDiary()
+	run(t, r.c, WorkerOptions{}, func(ctx context.Context, m *Delivery) Result {
+		res := d.done(ctx, m)
+		if string(m.Body) == "failing" {
+			return Result{Outcome: Retry, After: time.Hour, Status: 503}
+		}
+		return res
+	})
+	eventually(t, 10*time.Second, "all are seen to", r.empty)
+	if d.of("failing") != 1 || d.of("next") != 1 {
+		t.Errorf("got %v delivered, want each once", d.bodies())
+	}
+	dead, _, _ := r.c.Dead(t.Context(), 10, "")
+	if len(dead) != 1 || dead[0].Reason != "expired" || dead[0].Attempts != 1 || dead[0].LastStatus != 503 {
+		t.Errorf("got dead letters %+v", dead)
+	}
+}
+
 func TestBackoffIsSpreadAndBounded(t *testing.T) {
 	const first, longest = 100 * time.Millisecond, 5 * time.Second
 	for attempt := 1; attempt <= 80; attempt++ {

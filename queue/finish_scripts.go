@@ -117,8 +117,9 @@ for i = 8 + n, #KEYS do redis.call('UNLINK', KEYS[i]) end
 return 1
 `)
 
-// retryScript puts a message back for later. A full node refuses it, and the
-// message stays in flight, which is to become visible again.
+// retryScript puts a message back for later, but no later than it expires: then it
+// is a dead letter, and holds up nothing. A full node refuses it, and the message
+// stays in flight, which is to become visible again.
 //
 //	KEYS[1]  stream
 //	KEYS[2]  record
@@ -139,7 +140,13 @@ if #redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3]) == 0 then return 2 end
 if redis.call('ZSCORE', KEYS[3], ARGV[4]) then return 3 end
 redis.call('HSET', KEYS[2], 's', 'delayed', unpack(ARGV, 6))
 redis.call('HDEL', KEYS[2], 'q', 'r', 'd', 'v')
-redis.call('ZADD', KEYS[3], string.format('%.0f', now() + ARGV[5]), ARGV[4])
+local t = now()
+local due = t + ARGV[5]
+for i = 6, #ARGV, 2 do
+  local expires = ARGV[i] == 'x' and tonumber(ARGV[i+1])
+  if expires and expires > t then due = math.min(due, expires) end
+end
+redis.call('ZADD', KEYS[3], string.format('%.0f', due), ARGV[4])
 redis.pcall('XACK', KEYS[1], ARGV[1], ARGV[3])
 redis.call('XDEL', KEYS[1], ARGV[3])
 return 1
