@@ -28,8 +28,8 @@ const maxRetryAfter = 24 * time.Hour
 // header, and ended with err.
 //
 //	2xx                          done
-//	error, panic, cut off, 3xx   tried again
-//	retry_status                 tried again, after what Retry-After says at least
+//	error, panic, cut off        tried again
+//	3xx, retry_status            tried again, after what Retry-After says at least
 //	any other status             dead letter
 func (c *QueueDelivery) judge(status int, h http.Header, err error, now time.Time) queue.Result {
 	if err != nil {
@@ -39,9 +39,7 @@ func (c *QueueDelivery) judge(status int, h http.Header, err error, now time.Tim
 	switch {
 	case status >= 200 && status <= 299:
 		r.Outcome, r.Reason = queue.Done, ""
-	case status < 400:
-		r.Outcome = queue.Retry
-	case c.retry.has(status):
+	case status < 400 || c.retry.has(status):
 		r.Outcome, r.After = queue.Retry, waitAskedFor(h, now)
 	default:
 		r.Outcome = queue.Dead

@@ -30,6 +30,7 @@ func TestJudge(t *testing.T) {
 		{name: "200", status: 200, want: queue.Result{Outcome: done, Status: 200}},
 		{name: "299", status: 299, want: queue.Result{Outcome: done, Status: 299}},
 		{name: "3xx is a failure", status: 302, want: queue.Result{Outcome: retry, Status: 302, Reason: "302 Found"}},
+		{name: "3xx with seconds", status: 307, header: wait("7"), want: queue.Result{Outcome: retry, Status: 307, Reason: "307 Temporary Redirect", After: 7 * time.Second}},
 		{name: "101 is a failure", status: 101, want: queue.Result{Outcome: retry, Status: 101, Reason: "101 Switching Protocols"}},
 		{name: "400", status: 400, want: queue.Result{Outcome: dead, Status: 400, Reason: "400 Bad Request"}},
 		{name: "408", status: 408, want: queue.Result{Outcome: retry, Status: 408, Reason: "408 Request Timeout"}},
