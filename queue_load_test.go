@@ -21,6 +21,7 @@ func TestQueueRefusesToLoad(t *testing.T) {
 		"no node, bare":       {"", "fluster_queue q", "a queue needs at least one Redis server"},
 		"no such pool":        {nodes, queueSite("pool mail"), `there is no pool "mail"`},
 		"two definitions":     {nodes, "fluster_queue /a q {\n\tattempts 3\n}\nfluster_queue /b q {\n\tattempts 4\n}", "defined twice"},
+		"expires too early":   {nodes, queueSite("delay 10s", "expire 5s"), "expire must be above delay"},
 		"one copy too many":   {nodes, queueSite("copies 2"), "at least two independent servers"},
 		"no disk":             {nodes, queueSite("ack aof"), "ack"},
 		"nobody to tell":      {nodes, queueSite("callback other"), "other"},

@@ -65,17 +65,10 @@ func (h *Queue) provisionRules() error {
 			return fmt.Errorf("methods: %q is no method that can be queued", m)
 		}
 	}
-	for option, t := range map[string]template{"delay": r.delay, "expire": r.expire} {
-		if !t.isFixed {
-			continue
-		}
-		ahead, err := parseAhead(t.text, time.Now())
-		if err != nil {
-			return fmt.Errorf("%s: %w", option, err)
-		}
-		if ahead == 0 {
-			return fmt.Errorf("%s must be positive, not %s", option, t.text)
-		}
+	delay, err1 := r.delay.fixedAhead("delay")
+	expire, err2 := r.expire.fixedAhead("expire")
+	if err := errors.Join(err1, err2); err != nil {
+		return err
 	}
 	for _, w := range h.AllowClient {
 		switch w {
@@ -86,6 +79,9 @@ func (h *Queue) provisionRules() error {
 		default:
 			return fmt.Errorf("allow_client: %q is none of delay, expire", w)
 		}
+	}
+	if expire > 0 && expire <= delay && !r.mayDelay && !r.mayExpire {
+		return fmt.Errorf("expire must be above delay, %s, not %s: each message would expire before it may be delivered", r.delay.text, r.expire.text)
 	}
 	var err error
 	r.keep, err = newFieldFilter(h.Headers)
@@ -143,6 +139,21 @@ func (t template) value(repl *caddy.Replacer) string {
 		return ""
 	}
 	return v
+}
+
+// fixedAhead reads how far ahead an option without placeholders says; 0 for any other.
+func (t template) fixedAhead(option string) (time.Duration, error) {
+	if !t.isFixed {
+		return 0, nil
+	}
+	ahead, err := parseAhead(t.text, time.Now())
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", option, err)
+	}
+	if ahead == 0 {
+		return 0, fmt.Errorf("%s must be positive, not %s", option, t.text)
+	}
+	return ahead, nil
 }
 
 // parseAhead reads how far ahead something is: a duration, a number of seconds,
