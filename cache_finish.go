@@ -221,6 +221,15 @@ func (w *fillWriter) serveStale() error {
 	return x.write(w.f)
 }
 
+// confirmToClient answers a conditional request whose response is fetched
+// whole: the client's own copy is still good.
+func (w *fillWriter) confirmToClient() {
+	w.restore()
+	w.x.writeHead(&found{entry: w.head}, httpcache.NotModifiedHeader(w.head.header()))
+	w.ResponseWriter.WriteHeader(http.StatusNotModified)
+	http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // it only hurries
+}
+
 // serveConfirmed answers with the stored response that the origin confirmed.
 func (w *fillWriter) serveConfirmed() error {
 	x := w.x

@@ -174,15 +174,6 @@ func (w *fillWriter) mostWhole() int64 {
 	return min(w.x.maxBody, most)
 }
 
-// confirmToClient answers a conditional request whose response is fetched
-// whole: the client's own copy is still good.
-func (w *fillWriter) confirmToClient() {
-	w.restore()
-	w.x.writeHead(&found{entry: w.head}, httpcache.NotModifiedHeader(w.head.header()))
-	w.ResponseWriter.WriteHeader(http.StatusNotModified)
-	http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // it only hurries
-}
-
 // pumpAfter is how much of a body that others may share is written to the client
 // at once: as much as the system takes without waiting for it. It is what a proxy
 // reads at one time, so that the first byte waits for nothing else.
