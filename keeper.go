@@ -21,10 +21,6 @@ const pollEvery = journal.Lease / 3
 func (n *node) keep(ctx context.Context) {
 	first := true
 	for ctx.Err() == nil {
-		select {
-		case <-n.called: // here it is tried
-		default:
-		}
 		err := n.sync(ctx)
 		if err == nil {
 			err = n.settleDoubt(ctx)
@@ -78,7 +74,6 @@ func (n *node) sitOut(ctx context.Context, err error) {
 	d := n.state.box.penalize(n.seat, err, time.Now())
 	n.view.Penalize()
 	metrics.nodeUp.WithLabelValues(n.state.name, n.Name()).Set(0)
-	n.hurried = n.hurried && !n.seat.isFirst()
 	if starts {
 		n.tellPenalty(d, err)
 		n.callOthers()
@@ -121,26 +116,22 @@ func (n *node) tellPenalty(d time.Duration, err error) {
 
 // wait waits for d. An invalidation that is made meanwhile is tried on the node
 // at once: it may be well, and others may be using it. It ends early if the node was
-// called, and is well; but not again for one that has failed soon after that: nodes that
-// are well when they are tried, and fail when they are used, would call each other on
-// and on, and never serve a penalty.
+// called, and is well.
 func (n *node) wait(ctx context.Context, d time.Duration) {
 	over := time.NewTimer(d)
 	defer over.Stop()
-	called := n.called
-	if n.hurried {
-		called = nil
+	select {
+	case <-n.called: // before it was tried
+	default:
 	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-over.C:
-			n.hurried = false
 			return
-		case <-called:
+		case <-n.called:
 			if n.sync(ctx) == nil {
-				n.hurried = true
 				return
 			}
 			continue

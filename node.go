@@ -48,8 +48,6 @@ type node struct {
 	end    context.CancelFunc
 	wg     sync.WaitGroup
 
-	hurried bool // it was put to use when it was called, and has served no penalty since; the keeper's own
-
 	listening  chan struct{} // closed when the listener then has begun to listen, or could not
 	listenOnce sync.Once     // to close it
 

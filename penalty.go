@@ -208,13 +208,6 @@ func (b *penaltyBox) penalize(s *seat, err error, now time.Time) time.Duration {
 	return s.served
 }
 
-// isFirst reports whether the last penalty was the first in a row.
-func (s *seat) isFirst() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.level <= 1
-}
-
 // inPenalty reports whether the node was told to wait since it was last in use.
 func (s *seat) inPenalty() bool {
 	s.mu.Lock()
