@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -76,29 +75,12 @@ func (n *node) sitOut(ctx context.Context, err error) {
 	metrics.nodeUp.WithLabelValues(n.state.name, n.Name()).Set(0)
 	if starts {
 		n.tellPenalty(d, err)
-		n.callOthers()
 		n.leave(ctx)
 	}
 	if c := n.state.log().Check(zap.DebugLevel, "node sits out"); c != nil {
 		c.Write(zap.String("node", n.Name()), zap.Duration("for", d), zap.String("error", reasonOf(err)))
 	}
 	n.wait(ctx, d)
-}
-
-// callOthers has the nodes that sit out tried at once if none is in use any more.
-// Others may be using them already, and what those invalidate is not seen here
-// before one of them is used.
-func (n *node) callOthers() {
-	others := n.state.others(n)
-	if slices.ContainsFunc(others, (*node).takesKeys) {
-		return
-	}
-	for _, other := range others {
-		select {
-		case other.called <- struct{}{}:
-		default:
-		}
-	}
 }
 
 // tellPenalty tells that the node is out of use. The parts of a Redis Cluster
@@ -115,26 +97,16 @@ func (n *node) tellPenalty(d time.Duration, err error) {
 }
 
 // wait waits for d. An invalidation that is made meanwhile is tried on the node
-// at once: it may be well, and others may be using it. It ends early if the node was
-// called, and is well.
+// at once: it may be well, and others may be using it.
 func (n *node) wait(ctx context.Context, d time.Duration) {
 	over := time.NewTimer(d)
 	defer over.Stop()
-	select {
-	case <-n.called: // before it was tried
-	default:
-	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-over.C:
 			return
-		case <-n.called:
-			if n.sync(ctx) == nil {
-				return
-			}
-			continue
 		case <-n.wake:
 		}
 		if n.view.Owes() > 0 {

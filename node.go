@@ -43,7 +43,6 @@ type node struct {
 	once   sync.Once
 	key    string
 	wake   chan struct{} // asks the keeper to read the journal now
-	called chan struct{} // asks it to try the node now, though it sits out
 	tried  chan struct{} // closed when the keeper has tried the node for the first time
 	end    context.CancelFunc
 	wg     sync.WaitGroup
@@ -71,7 +70,7 @@ func newNode(sn *shard.Node, n int, key string, state *poolState, c *PoolConfig)
 		Node: sn, label: label, key: key, state: state, seat: state.box.admit(sn), journal: j, headKey: j.bucket.head(),
 		channel: c.Channel, forwards: c.Namespace + ":forwards", timeout: time.Duration(c.Timeout),
 		writes: newWriteQueue(),
-		wake:   make(chan struct{}, 1), called: make(chan struct{}, 1), tried: make(chan struct{}), listening: make(chan struct{}),
+		wake:   make(chan struct{}, 1), tried: make(chan struct{}), listening: make(chan struct{}),
 		filling: make(chan struct{}, fillers), reading: make(chan struct{}, 1),
 	}
 }

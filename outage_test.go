@@ -249,24 +249,6 @@ func TestFullNode(t *testing.T) {
 	wantHit(t, c, "node", "/x")
 }
 
-// TestLastNodeLeaves: C3. When no node is in use any more, one that sits out and is
-// well by now is used at once: others may be using it, and invalidate there.
-func TestLastNodeLeaves(t *testing.T) {
-	var o *caddytest.Origin
-	o = caddytest.NewOrigin(t, numbered(&o))
-	servers, global := nodes(t, 2, "penalty 60s 60s")
-	c := caddytest.Load(t, global, cached(o))
-	c.WaitUp(2)
-	servers[1].Kill()
-	c.WaitState("b", "penalty")
-	servers[1].Restart()
-	if s := c.Nodes()["b"].State; s != "penalty" {
-		t.Fatalf("the second node is %s, want it to sit out for as long as the first is in use", s)
-	}
-	servers[0].Kill()
-	c.WaitState("b", "up")
-}
-
 // TestInvalidatedWhileItStandsIn: C1. A stored response that is to stand in for
 // the origin's failure is invalidated while that still comes: the client gets the
 // failure, as the origin sends it.
