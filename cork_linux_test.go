@@ -77,7 +77,7 @@ func TestLeavesInOnePiece(t *testing.T) {
 	o := caddytest.NewOrigin(t, inTwoParts)
 	c := caddytest.Load(t, "", cached(o))
 	conn := onWire(t, c)
-	for _, size := range []int{100, 3700, 4096, 12 << 10} {
+	for _, size := range []int{100, 3700, 4096, 12 << 10, 30 << 10} {
 		for _, cc := range []string{"max-age=60", "no-store"} {
 			t.Run(fmt.Sprint(size, " ", cc), func(t *testing.T) {
 				path, start := fmt.Sprintf("/%d?cc=%s", size, cc), time.Now()
