@@ -1,51 +1,16 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // costCases are what an operation costs, by the benchmarks beside the code.
 func costCases() []Case { return []Case{{"cost of a near hit", nearCost}} }
-
-// plainGets returns the CPU time, in µs, that a GET of so many bytes costs the
-// server, asked for so many keys in turn by a plain client of as many callers as wrk
-// has connections.
-func plainGets(server *Process, size, keys int, length time.Duration) (float64, error) {
-	client := redis.NewClient(&redis.Options{Addr: server.redis.Addr(), PoolSize: connections})
-	defer client.Close() //nolint:errcheck // nothing is under way
-	names := make([]string, keys)
-	for i := range names {
-		names[i] = fmt.Sprintf("bench:%d", i)
-		if err := client.Set(context.Background(), names[i], make([]byte, size), 0).Err(); err != nil {
-			return 0, err
-		}
-	}
-	ctx, end := context.WithTimeout(context.Background(), length)
-	defer end()
-	before := server.cpu()
-	var gets atomic.Int64
-	var wg sync.WaitGroup
-	for range connections {
-		wg.Go(func() {
-			for client.Get(ctx, names[gets.Load()%int64(keys)]).Err() == nil {
-				gets.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	return float64(server.cpu()-before) / 1e3 / float64(gets.Load()), nil
-}
 
 // A measured is what a Go benchmark says of one operation.
 type measured struct{ ns, allocs float64 }

@@ -50,7 +50,7 @@ func firstByte(l *Lab, r *Report) error {
 	client := &http.Client{Timeout: time.Minute}
 	plain := redis.NewClient(&redis.Options{Addr: node.redis.Addr(), Protocol: 2})
 	defer plain.Close() //nolint:errcheck // it was read from
-	for _, c := range []struct{ mib, asks int }{{1, 60}, {100, 20}} {
+	for _, c := range []struct{ mib, asks int }{{1, 60}, {100, 60}} {
 		var ours, theirs, bare []time.Duration
 		for i := range l.rounds * c.asks {
 			for _, side := range []struct {

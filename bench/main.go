@@ -16,6 +16,7 @@
 //	caddy.go     Caddy, which is this program under another name
 //	origin.go    the origin, likewise
 //	peers.go     nginx and Varnish
+//	keep.go get.go   handlers that do the least of a cache, and of one on Redis
 //	load.go      wrk
 //	compare.go   two sides in turns
 //	hits.go misses.go large.go herd.go cost.go growth.go   the cases of the cache

@@ -6,7 +6,7 @@ import "fmt"
 func missCases() []Case {
 	return []Case{
 		{"miss and pass near", func(l *Lab, r *Report) error { return forwards(l, r, "near alone", "fluster") }},
-		{"miss kept by the least", leastMiss},
+		{"miss kept by the least near", func(l *Lab, r *Report) error { return leastMiss(l, r, "near alone", "") }},
 		{"miss and pass node", func(l *Lab, r *Report) error {
 			redis, err := l.startRedis("redis")
 			if err != nil {
@@ -14,16 +14,23 @@ func missCases() []Case {
 			}
 			return forwards(l, r, "with a node", "fluster {\n\t\tnodes "+redis.redis.URL()+"\n\t}", redis)
 		}},
+		{"miss kept by the least node", func(l *Lab, r *Report) error {
+			redis, err := l.startRedis("redis")
+			if err != nil {
+				return err
+			}
+			return leastMiss(l, r, "with a node", redis.redis.URL(), redis)
+		}},
 	}
 }
 
 // leastMiss compares with a proxy alone what does no more than any cache must.
-func leastMiss(l *Lab, r *Report) error {
+func leastMiss(l *Lab, r *Report, what, node string, servers ...*Process) error {
 	origin, originAddr, err := l.startOrigin()
 	if err != nil {
 		return err
 	}
-	least, addr, err := l.startCaddy("least", "", "bench_keep\n\treverse_proxy "+originAddr)
+	least, addr, err := l.startCaddy("least", "", "bench_keep "+node+"\n\treverse_proxy "+originAddr)
 	if err != nil {
 		return err
 	}
@@ -31,15 +38,15 @@ func leastMiss(l *Lab, r *Report) error {
 	if err != nil {
 		return err
 	}
-	side := func(name, addr string, p *Process) Side {
-		return Side{Name: name, Load: Load{URL: "http://" + addr + "/fresh/4096", Unique: true}, Servers: []*Process{p, origin}}
+	side := func(name, addr string, servers ...*Process) Side {
+		return Side{Name: name, Load: Load{URL: "http://" + addr + "/fresh/4096", Unique: true}, Servers: append(servers, origin)}
 	}
-	ours, theirs := side("the least", addr, least), side("reverse_proxy", proxyAddr, proxy)
+	ours, theirs := side("the least", addr, append(servers, least)...), side("reverse_proxy", proxyAddr, proxy)
 	got, err := l.compare(ours, theirs)
 	if err != nil {
 		return err
 	}
-	r.addRatio("not ours: the least that a cache does at a miss, 4 KiB", ours, theirs, got, 0)
+	r.addRatio("not ours: the least that a cache does at a miss, 4 KiB, "+what, ours, theirs, got, 0)
 	return nil
 }
 
