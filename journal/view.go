@@ -185,6 +185,9 @@ func (v *View) Advance(from uint64, h Head, entries []Entry, sent time.Time) Sig
 		return Behind // the journal was found to be another one meanwhile
 	case from == 0:
 		v.beginLocked(h, entries)
+	case len(entries) == 0 && h == v.head:
+		// Somebody has emptied it, but the head is known. To load it anew would owe
+		// the node all records again, each time.
 	case v.book.has(ruleInclusive) && !v.continuesLocked(from, h, entries):
 		v.forkLocked()
 		return Forked

@@ -73,6 +73,7 @@ func TestViewRules(t *testing.T) {
 		{"our entry is trimmed", []step{{advance(3, Head{1, 9, 109}, tagged(8, 108), tagged(9, 109)), Forked}}},
 		{"our entry is another", []step{{advance(3, Head{1, 4, 104}, tagged(3, 999), e4), Forked}}},
 		{"gap", []step{{advance(3, Head{1, 5, 105}, tagged(3, 103), tagged(5, 105)), Forked}}},
+		{"emptied", []step{{advance(3, Head{1, 3, 103}), Proven}, {owes, 0}, {node(Stamp{1, 3, 103}), Valid}, {near, Valid}}},
 		{"newest lost", []step{{advance(3, Head{1, 4, 104}, tagged(3, 103)), Forked}}},
 		{"read meanwhile", []step{{heard(1, e4), true}, {advance(3, Head{1, 5, 105}, tagged(3, 103), e4, tagged(5, 105)), Proven}}},
 		{"loaded anew", []step{{observe(Head{}, false, 0), Forked}, {advance(0, Head{2, 1, 7}, begin(7)), Proven}, {state, Up},
