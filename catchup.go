@@ -98,6 +98,9 @@ func (n *node) relay(ctx context.Context) error {
 		if len(owed) == 0 {
 			return nil
 		}
+		if owed[0].Target.Kind == journal.Flush {
+			n.state.log().Info("what lies on the node is given up", zap.String("node", n.Name()))
+		}
 		a, err := n.append(ctx, owed)
 		if err != nil {
 			return err

@@ -31,7 +31,8 @@ type Options struct {
 	// Writer is the id of this process in the ids of its records. Default: random.
 	Writer string
 
-	maxNamed int // if not 0, in place of the constant
+	maxNamed   int    // if not 0, in place of the constant
+	vouchEvery uint64 // likewise
 }
 
 // Book is what one process knows of the journals of all nodes. It gives each
@@ -52,6 +53,7 @@ type Book struct {
 	soft       bool         // a soft target was ever learnt
 	log        recordLog    // the last records, to be relayed
 	maxNamed   int          // see the constant
+	vouchEvery uint64       // likewise
 	standIn    uint64       // 1 + the number of the last `all` that was made for records that the log gave up
 	views      map[string]*View
 	lastProven time.Time // when any node was last proven
@@ -104,6 +106,7 @@ func (b *Book) AddNode(name string) *View {
 func (b *Book) RemoveNode(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.dontCoverLocked(b.views[name])
 	delete(b.views, name)
 	b.boundLocked()
 	b.renewLocked()

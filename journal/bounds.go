@@ -24,6 +24,10 @@ func (b *Book) boundLocked() {
 	if b.opts.maxNamed > 0 {
 		b.maxNamed = b.opts.maxNamed
 	}
+	b.vouchEvery = uint64(min(vouchEvery, max(1, records/8)))
+	if b.opts.vouchEvery > 0 {
+		b.vouchEvery = b.opts.vouchEvery
+	}
 	b.table.limit = targets
 	for _, v := range b.views {
 		v.nonces.max = uint64(targets)

@@ -26,6 +26,7 @@
 //	book.go      Book: all views, and what this process has learnt, in order
 //	view.go      View: one node's journal as this process knows it
 //	owed.go      what this process knows and a journal lacks
+//	vouch.go     what a journal has had although another has lost it
 //	ear.go       Ear: one name for a message in all processes that hear it
 //	lease.go     until when the near cache may be believed
 //

@@ -15,6 +15,9 @@ func (v *View) Owed(max int) []Record {
 		return nil
 	}
 	var out []Record
+	if kind, ok := v.needsLocked(); ok {
+		out = v.vouchLocked(kind)
+	}
 	n, ok := v.owed.next(0)
 	for ; ok && len(out) < max; n, ok = v.owed.next(n + 1) {
 		out = append(out, v.book.log.record(n))
@@ -26,6 +29,9 @@ func (v *View) Owed(max int) []Record {
 func (v *View) Owes() int {
 	v.book.mu.RLock()
 	defer v.book.mu.RUnlock()
+	if _, ok := v.needsLocked(); ok {
+		return v.owed.len + 1
+	}
 	return v.owed.len
 }
 
@@ -149,7 +155,7 @@ func (v *View) replaceLostLocked() {
 // believedLocked reports whether it is known which responses on the node what
 // it is owed selects.
 func (v *View) believedLocked() bool {
-	if v.lost && v.book.has(ruleLost) {
+	if v.lost && v.book.has(ruleLost) || v.suspect && v.book.has(ruleSuspect) {
 		return false
 	}
 	return v.owedRows != nil || v.owed.len == 0 || !v.book.has(ruleOwed)

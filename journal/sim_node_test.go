@@ -9,13 +9,14 @@ import (
 // simNode does what a Redis server with the append script does: a head, a
 // stream, the record keys, and what is stored. All its steps are atomic.
 type simNode struct {
-	w      *world
-	index  int
-	down   bool
-	data   simData
-	subs   []*simSub
-	saved  []simData // snapshots, or what a replica had at some time
-	losses int       // how often it lost records
+	w       *world
+	index   int
+	down    bool
+	data    simData
+	subs    []*simSub
+	saved   []simData // snapshots, or what a replica had at some time
+	losses  int       // how often it lost records
+	flushes int       // how often what lay there was declared dead
 }
 
 // server is the number of the server that the node is on: its own, or one of
@@ -99,13 +100,16 @@ func (n *simNode) append(records []Record) (Head, []Entry) {
 		}
 		e := Entry{Record: r, Seq: d.head.Seq, Nonce: d.head.Nonce, After: after}
 		d.stream = append(d.stream, e)
+		if e.Target.Kind == Flush {
+			w.flushed++
+			n.flushes++
+		}
 		w.note("node %d: %v %d %s %v", n.index, d.head, e.Seq, e.ID, e.Target)
 		if i := slices.Index(simURLs, r.Target.Value); r.Target.Kind == URL && !r.Target.Soft && i >= 0 {
 			delete(d.items, i)
 		}
 		if w.maxLen > 0 && len(d.stream) > w.maxLen+w.rng.IntN(4) {
-			d.stream = slices.Clone(d.stream[len(d.stream)-w.maxLen:])
-			n.losses++
+			n.trim(w.maxLen)
 		}
 		w.appended(n, r)
 		news = append(news, e)
@@ -128,6 +132,13 @@ func (n *simNode) read(from uint64) (Head, []Entry, bool) {
 }
 
 const simPage = 3
+
+// trim leaves the newest entries of the journal, so many.
+func (n *simNode) trim(keep int) {
+	d := &n.data
+	n.w.trimmed += max(0, len(d.stream)-keep)
+	d.stream = slices.Clone(d.stream[len(d.stream)-min(keep, len(d.stream)):])
+}
 
 // evict loses the head alone, as a server may that was told to evict any key.
 func (n *simNode) evict() {

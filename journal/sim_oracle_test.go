@@ -19,11 +19,9 @@ import (
 //     P may not have tried that node at all, or holds it to be up: either way
 //     it must not serve before it has read there. This is the bound "shares a
 //     reachable node directly": a node that P holds penalized is one that it
-//     cannot reach. What lies between the two is bounded by the penalty. If I
-//     was trimmed from that journal since, this holds for what P fetched itself
-//     and keeps in its near cache: a process that comes later cannot know what
-//     no journal tells any more. So records must be kept for as long as what
-//     they select may live.
+//     cannot reach. What lies between the two is bounded by the penalty. It
+//     holds also if I was trimmed from that journal since: P cannot know what no
+//     journal tells any more, but it can know that there was something.
 //  4. The response is of the near cache and P fetched it itself, and a node that
 //     P had up got I more than Δ ago and is up in P now, even if it has lost all
 //     its data since: P has either read I there or noticed the loss. It does not
@@ -138,7 +136,7 @@ func (w *world) doubtful(p *simProcess) string {
 }
 
 // broken says how a promise that was made of the invalidation is broken.
-func (w *world) broken(p *simProcess, inv *simInvalidation, tells func(n *simNode) bool) string {
+func (w *world) broken(p *simProcess, inv *simInvalidation) string {
 	if inv.acked == 0 || inv.acked > w.now-Lease {
 		return ""
 	}
@@ -147,7 +145,7 @@ func (w *world) broken(p *simProcess, inv *simInvalidation, tells func(n *simNod
 		if s.losses == s.node.losses && p.places[s.node.index].view.state == Up {
 			return "it was acknowledged when node " + string(rune('a'+s.node.index)) + " was in use"
 		}
-		if since, ok := s.node.data.since[inv]; s.has && (!ok || since > inv.acked || !tells(s.node)) {
+		if since, ok := s.node.data.since[inv]; s.has && (!ok || since > inv.acked) {
 			kept = false
 		}
 	}
@@ -164,8 +162,7 @@ func (w *world) violation(p *simProcess, inv *simInvalidation, it simItem, on *s
 	if inv.made == p && inv.madeIn == p.gen {
 		return "it made it"
 	}
-	tells := func(n *simNode) bool { return on == nil && !it.shared || n.data.inStream(inv) }
-	if why := w.broken(p, inv, tells); why != "" {
+	if why := w.broken(p, inv); why != "" {
 		return why
 	}
 	if on != nil {
@@ -176,9 +173,7 @@ func (w *world) violation(p *simProcess, inv *simInvalidation, it simItem, on *s
 	for i, n := range w.nodes {
 		state := p.places[i].view.state
 		if since, ok := n.data.since[inv]; ok && since <= w.now-Lease && (state == Up || state == Unknown) {
-			if tells(n) {
-				return "node " + string(rune('a'+i)) + " has had it"
-			}
+			return "node " + string(rune('a'+i)) + " has had it"
 		}
 		for _, a := range inv.attached[i] {
 			if on == nil && !it.shared && a.p == p && a.gen == p.gen && a.at < w.now-Lease && state == Up {
@@ -186,7 +181,7 @@ func (w *world) violation(p *simProcess, inv *simInvalidation, it simItem, on *s
 			}
 		}
 	}
-	if w.now >= simEnd-Lease/2 && w.anywhere(inv) {
+	if w.now >= w.end-Lease/2 && w.anywhere(inv) {
 		return "it is known"
 	}
 	return ""

@@ -47,7 +47,7 @@ const simTimeout = 100 * time.Millisecond
 func (p *simProcess) start() {
 	p.gen++
 	p.born, p.slept = p.w.now, 0
-	p.book = NewBook(Options{MaxTargets: p.w.maxTargets, MaxRecords: p.w.maxRecords, MaxBlind: p.w.maxBlind, Strict: p.w.strict, maxNamed: p.w.maxNamed, Writer: p.w.writer()}, p.clock())
+	p.book = NewBook(Options{MaxTargets: p.w.maxTargets, MaxRecords: p.w.maxRecords, MaxBlind: p.w.maxBlind, Strict: p.w.strict, maxNamed: p.w.maxNamed, vouchEvery: uint64(p.w.vouchEvery), Writer: p.w.writer()}, p.clock())
 	p.book.without = p.w.without
 	p.near, p.flight = map[int]simItem{}, map[int]*simFlight{}
 	p.places, p.proved = nil, nil

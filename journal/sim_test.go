@@ -115,6 +115,7 @@ type world struct {
 	without rules // of the package
 	wrong   rules // of the mirror
 	now     time.Duration
+	end     time.Duration
 	queue   tasks
 	count   int
 	current *task
@@ -135,12 +136,14 @@ type world struct {
 	maxLen                 int
 	maxTargets, maxRecords int
 	maxNamed               int
+	vouchEvery             int
 	maxBlind               time.Duration
 	strict                 bool
 	cluster                bool // the nodes are parts of two servers
 	blindServed            int
 	writers                int
 	nearServed, nodeServed int
+	trimmed, flushed       int // records; what lay on a node
 }
 
 func (w *world) off(r rules) bool { return w.wrong&r != 0 }
@@ -155,7 +158,7 @@ func (w *world) latency() time.Duration {
 }
 
 func newWorld(seed uint64) *world {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), chaos: true, byID: map[string]*simInvalidation{}, versions: make([]int, len(simURLs))}
+	w := &world{end: simEnd, rng: rand.New(rand.NewPCG(seed, 1)), chaos: true, byID: map[string]*simInvalidation{}, versions: make([]int, len(simURLs))}
 	pick := func(n ...int) int { return n[w.rng.IntN(len(n))] }
 	w.loss = float64(pick(0, 5, 20, 80)) / 100
 	w.lag = pick(5, 50, 90)
@@ -167,6 +170,7 @@ func newWorld(seed uint64) *world {
 	w.maxLen = pick(0, 0, 4, 12)
 	w.maxTargets = pick(0, 0, 0, 5)
 	w.maxNamed = pick(0, 0, 2)
+	w.vouchEvery = pick(0, 6, 12)
 	w.maxBlind = time.Duration(pick(300, 1500, 60_000, -1)) * time.Millisecond
 	w.strict = pick(0, 0, 1) == 1
 	w.cluster = pick(0, 0, 1) == 1
@@ -231,8 +235,8 @@ func (w *world) trouble() {
 			return
 		}
 		n, p := w.nodes[w.rng.IntN(len(w.nodes))], w.processes[w.rng.IntN(len(w.processes))]
-		what := w.rng.IntN(26)
-		if what < 22 && w.troubles>>what&1 == 0 {
+		what := w.rng.IntN(29)
+		if what < 25 && w.troubles>>what&1 == 0 {
 			continue
 		}
 		w.note("trouble %d with process %d and node %d", what, p.index, n.index)
@@ -290,7 +294,27 @@ func (w *world) trouble() {
 					}
 				}
 			}
+		case 22: // somebody shortens a journal
+			n.trim(w.rng.IntN(len(n.data.stream) + 1))
+		case 23: // nobody is left who remembers
+			w.restart()
+		case 24: // both, after something that a node does not get to know
+			n.setDown(true)
+			t, inv := w.change()
+			p.invalidate(t, inv)
+			w.sleep(time.Duration(w.rng.IntN(800)) * time.Millisecond)
+			for _, n := range w.nodes {
+				n.trim(w.rng.IntN(4))
+			}
+			w.restart()
+			n.setDown(false)
 		}
+	}
+}
+
+func (w *world) restart() {
+	for _, p := range w.processes {
+		p.start()
 	}
 }
 

@@ -17,8 +17,9 @@ const (
 	Host   Kind = 'h' // responses of this host
 	All    Kind = 'a' // everything
 	Begin  Kind = 'b' // nothing: the first record of every journal
-	Mark   Kind = 'm' // nothing: a position, to tell before from after
+	Mark   Kind = 'm' // nothing: a position, to tell before from after, or to vouch for others
 	Return Kind = 'r' // what lay on this one node before: it was out of use, and is back
+	Flush  Kind = 'f' // what lay on this one node before: it is dead
 )
 
 // kindWords are the kinds as users write them.
@@ -43,7 +44,9 @@ type Target struct {
 }
 
 // isLocal reports whether a record of the target is about one journal alone.
-func (t Target) isLocal() bool { return t.Kind == Begin || t.Kind == Mark || t.Kind == Return }
+func (t Target) isLocal() bool {
+	return t.Kind == Begin || t.Kind == Mark || t.Kind == Return || t.Kind == Flush
+}
 
 // String returns the target as it may be published.
 func (t Target) String() string {
@@ -113,7 +116,7 @@ func NewTarget(k Kind, value string, soft bool) (Target, error) {
 		if value == "" || len(value) > maxValue {
 			return t, fmt.Errorf("a tag has from 1 to %d bytes, not %d", maxValue, len(value))
 		}
-	case All, Begin, Mark, Return:
+	case All, Begin, Mark, Return, Flush:
 		t.Value = ""
 	default:
 		return t, fmt.Errorf("unknown %s", k)

@@ -34,6 +34,7 @@ type View struct {
 	owed       numberSet        // records in the log that the journal, as far as it was read, lacks
 	owedRows   map[uint32]int32 // how many of them have the target of this row; nil: too many, or not known yet
 	lost       bool             // records that it may be owed can be named no more
+	vouching
 }
 
 // State returns the state of the node.
@@ -130,6 +131,7 @@ func (v *View) provenLocked(sent time.Time) {
 	if sent.After(v.lastProven) {
 		v.lastProven = sent
 	}
+	v.weighLocked()
 	v.book.renewLocked()
 }
 
@@ -164,6 +166,7 @@ func (v *View) beginAtLocked(h Head) {
 	v.head, v.loaded = h, false
 	v.base, v.floor, v.seqs, v.returned = h.Seq, 0, column{}, 0
 	v.nonces = newHistory(v.book.table.limit, h.Seq+1)
+	v.beginVouchingLocked(h.Seq + 1)
 }
 
 // From returns the seq from which on the journal is to be read next, that of
@@ -257,8 +260,11 @@ func (v *View) takeLocked(e Entry) bool {
 func (v *View) pushLocked(e Entry) {
 	v.nonces.push(e.Nonce)
 	v.head.Seq, v.head.Nonce = e.Seq, e.Nonce
-	if e.Target.Kind == Return {
+	switch e.Target.Kind {
+	case Return:
 		v.returned = e.Seq
+	case Mark, Flush:
+		v.heedLocked(e)
 	}
 	if e.Target.isLocal() {
 		return
@@ -290,6 +296,7 @@ func (v *View) giveUpLocked(row uint32) {
 // when its journal turned out to be another one is in use again: what it is
 // owed is refused meanwhile.
 func (v *View) endLocked(sent time.Time) {
+	anew := !v.loaded
 	v.loaded = true
 	if v.owedRows == nil {
 		v.nameLocked()
@@ -298,6 +305,9 @@ func (v *View) endLocked(sent time.Time) {
 		v.state = Up
 	}
 	v.replaceLostLocked()
+	if anew {
+		v.book.weighAllLocked()
+	}
 	v.provenLocked(sent)
 }
 
@@ -344,7 +354,7 @@ func (v *View) ValidNode(s Stamp, sel *Selectors) Validity {
 	b := v.book
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if v.state != Up || !v.coversLocked(s) || !v.believedLocked() || s.Seq < v.floor && b.has(ruleTable) && b.has(ruleFloor) {
+	if v.state != Up || !v.coversLocked(s) || !v.believedLocked() || v.isFlushedLocked(s) || s.Seq < v.floor && b.has(ruleTable) && b.has(ruleFloor) {
 		return Dead
 	}
 	since := uint32(s.Seq - min(s.Seq, v.base))

@@ -45,7 +45,7 @@ func parseRecord(id, kind, value string) (Record, error) {
 	}
 	r := Record{ID: id, Target: Target{Kind: Kind(code[0]), Value: value, Soft: soft}}
 	switch {
-	case !strings.Contains("utphabmr", code):
+	case !strings.Contains("utphabmrf", code):
 		r.Target = Target{Kind: All}
 	case (r.Target.Kind == URL || r.Target.Kind == Prefix) && len(value) > maxValue:
 		r.Target.Kind, r.Target.Value = Prefix, value[:maxValue] // it selects more
