@@ -181,8 +181,11 @@ func (c *Cache) parseKey(d *caddyfile.Dispenser) error {
 	if c.Key == nil {
 		c.Key = &Key{}
 	}
-	k := c.Key
+	k, seen := c.Key, options{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := seen.once(d, "query_allow", "query_deny", "header", "cookie"); err != nil {
+			return err
+		}
 		var err error
 		switch option := d.Val(); option {
 		case "query_allow":
@@ -204,8 +207,8 @@ func (c *Cache) parseKey(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
-	if len(k.QueryAllow) > 0 && len(k.QueryDeny) > 0 {
-		return d.Errf("key: only one of query_allow and query_deny may be given")
+	if err := k.check(); err != nil {
+		return d.Errf("%v", err)
 	}
 	return nil
 }
@@ -226,5 +229,11 @@ func parseFields(d *caddyfile.Dispenser, dst *[]string) error {
 // of Caddy's encode directive.
 func (c *Cache) parseEncode(d *caddyfile.Dispenser) error {
 	c.Encode = new(encode.Encode)
-	return c.Encode.UnmarshalCaddyfile(d.NewFromNextSegment())
+	place := fmt.Sprintf(", at %s:%d", d.File(), d.Line())
+	err := c.Encode.UnmarshalCaddyfile(d.NewFromNextSegment())
+	if err != nil && !strings.Contains(err.Error(), ", at ") {
+		// Of some options Caddy says what is wrong, and not where.
+		return fmt.Errorf("encode: %w%s", err, place)
+	}
+	return err
 }

@@ -3,7 +3,10 @@ package fluster
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -226,12 +229,30 @@ func (h *Cache) provisionPolicy() error {
 	if p.StaleWhileRevalidate < 0 || p.StaleIfError < 0 {
 		return errors.New("stale_while_revalidate and stale_if_error must not be negative")
 	}
+	if err := h.checkOptions(); err != nil {
+		return err
+	}
 	var err error
 	if p.Targeted, err = canonical("targeted", h.Targeted, "Fluster-Cache-Control", "CDN-Cache-Control"); err != nil {
 		return err
 	}
 	p.NoVarySearch = h.NoVarySearch
 	return h.provisionChoices(p)
+}
+
+// checkOptions checks what the Caddyfile does not take either.
+func (h *Cache) checkOptions() error {
+	if h.MaxBody.Off {
+		return errors.New("max_body must be a size like 8MiB, not off")
+	}
+	return h.Key.check()
+}
+
+func (k *Key) check() error {
+	if k != nil && len(k.QueryAllow) > 0 && len(k.QueryDeny) > 0 {
+		return errors.New("key: only one of query_allow and query_deny may be given")
+	}
+	return nil
 }
 
 // provisionChoices applies the options that are one of several words.
@@ -254,7 +275,7 @@ func choose[T any](option, word string, dst *T, words map[string]T) error {
 	}
 	v, ok := words[word]
 	if !ok {
-		return fmt.Errorf("%s does not know %q", option, word)
+		return fmt.Errorf("%s: %q is none of %s", option, word, strings.Join(slices.Sorted(maps.Keys(words)), ", "))
 	}
 	*dst = v
 	return nil

@@ -1,6 +1,8 @@
 package fluster
 
 import (
+	"encoding/json"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,25 +25,31 @@ import (
 //
 // It may stand several times; each adds to what the others say.
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
-	app := &App{}
+	app, seen := &App{}, options{}
 	if e, ok := existing.(httpcaddyfile.App); ok {
-		if err := caddy.StrictUnmarshalJSON(e.Value, app); err != nil {
+		var words map[string]json.RawMessage // what the others say is called as it is here
+		if err := errors.Join(caddy.StrictUnmarshalJSON(e.Value, app), json.Unmarshal(e.Value, &words)); err != nil {
 			return nil, err
 		}
+		for option := range words {
+			seen[option] = true
+		}
 	}
-	if err := app.UnmarshalCaddyfile(d); err != nil {
+	if err := app.parse(d, seen); err != nil {
 		return nil, err
 	}
 	return httpcaddyfile.App{Name: "fluster", Value: caddyconfig.JSON(app, nil)}, nil
 }
 
 // UnmarshalCaddyfile reads the global option.
-func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return a.parse(d, options{}) }
+
+// parse reads the global option; seen are the options that stand elsewhere.
+func (a *App) parse(d *caddyfile.Dispenser, seen options) error {
 	d.Next() // fluster
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	seen := options{}
 	for d.NextBlock(0) {
 		if d.Val() != "pool" {
 			if err := a.PoolConfig.parseOption(d, seen); err != nil {
@@ -183,10 +191,13 @@ func (c *PoolConfig) parseSecret(d *caddyfile.Dispenser) error {
 func (c *PoolConfig) parseNodes(d *caddyfile.Dispenser) error {
 	option, args := d.Val(), d.RemainingArgs()
 	if option == "sentinel" {
-		if len(args) < 2 || args[0] == "" {
-			return d.Errf("sentinel takes the name of a master and at least one address")
+		if len(args) < 2 {
+			return d.Errf("%v", errSentinel)
 		}
 		c.Sentinel = &Sentinel{Master: args[0], Addresses: args[1:]}
+		if err := c.Sentinel.check(); err != nil {
+			return d.Errf("%v", err)
+		}
 		args = args[1:]
 	}
 	if len(args) == 0 {

@@ -147,10 +147,8 @@ func (c *PoolConfig) check() error {
 		return errNear(c.Near)
 	case c.Quorum != "" && c.Quorum != "available" && c.Quorum != "strict":
 		return fmt.Errorf("quorum must be available or strict, not %q", c.Quorum)
-	case c.Sentinel != nil && (c.Sentinel.Master == "" || len(c.Sentinel.Addresses) == 0):
-		return errors.New("sentinel takes the name of a master and at least one address")
 	}
-	if err := c.Penalty.Validate(); err != nil {
+	if err := errors.Join(c.Sentinel.check(), c.Penalty.Validate()); err != nil {
 		return err
 	}
 	if err := checkNamespace(c.Namespace); err != nil {
@@ -158,6 +156,16 @@ func (c *PoolConfig) check() error {
 	}
 	_, err := c.addresses()
 	return err
+}
+
+var errSentinel = errors.New("sentinel takes the name of a master and at least one address")
+
+// check checks that the master was not forgotten: the first address would be its name.
+func (s *Sentinel) check() error {
+	if s != nil && (s.Master == "" || strings.Contains(s.Master, "://") || len(s.Addresses) == 0) {
+		return errSentinel
+	}
+	return nil
 }
 
 // isTooSmall reports whether s is no memory for a near cache. None at all is one.

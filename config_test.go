@@ -79,7 +79,7 @@ func TestBlindInJSON(t *testing.T) {
 			t.Errorf("reading %s, which was written: got %d, %v, want %d", b, again, err, got)
 		}
 	}
-	for _, in := range []string{`"never"`, `"-1s"`, `true`} {
+	for _, in := range []string{`"never"`, `"-1s"`, `-1`, `-60000000000`, `true`} {
 		var got Blind
 		if err := json.Unmarshal([]byte(in), &got); err == nil {
 			t.Errorf("reading %s: got %d, want an error", in, got)
@@ -153,7 +153,9 @@ func TestConfigErrors(t *testing.T) {
 		{"near", PoolConfig{Near: Size{Bytes: 64, Set: true}}, "near must be at least 1KiB, or off, not 64 bytes"},
 		{"quorum", PoolConfig{Quorum: "most"}, "quorum must be available or strict"},
 		{"namespace", PoolConfig{Namespace: "a}b"}, "namespace"},
+		{"sentinel without a master", PoolConfig{Sentinel: &Sentinel{Master: "redis://a", Addresses: []string{"redis://b"}}}, "sentinel takes the name of a master"},
 		{"penalty", PoolConfig{Penalty: &Penalty{First: seconds(2), Longest: seconds(1)}}, "penalty.longest"},
+		{"penalty without a unit", PoolConfig{Penalty: &Penalty{First: 1}}, "penalty.first must be at least 1ms"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -186,6 +188,24 @@ func TestFieldNames(t *testing.T) {
 	for _, name := range []string{"", "a b", "x:y", "é"} {
 		if _, err := canonical("tags", []string{name}); err == nil {
 			t.Errorf("%q: got no error", name)
+		}
+	}
+}
+
+// TestCacheErrors: what the Caddyfile does not take, JSON does not either.
+func TestCacheErrors(t *testing.T) {
+	for json, want := range map[string]string{
+		`{"key": {"query_allow": ["a"], "query_deny": ["b"]}}`: "key: only one of query_allow and query_deny may be given",
+		`{"max_body": "off"}`:  "max_body must be a size like 8MiB, not off",
+		`{"collapse": "x"}`:    `collapse: "x" is none of cluster, off, process`,
+		`{"set_cookie": "no"}`: `set_cookie: "no" is none of bypass, store, strip`,
+	} {
+		var h Cache
+		if err := caddy.StrictUnmarshalJSON([]byte(json), &h); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.provisionPolicy(); err == nil || err.Error() != want {
+			t.Errorf("%s: got error %v, want %q", json, err, want)
 		}
 	}
 }

@@ -82,5 +82,13 @@ func (b *Blind) UnmarshalJSON(data []byte) error {
 		*b, err = ParseBlind(text)
 		return err
 	}
-	return json.Unmarshal(data, (*int64)(b))
+	var n int64
+	if err := json.Unmarshal(data, &n); err != nil {
+		return err
+	}
+	if n < 0 {
+		return fmt.Errorf("%d is neither a duration like 1m nor forever", n)
+	}
+	*b = Blind(n)
+	return nil
 }

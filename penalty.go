@@ -27,6 +27,10 @@ type Penalty struct {
 	Multiplier float64 `json:"multiplier,omitempty"`
 }
 
+// minPenalty is the shortest time out of use: in less a node that is down would be
+// tried all the time.
+const minPenalty = time.Millisecond
+
 // slowInARow is how many time-outs in a row penalize a node. One alone may be
 // a fork for a snapshot or a lost packet.
 const slowInARow = 3
@@ -53,8 +57,8 @@ func (p *Penalty) withDefaults() Penalty {
 // Validate checks p with its defaults filled in.
 func (p *Penalty) Validate() error {
 	switch {
-	case p.First < 0:
-		return fmt.Errorf("penalty.first must be positive, not %s", time.Duration(p.First))
+	case time.Duration(p.First) < minPenalty:
+		return fmt.Errorf("penalty.first must be at least %s, not %s", minPenalty, time.Duration(p.First))
 	case p.Longest < p.First:
 		return fmt.Errorf("penalty.longest must be at least penalty.first (%s), not %s", time.Duration(p.First), time.Duration(p.Longest))
 	case !(p.Multiplier >= 1 && p.Multiplier <= 1000):

@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"golang.org/x/net/http/httpguts"
 )
 
 // What options of fluster_queue are made of, beside what is in caddyfile_words.go.
@@ -14,9 +15,12 @@ import (
 // parseID reads `id <text>` or `id header <field>`.
 func (h *Queue) parseID(d *caddyfile.Dispenser) error {
 	switch args := d.RemainingArgs(); {
-	case len(args) == 1:
+	case len(args) == 1 && args[0] != "header": // all messages would be that one
 		h.ID = args[0]
 	case len(args) == 2 && args[0] == "header":
+		if !httpguts.ValidHeaderFieldName(args[1]) && !strings.Contains(args[1], "{") {
+			return d.Errf("id: %q is no field name", args[1])
+		}
 		h.ID = "{http.request.header." + args[1] + "}"
 	default:
 		return d.Errf("id takes a text with placeholders, or the word header and a field")
