@@ -65,6 +65,7 @@ func (x *exchange) openAt(f *found, r httpcache.Range) bool {
 		return false
 	}
 	c := f.chunks(r)
+	x.keepOpen(c.node)
 	data, err := x.readPatiently(c)
 	if err == nil && data == nil {
 		x.forgetTorn(f.entry)
@@ -75,6 +76,23 @@ func (x *exchange) openAt(f *found, r httpcache.Range) bool {
 	}
 	x.opened = &opened{entry: f.entry, from: c.first, data: data}
 	return true
+}
+
+// keepOpen keeps a node open for the request, also when a reload takes it out: what
+// was begun is sent to its end.
+func (x *exchange) keepOpen(n *node) {
+	if x.reads == n {
+		return
+	}
+	x.letNodeGo()
+	x.reads, x.release = n, n.Hold()
+}
+
+func (x *exchange) letNodeGo() {
+	if x.reads != nil {
+		x.release()
+		x.reads, x.release = nil, nil
+	}
 }
 
 // readPatiently reads the next chunks, and gives up when nodes have cost the request
@@ -190,6 +208,7 @@ func (x *exchange) send(f *found, r httpcache.Range) {
 // be had; all of it if the client has gone.
 func (x *exchange) sendChunks(e *entry, r httpcache.Range) (done int64) {
 	c := e.chunks(r)
+	x.keepOpen(c.node)
 	var collected []byte
 	if r.Length == e.resp.BodySize && x.mayCollect(e) {
 		collected = make([]byte, 0, r.Length)

@@ -255,6 +255,7 @@ func (f *flight) releaseLocked() {
 	}
 	f.base, f.blocks = f.have, nil
 	f.fill.giveUp() // unless the body has come whole
+	f.fill.letNodeGo()
 }
 
 // leave notes that an exchange goes on without the response. The forward ends

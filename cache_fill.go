@@ -41,6 +41,8 @@ type fill struct {
 	manifest *stored.Response // set before queue is closed, if the body is whole
 	last     []byte           // likewise: the chunk that ends it
 
+	letGo func() // lets go of n, when nobody reads from there any more
+
 	dead chan struct{} // closed when nothing will come of it
 	die  sync.Once
 
@@ -107,11 +109,12 @@ func (x *exchange) startFill(ttl time.Duration, length int64) *fill {
 	}
 	f := &fill{
 		all: all, n: n, token: rand.Uint64(), until: time.Now().Add(ttl), patience: n.timeout,
-		lock: x.place.lock.hand(), queue: make(chan []byte, queued), dead: make(chan struct{}),
+		lock: x.place.lock.hand(), queue: make(chan []byte, queued), dead: make(chan struct{}), letGo: sync.OnceFunc(n.Hold()),
 	}
 	f.size = chunkFor(all.count.Add(1), length)
 	if !x.pool.goLater(f.run) {
 		all.count.Add(-1)
+		f.letGo()
 		f.lock.letGo(isLost)
 		return nil
 	}
@@ -211,6 +214,13 @@ func (f *fill) giveUp() {
 	}
 	f.kill()
 	f.stop()
+}
+
+// letNodeGo notes that nobody reads from the node any more what lies there.
+func (f *fill) letNodeGo() {
+	if f != nil {
+		f.letGo()
+	}
 }
 
 func (f *fill) kill() { f.die.Do(func() { close(f.dead) }) }

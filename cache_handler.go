@@ -42,6 +42,8 @@ type exchange struct {
 	outdates   string        // the key of a stored part, fresh as it may be, that what is fetched is newer than
 	opened     *opened       // what is sent first of a body in chunks
 	source     *sourceWriter // what the handlers behind write to, with the option encode
+	reads      *node         // a long body is read from, and is kept open for it; nil: none
+	release    func()        // lets go of it
 	node       *node         // that was asked last, if any
 	seen       bool          // what lies there is known
 	held       int64         // bytes of body that were read from a node for this request alone

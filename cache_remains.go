@@ -44,6 +44,7 @@ func (h *Cache) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 // the last that is done with x.
 func (x *exchange) end() {
 	x.giveBack()
+	x.letNodeGo()
 	x.leaveBehind()
 	if !x.unshared {
 		return

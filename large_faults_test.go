@@ -102,6 +102,65 @@ func TestNodeDiesDuringHit(t *testing.T) {
 	}
 }
 
+// TestReloadTakesNodeOut: W1. A node that a reload takes out while clients read from
+// it, from what is stored and from what another one's forward has left there, is
+// read from to the end: the origin may have the same bytes no more.
+func TestReloadTakesNodeOut(t *testing.T) {
+	body := bodyOf(48 << 20)
+	for _, what := range []string{"hit", "follower"} {
+		t.Run(what, func(t *testing.T) {
+			noValidator := caddytest.Answer(200, string(body), fresh...)
+			g := newGate()
+			o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+				if what == "follower" {
+					g.wait(r)
+					file(body)(w, r)
+					return
+				}
+				noValidator(w, r)
+			})
+			servers := []*redistest.Server{redistest.Start(t), redistest.Start(t)}
+			global := func(i int) string {
+				return "fluster {\nnear off\ntimeout 5s\nnodes " + servers[i].URL() + "\n}"
+			}
+			c := caddytest.Load(t, global(0), cached(o, large...))
+			c.WaitUp(1)
+			ctx := testContext(t)
+			var resp *http.Response
+			if what == "hit" {
+				wantMiss(t, c, "/")
+				wantHit(t, c, "node", "/")
+				resp = c.Open(ctx, "/")
+			} else {
+				slow := make(chan *http.Response, 1)
+				fast := make(chan error, 1)
+				go func() { slow <- c.Open(ctx, "/") }()
+				go func() { fast <- c.Get("/").Err }()
+				caddytest.Eventually(t, "the origin is asked", func() bool { return o.Count() == 1 })
+				time.Sleep(50 * time.Millisecond) // so that both wait for the head
+				g.open()
+				resp = <-slow
+				if err := <-fast; err != nil {
+					t.Fatal(err)
+				}
+			}
+			defer resp.Body.Close()
+			first := make([]byte, 1<<20)
+			if _, err := io.ReadFull(resp.Body, first); err != nil {
+				t.Fatal(err)
+			}
+			c.Reload(global(1), cached(o, large...))
+			asked := o.Count()
+			rest, err := io.ReadAll(resp.Body)
+			sameBody(t, "the whole", append(first, rest...), body, err)
+			if o.Count() != asked {
+				t.Errorf("the origin was asked for the rest")
+			}
+			caddytest.Eventually(t, "the node is let go of", func() bool { return connectionsTo(t, servers[0].Client(t)) == "" })
+		})
+	}
+}
+
 // TestOriginDiesDuringFill: C1. A long response that breaks off is broken off for
 // its client, and nothing of it stays on the node.
 func TestOriginDiesDuringFill(t *testing.T) {

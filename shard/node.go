@@ -40,6 +40,7 @@ type Node struct {
 	whole *Node        // of a part: the cluster
 	parts atomic.Int32 // of a cluster: its parts that are open
 
+	holds  holds  // who needs bulk after Close
 	server server // who answers, where that may change
 }
 
@@ -230,8 +231,9 @@ func (n *Node) Subscribe(ctx context.Context, channels ...string) *redis.PubSub 
 	return n.client.Subscribe(bounded, channels...)
 }
 
-// Close closes all connections. Reads that are under way fail; for those on a
-// server that stands still it may wait up to some ten times the time-out.
+// Close closes all connections, but for those that Hold keeps. Reads that are under
+// way fail; for those on a server that stands still it may wait up to some ten times
+// the time-out.
 func (n *Node) Close() error {
 	if n.whole != nil {
 		if n.whole.parts.Add(-1) > 0 {
@@ -240,7 +242,11 @@ func (n *Node) Close() error {
 		return n.whole.Close()
 	}
 	var errs []error
-	for _, c := range []redis.UniversalClient{n.client, n.bulk, n.batched} {
+	clients := []redis.UniversalClient{n.client, n.batched}
+	if n.holds.close() {
+		clients = append(clients, n.bulk)
+	}
+	for _, c := range clients {
 		if c != nil {
 			errs = append(errs, c.Close())
 		}
