@@ -48,9 +48,10 @@ func (h *Queue) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		return next.ServeHTTP(w, r)
 	}
 	var err error
-	if x.opened, err = h.live.open(); err != nil {
+	if x.opened, err = h.live.use(); err != nil {
 		return x.refuse(&refusal{status: http.StatusServiceUnavailable, reason: "closed", detail: "the queue is not open", after: time.Second})
 	}
+	defer x.opened.leave()
 	x.now = time.Now()
 	x.repl, _ = r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if isQuestion {

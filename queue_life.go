@@ -111,6 +111,25 @@ func (q *liveQueue) open() (*openedQueue, error) {
 	return q.opened, q.err
 }
 
+// use opens the queue for a request, which calls leave when it is done. One that
+// comes to a configuration that was cleaned up already opens it for itself.
+func (q *liveQueue) use() (*openedQueue, error) {
+	opened, err := q.open()
+	if err != nil || opened.enter() {
+		return opened, err
+	}
+	p, err := q.app.pool(q.definition().Pool)
+	if err != nil {
+		return nil, err
+	}
+	if opened, err = p.openQueue(q.definition().options); err != nil {
+		return nil, err
+	}
+	opened.enter()
+	opened.close() // by leave
+	return opened, nil
+}
+
 // startQueues opens all queues and starts their workers. Where one cannot, none does.
 func (a *App) startQueues() error {
 	err := a.checkTold()

@@ -1,7 +1,10 @@
 package fluster_test
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -12,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
+	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
 )
 
 // TestQueueReloadUnderLoad: W1, Q5. Reloads lose no message, and deliver none
@@ -54,6 +58,47 @@ func TestQueueReloadWhileDelivering(t *testing.T) {
 	l.check(t, map[string]bool{first: true, second: true}, 0)
 	if d := l.times[second].Sub(l.times[first]); d < 1400*time.Millisecond {
 		t.Errorf("the second began %s after the first, which takes 1.5s", d)
+	}
+}
+
+// TestQueueReloadWhileAccepting: a request whose body is still coming when a reload
+// changes the queue, or its nodes, or takes it out, is accepted, and delivered.
+func TestQueueReloadWhileAccepting(t *testing.T) {
+	for _, what := range []string{"an option", "the nodes", "no queue"} {
+		t.Run(what, func(t *testing.T) {
+			o := newLetterbox(t)
+			servers := []*redistest.Server{redistest.Start(t), redistest.Start(t)}
+			c := caddytest.Load(t, queueOn(servers...), queueSite(deliverTo(o.Origin)))
+			conn, err := net.Dial("tcp", c.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nx")
+			time.Sleep(200 * time.Millisecond) // the request is there
+			switch what {
+			case "an option":
+				c.Reload(queueOn(servers...), queueSite(deliverTo(o.Origin), "visibility 5s"))
+			case "the nodes":
+				c.Reload(queueOn(servers[0]), queueSite(deliverTo(o.Origin)))
+			default:
+				c.Reload(queueOn(servers...), `respond "no queue"`)
+			}
+			time.Sleep(500 * time.Millisecond) // its workers have ended
+			io.WriteString(conn, "y")
+			r, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Body.Close(); r.StatusCode != 202 {
+				t.Errorf("got %d, want 202", r.StatusCode)
+			}
+			for _, s := range servers {
+				caddytest.Eventually(t, "what is not used any more is closed", func() bool {
+					return what != "no queue" || !strings.Contains(s.Client(t).ClientList(t.Context()).Val(), "caddy-fluster-queue")
+				})
+			}
+		})
 	}
 }
 

@@ -120,7 +120,10 @@ type openedQueue struct {
 	*queueLink
 	key    string
 	logger *zap.Logger
-	once   sync.Once
+
+	mu     sync.Mutex // guards all below
+	users  int        // requests under way
+	closed bool
 }
 
 // openQueue opens a queue on the pool's nodes, or finds it open. The options'
@@ -156,8 +159,40 @@ func (q *openedQueue) hold() (release func()) {
 	return sync.OnceFunc(q.letGo)
 }
 
-// close ends this use. It may be called again.
-func (q *openedQueue) close() { q.once.Do(q.letGo) }
+// enter keeps the nodes open until leave, also after close: Caddy does not wait for
+// the requests under way when it cleans up a configuration. It returns false if
+// the nodes are closed already.
+func (q *openedQueue) enter() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed && q.users == 0 {
+		return false
+	}
+	q.users++
+	return true
+}
+
+// leave ends what enter began.
+func (q *openedQueue) leave() {
+	q.mu.Lock()
+	q.users--
+	last := q.closed && q.users == 0
+	q.mu.Unlock()
+	if last {
+		q.letGo()
+	}
+}
+
+// close ends this use, when the last request has left. It may be called again.
+func (q *openedQueue) close() {
+	q.mu.Lock()
+	last := !q.closed && q.users == 0
+	q.closed = true
+	q.mu.Unlock()
+	if last {
+		q.letGo()
+	}
+}
 
 func (q *openedQueue) letGo() {
 	if _, err := queueLinks.Delete(q.key); err != nil {
