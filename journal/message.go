@@ -114,8 +114,8 @@ func appendTargets(out []Target, kind Kind, value string, soft bool) ([]Target, 
 // errNotUTF8 refuses what else would be read as another text.
 var errNotUTF8 = errors.New("JSON is UTF-8 (RFC 8259, Section 8.1), and it is not")
 
-// DecodeStrict reads one JSON value from r into v; unknown members and
-// anything behind the value are errors.
+// DecodeStrict reads one JSON value from r into v; unknown members, those that
+// stand twice, and anything behind the value are errors.
 func DecodeStrict(r io.Reader, v any) error {
 	b, err := io.ReadAll(io.LimitReader(r, MaxMessage+1))
 	if err != nil {
@@ -129,11 +129,47 @@ func DecodeStrict(r io.Reader, v any) error {
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
+	switch err := d.Decode(v); {
+	case err == io.EOF:
+		return errors.New("there is no JSON value")
+	case err == io.ErrUnexpectedEOF:
+		return errors.New("the JSON value is cut off")
+	case err != nil:
 		return err
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return errors.New("there is something behind the JSON value")
 	}
+	if name := repeated(b); name != "" {
+		return fmt.Errorf("the member %q stands twice", name)
+	}
 	return nil
+}
+
+// repeated returns a member that stands twice in a JSON object, of which the first
+// would be left out without a word; "" if none does. Case does not matter to
+// encoding/json either.
+func repeated(b []byte) string {
+	d := json.NewDecoder(bytes.NewReader(b))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return ""
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		t, err := d.Token()
+		name, ok := t.(string)
+		if err != nil || !ok {
+			return ""
+		}
+		folded := strings.ToLower(strings.ToUpper(name))
+		if seen[folded] {
+			return name
+		}
+		seen[folded] = true
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			return ""
+		}
+	}
+	return ""
 }

@@ -45,6 +45,8 @@ func TestParseMessage(t *testing.T) {
 		{"one bad of two", "url https://e/ nonsense", nil},
 		{"host with a path", "host example.com/a", nil},
 		{"JSON unknown member", `{"tags":["a"]}`, nil},
+		{"JSON member twice", `{"tag":["a"],"tag":["b"]}`, nil},
+		{"JSON member twice, in another case", `{"tag":["a"],"TAG":["b"]}`, nil},
 		{"JSON empty", `{}`, nil},
 		{"JSON empty tag", `{"tag":[""]}`, nil},
 		{"JSON and more", `{"all":true} x`, nil},
