@@ -284,9 +284,10 @@ func (f *flight) endIfUnwantedLocked() {
 	}
 }
 
-// goOn reports whether anybody takes the body from the flight, or waits for it.
-// If nobody does, nobody will: the forward may end, and who comes now must not
-// be left with what has come so far.
+// goOn reports whether anybody takes the body from the flight, or waits for it, or
+// was sent away and does not know that yet: that one will ask for the rest when the
+// forward has told how much it is. If nobody does, nobody will: the forward may end,
+// and who comes now must not be left with what has come so far.
 func (f *flight) goOn() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -294,7 +295,7 @@ func (f *flight) goOn() bool {
 }
 
 func (f *flight) goOnLocked() bool {
-	if f.state <= shared && len(f.followers) == 0 && f.waiting == 0 {
+	if f.state <= shared && len(f.followers) == 0 && len(f.evicted) == 0 && f.waiting == 0 {
 		f.state = alone
 	}
 	return f.state <= shared

@@ -178,47 +178,62 @@ func TestWholeBodyIsNotCopied(t *testing.T) {
 }
 
 // TestSlowLeaderIsNotForgotten: a client that was sent away from its own forward
-// gets the rest when that is over, which therefore goes on when all others have gone.
+// gets the rest when that is over, which therefore goes on when all others have gone:
+// also while what that client was last given is yet on its way to it.
 func TestSlowLeaderIsNotForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fs := &flights{open: map[string]*flight{}}
-		f, _ := fs.join("key")
-		f.passBy()
-		f.share(newEntry(&stored.Response{Status: 200, Header: stored.HeaderOf(stored.Field{Name: "Etag", Value: `"a"`})}, 0), -1)
-		client := func(ctx context.Context, every time.Duration) *exchange {
-			r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
-			return &exchange{w: &slowWriter{httptest.NewRecorder(), every, nil}, r: r}
+	for name, tt := range map[string]struct {
+		every time.Duration
+		leave func(f *flight, p *pump) bool // whether the other one hangs up
+	}{
+		"which has noticed": {time.Second, func(_ *flight, p *pump) bool { return p.lost.Load() }},
+		"which has not":     {time.Minute, func(f *flight, _ *pump) bool { return len(f.evicted) > 0 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { testSlowLeader(t, tt.every, tt.leave) })
+		})
+	}
+}
+
+func testSlowLeader(t *testing.T, every time.Duration, leave func(*flight, *pump) bool) {
+	fs := &flights{open: map[string]*flight{}}
+	f, _ := fs.join("key")
+	f.passBy()
+	f.share(newEntry(&stored.Response{Status: 200, Header: stored.HeaderOf(stored.Field{Name: "Etag", Value: `"a"`})}, 0), -1)
+	client := func(ctx context.Context, every time.Duration) *exchange {
+		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+		return &exchange{w: &slowWriter{httptest.NewRecorder(), every, nil}, r: r}
+	}
+	ctx, hangUp := context.WithCancel(t.Context())
+	leader, follower := client(t.Context(), every), client(ctx, 1)
+	w := &fillWriter{x: leader, fl: f, mode: passing, copying: true, pump: leader.startPump(f, 0)}
+	f.mu.Lock()
+	f.followLocked(follower, 0)
+	f.mu.Unlock()
+	go func() {
+		follower.takeBody(f, follower.w, 0)
+		f.leave(follower)
+	}()
+	const length = 100 * blockSize
+	for w.got < length {
+		time.Sleep(50 * time.Millisecond)
+		if _, err := w.Write(make([]byte, blockSize)); err != nil {
+			t.Fatalf("after %d bytes the forward ends: %v", w.got, err)
 		}
-		ctx, hangUp := context.WithCancel(t.Context())
-		leader, follower := client(t.Context(), time.Second), client(ctx, 1)
-		w := &fillWriter{x: leader, fl: f, mode: passing, copying: true, pump: leader.startPump(f, 0)}
 		f.mu.Lock()
-		f.followLocked(follower, 0)
+		if leave(f, w.pump) {
+			hangUp()
+		}
 		f.mu.Unlock()
-		go func() {
-			follower.takeBody(f, follower.w, 0)
-			f.leave(follower)
-		}()
-		const length = 100 * blockSize
-		for w.got < length {
-			time.Sleep(50 * time.Millisecond)
-			if _, err := w.Write(make([]byte, blockSize)); err != nil {
-				t.Fatalf("after %d bytes the forward ends: %v", w.got, err)
-			}
-			if w.pump.lost.Load() {
-				hangUp()
-			}
-		}
-		hangUp()
-		if !w.pump.lost.Load() {
-			t.Fatal("the slow one was not sent away")
-		}
-		f.settle(whole)
-		<-w.pump.done
-		if n, ok := f.finalLength(leader); n != length || !ok {
-			t.Errorf("the final length: got %d, %t, want %d", n, ok, length)
-		}
-	})
+	}
+	hangUp()
+	f.settle(whole)
+	<-w.pump.done
+	if !w.pump.lost.Load() {
+		t.Fatal("the slow one was not sent away")
+	}
+	if n, ok := f.finalLength(leader); n != length || !ok {
+		t.Errorf("the final length: got %d, %t, want %d", n, ok, length)
+	}
 }
 
 // goneWriter is a client's that has reset its stream.
