@@ -115,10 +115,16 @@ func (w *fillWriter) end() {
 	w.sendFirst()       //nolint:errcheck // it is not whole, and the client will see
 	w.fl.settle(broken) // unless it has ended otherwise: nobody waits for ever
 	w.fill.stop()
+	defer w.fl.end()
 	if w.pump != nil {
 		w.endPump()
 	}
-	w.fl.end()
+	if t := w.telling; t != nil {
+		w.x.place.lock.letGoUnlessHanded()
+		if <-t.done; t.panicked != nil {
+			panic(t.panicked)
+		}
+	}
 }
 
 // fail ends an exchange that got no response, or a part of one.
@@ -227,7 +233,11 @@ func (w *fillWriter) confirmToClient() {
 	w.restore()
 	w.x.writeHead(&found{entry: w.head}, httpcache.NotModifiedHeader(w.head.header()))
 	w.ResponseWriter.WriteHeader(http.StatusNotModified)
-	http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // it only hurries
+	// Where the connection takes nothing, as its client reads nothing of what else was
+	// sent there, this waits as long as the client likes: not the others, too.
+	w.telling = w.x.beside(func(*pump) {
+		http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // it only hurries
+	})
 }
 
 // serveConfirmed answers with the stored response that the origin confirmed.

@@ -101,8 +101,11 @@ func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tag
 
 // Header returns the header of the response; while the pump writes, its own.
 func (w *fillWriter) Header() http.Header {
-	if w.pump != nil {
+	switch {
+	case w.pump != nil:
 		return w.pump.header
+	case w.telling != nil:
+		return w.telling.header
 	}
 	return w.header
 }

@@ -137,17 +137,25 @@ type pump struct {
 
 // startPump lets the leader's client take the rest of the body from off on.
 func (x *exchange) startPump(f *flight, off int64) *pump {
-	p := &pump{header: x.w.Header().Clone(), done: make(chan struct{})}
-	p.before = maps.Clone(p.header)
 	f.mu.Lock()
 	f.followLocked(x, off)
 	f.mu.Unlock()
-	go func() { // it ends with the flight, and the leader waits for it
-		defer close(p.done)
+	return x.beside(func(p *pump) { // it ends with the flight
 		defer f.leave(x)
-		defer func() { p.panicked = recover() }() // where it is, nobody else would
 		p.off, p.end = x.takeBody(f, x.w, off)
 		p.lost.Store(p.end == lost)
+	})
+}
+
+// beside has a pump write to the client beside the forward, which waits for it in
+// the end.
+func (x *exchange) beside(write func(*pump)) *pump {
+	p := &pump{header: x.w.Header().Clone(), done: make(chan struct{})}
+	p.before = maps.Clone(p.header)
+	go func() {
+		defer close(p.done)
+		defer func() { p.panicked = recover() }() // where it is, nobody else would
+		write(p)
 	}()
 	return p
 }

@@ -36,6 +36,7 @@ type fillWriter struct {
 	unfilled bool   // there was no place for such a one
 	most     int64  // the longest body that is kept whole in memory
 	pump     *pump  // writes to the client in place of Write, from pumpAfter on
+	telling  *pump  // sends the client its 304, while the body comes for others
 	kept     kept   // what waits to be written with the next part
 	hijacked bool
 	gotRange httpcache.ContentRange // of the part that came
