@@ -170,3 +170,47 @@ func TestJournalTrimmedByLength(t *testing.T) {
 		}
 	}
 }
+
+// TestInvalidationTrimmedPassedOn: a Caddy that does not reach the node which knew of
+// the invalidation gives up what it has copied from the other one, too.
+func TestInvalidationTrimmedPassedOn(t *testing.T) {
+	var o *caddytest.Origin
+	o = caddytest.NewOrigin(t, numbered(&o))
+	servers, global := nodes(t, 2, "near 1MiB", "penalty 100ms 300ms")
+	away, stays := servers[0], servers[1]
+	here := caddytest.Start(t, global, cached(o))
+	here.WaitUp(2)
+	var paths []string
+	for i := range 16 { // on either node
+		paths = append(paths, fmt.Sprintf("/%d", i))
+		wantHit(t, here, "", paths[i])
+	}
+	away.Save()
+	away.Kill()
+	caddytest.Eventually(t, "the invalidation is acknowledged", func() bool {
+		return here.Invalidate(`{"all":true}`).Status == http.StatusOK
+	})
+	here.Kill()
+	if err := stays.Client(t).Do(t.Context(), "xtrim", "{fluster:0}:j", "maxlen", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	away.RestartWithData()
+
+	cut := caddytest.Start(t, strings.Replace(global, stays.Addr(), "127.0.0.1:1", 1), cached(o))
+	cut.WaitUp(1)
+	var path, old string
+	for _, p := range paths {
+		if r := cut.Get(p); r.Hit("") {
+			path, old = p, string(r.Body)
+		}
+	}
+	if path == "" {
+		t.Fatal("the node that was away has nothing")
+	}
+	wantHit(t, cut, "near", path)
+	caddytest.Start(t, global, cached(o)).WaitUp(2)
+	pause(2 * time.Second)
+	if r := cut.Get(path); r.Err != nil || string(r.Body) == old {
+		t.Errorf("got %s, which was invalidated", r)
+	}
+}

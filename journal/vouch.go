@@ -83,6 +83,10 @@ func (v *View) heedLocked(e Entry) {
 	switch {
 	case e.Target.Kind == Flush:
 		v.flushed = e.Seq
+		if !v.suspect {
+			// Somebody else knows why; what was copied from the node is as dead as it is.
+			v.book.forgetLocked(ruleFlush)
+		}
 	case len(heads) == 0 || !v.coversLocked(heads[0]) && v.book.has(ruleOwnHistory):
 		return
 	}

@@ -75,6 +75,25 @@ func testSuspectNode(t *testing.T, without rules) (near Validity) {
 	return near
 }
 
+// What was copied from a node goes when somebody else has declared dead what lies
+// there: the journal that has lost something may be one that is not reached here.
+func TestFlushOfAnother(t *testing.T) {
+	b := NewBook(Options{}, at(0))
+	a := loadedView(t, b)
+	n, sel := b.Learnt(), NewSelectors("https://e/", nil)
+	h := a.Head()
+	flush := Record{"w2-1", Target{Kind: Flush, Value: "0000000000000001:1:0000000000000065"}}
+	if !a.Heard(h.Inc, Entry{Record: flush, Seq: h.Seq + 1, Nonce: h.Seq + 101, After: h.Nonce}) {
+		t.Fatal("it is not taken")
+	}
+	if got, _ := b.ValidNear(n, &sel); got != Dead {
+		t.Errorf("in the near cache: got %v", got)
+	}
+	if got, _ := b.ValidNear(b.Learnt(), &sel); got != Valid {
+		t.Errorf("fetched since: got %v", got)
+	}
+}
+
 // A process believes what a journal vouches for the history of it that was known, and
 // for positions of the other that are still there; and a flush.
 func TestVouch(t *testing.T) {
