@@ -154,7 +154,11 @@ func (n *Node) newClusterClient(u *redis.UniversalOptions) redis.UniversalClient
 	// failure of it.
 	c.DisableRoutingPolicies = true
 	client := redis.NewClusterClient(c)
-	client.OnNewNode(func(member *redis.Client) { member.AddHook(memberHook{n, member.Options().Addr}) })
+	client.AddHook(redirectHook{cluster: client})
+	client.OnNewNode(func(member *redis.Client) {
+		member.AddHook(redirectHook{client, member})
+		member.AddHook(memberHook{n, member.Options().Addr})
+	})
 	return client
 }
 
