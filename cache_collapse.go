@@ -129,6 +129,13 @@ func (fs *flights) solo() *flight {
 	return &flight{all: fs, length: -1}
 }
 
+// isShared reports whether others may take the response, or take it now.
+func (f *flight) isShared() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state == shared
+}
+
 // close lets nobody join any more.
 func (fs *flights) close(f *flight) {
 	if !f.isOpen.Swap(false) {

@@ -71,6 +71,7 @@ func (w *fillWriter) WriteHeader(status int) {
 		return
 	}
 	if status < 200 {
+		defer w.watch().Stop() // in HTTP/2 and /3 it is sent at once
 		w.ResponseWriter.WriteHeader(status)
 		return
 	}
@@ -175,11 +176,6 @@ func (w *fillWriter) mostWhole() int64 {
 	return min(w.x.maxBody, most)
 }
 
-// pumpAfter is how much of a body that others may share is written to the client
-// at once: as much as the system takes without waiting for it. It is what a proxy
-// reads at one time, so that the first byte waits for nothing else.
-const pumpAfter = 32 << 10
-
 // Write sends a part of the body to the client and to the copy.
 func (w *fillWriter) Write(p []byte) (int, error) {
 	if w.mode == waiting {
@@ -197,17 +193,20 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 	if w.answered && max(w.want, w.got+int64(len(p))) > pumpAfter {
 		return 0, errAnswered // to read a short one costs less than the origin's connection
 	}
+	early := w.want <= w.most && w.got+int64(len(p)) <= pumpAfter // then the copy waits for nobody
+	if early {
+		w.toCopy(p)
+	}
 	if err := w.toClient(p); err != nil {
 		w.spoil()
 		return 0, err
 	}
-	w.toNode(p)
+	if !early {
+		w.toCopy(p)
+	}
 	w.got += int64(len(p))
 	if w.got > lockedBody {
 		w.x.place.lock.letGo(isLost)
-	}
-	if w.copying && !w.fl.add(p, w.most) {
-		w.copying = w.isFollowed()
 	}
 	if w.pump != nil && !w.copying {
 		return 0, errNobodyWants
@@ -215,30 +214,12 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// toClient sends the next part of the body to the client, unless the pump does.
-func (w *fillWriter) toClient(p []byte) error {
-	if w.keepFirst(p) {
-		return nil
+// toCopy adds the next part of the body to the copy, from which others take it.
+func (w *fillWriter) toCopy(p []byte) {
+	w.toNode(p)
+	if w.copying && !w.fl.add(p, w.most) {
+		w.copying = w.isFollowed()
 	}
-	err := w.sendFirst()
-	if w.got+int64(len(p)) > pumpAfter {
-		w.startPump()
-	}
-	w.pumpStreams()
-	if w.pump != nil || w.muted {
-		return nil
-	}
-	if err == nil {
-		_, err = w.ResponseWriter.Write(p)
-	}
-	if w.got == 0 && w.want > pumpAfter {
-		http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // it only hurries
-	}
-	if err == nil || !w.copying || !w.fl.goOn() {
-		return err
-	}
-	w.muted = true // the client has gone; the others have not
-	return nil
 }
 
 // spoil gives the copy up, as it lacks what could not be written. Not every handler ends
@@ -247,37 +228,6 @@ func (w *fillWriter) spoil() {
 	w.head, w.copying = nil, false
 	w.fill.giveUp()
 	w.fl.settle(broken)
-}
-
-// pumpStreams starts the pump where even the first write may wait for the client:
-// in HTTP/2 and /3, for as long as that likes.
-func (w *fillWriter) pumpStreams() {
-	if w.x.r.ProtoMajor > 1 {
-		w.startPump()
-	}
-}
-
-// startPump lets the client take the body beside the forward, if others may share
-// it, who must not wait for that client.
-func (w *fillWriter) startPump() {
-	if w.pump == nil && w.copying && !w.muted && w.fl.key != "" {
-		if w.got > 0 { // the first byte is not to wait until the pump has its turn
-			http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // the pump will see
-		}
-		w.pump = w.x.startPump(w.fl, w.got)
-	}
-}
-
-// isFollowed reports whether the copy, which is not kept whole, is for anybody.
-// While the forward goes on for its own client without it, others may yet come.
-func (w *fillWriter) isFollowed() bool {
-	switch {
-	case w.fl.key == "":
-		return false
-	case w.pump == nil || w.pump.lost.Load():
-		return true
-	}
-	return w.fl.goOn()
 }
 
 // toNode stores the next part of the body on the node, if it is a long one.
@@ -328,6 +278,7 @@ func (w *fillWriter) FlushError() error {
 	if w.mode == waiting {
 		w.WriteHeader(http.StatusOK) // the client's writer would, unseen
 	}
+	defer w.watch().Stop()
 	w.pumpStreams()
 	if w.mode > passing || w.muted || w.pump != nil {
 		return nil // the pump does it by itself

@@ -2,6 +2,8 @@ package fluster_test
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -19,12 +21,24 @@ import (
 // what it asked for before, holds up nobody who wants the same as its next request;
 // not even where that one's answer has no body.
 func TestStuckConnection(t *testing.T) {
-	for name, condition := range map[string]string{"200": "", "304": `"one"`} {
+	for name, is := range map[string]struct {
+		condition string
+		hints     bool
+		asked     int64 // how often the origin is
+	}{
+		"200": {asked: 2},
+		"304": {condition: `"one"`, asked: 2},
+		"103": {hints: true, asked: 3}, // who waits for the head waits 10 s for that client
+	} {
 		t.Run(name, func(t *testing.T) {
 			g, written := newGate(), new(atomic.Int64)
 			page := inParts(g, "be", thenWrite("gin"), append(fresh, "Etag", `"one"`)...)
 			o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/page" {
+					if is.hints {
+						w.Header().Set("Link", "</style.css>; rel=preload")
+						w.WriteHeader(http.StatusEarlyHints)
+					}
 					page(w, r)
 					return
 				}
@@ -36,7 +50,7 @@ func TestStuckConnection(t *testing.T) {
 				}
 			})
 			c := caddytest.Load(t, "servers {\nprotocols h1 h2c\n}", cached(o))
-			ask := stuck(t, c.Addr)
+			ask, free := stuck(t, c.Addr)
 			ask("/long", "")
 			last := int64(-1)
 			caddytest.Eventually(t, "the connection is full", func() bool {
@@ -45,22 +59,66 @@ func TestStuckConnection(t *testing.T) {
 				last = written.Load()
 				return was > 0 && was == last
 			})
-			ask("/page", condition)
+			ask("/page", is.condition)
 			caddytest.Eventually(t, "the page is asked for", func() bool { return o.Count() == 2 })
 			follower := c.Open(testContext(t), "/page")
 			g.open()
 			wantRest(t, follower, "begin")
-			if o.Count() != 2 {
-				t.Errorf("the origin was asked %d times, want twice", o.Count())
+			if n := int64(o.Count()); n != is.asked {
+				t.Errorf("the origin was asked %d times, want %d", n, is.asked)
+			}
+			if body := free(1, 3); body != "begin" && is.condition == "" {
+				t.Errorf("when it is read, it has %q, want begin", body)
 			}
 		})
 	}
 }
 
+// TestStuckPipeline: who asks by HTTP/1.1 for many things, one behind the other, and reads
+// nothing, holds up nobody who wants the one that it is stuck in.
+func TestStuckPipeline(t *testing.T) {
+	body := bytes.Repeat([]byte("0123456789abcdef"), 20<<10/16)
+	var last atomic.Value
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		last.Store(r.URL.Path)
+		w.Header().Set("Cache-Control", "max-age=600")
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		w.Write(body)
+	})
+	c := caddytest.Load(t, "", cached(o))
+	conn, err := net.Dial("tcp", c.Addr) //nolint:noctx // on loopback
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	go func() {
+		for i := range 10_000 {
+			if _, err := fmt.Fprintf(conn, "GET /%d HTTP/1.1\r\nHost: %s\r\n\r\n", i, caddytest.Host); err != nil {
+				return
+			}
+		}
+	}()
+	n := 0
+	caddytest.Eventually(t, "the connection is full", func() bool {
+		time.Sleep(500 * time.Millisecond)
+		was := n
+		n = o.Count()
+		return was > 0 && was == n
+	})
+	start := time.Now()
+	resp := c.Open(testContext(t), last.Load().(string))
+	defer resp.Body.Close()
+	if got, err := io.ReadAll(resp.Body); err != nil || !bytes.Equal(got, body) {
+		t.Errorf("got %d bytes, %v, want %d", len(got), err, len(body))
+	}
+	t.Logf("%d responses fit; the next one was shared after %s, the origin asked %d times for it", n-1, time.Since(start), o.Count()-n+1)
+}
+
 // stuck connects by HTTP/2, and returns a function that asks for a path, with
 // If-None-Match if that is not empty. It takes as much as the other side likes to send,
-// and reads none of it.
-func stuck(t *testing.T, addr string) (ask func(path, ifNoneMatch string)) {
+// and reads none of it, until free is called, which gives up one stream and returns the
+// body of another one.
+func stuck(t *testing.T, addr string) (ask func(path, ifNoneMatch string), free func(stream, wanted uint32) string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr) //nolint:noctx // on loopback
 	if err != nil {
@@ -80,7 +138,7 @@ func stuck(t *testing.T, addr string) (ask func(path, ifNoneMatch string)) {
 	}
 	var block bytes.Buffer
 	e, stream := hpack.NewEncoder(&block), uint32(1)
-	return func(path, ifNoneMatch string) {
+	ask = func(path, ifNoneMatch string) {
 		t.Helper()
 		block.Reset()
 		fields := [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", caddytest.Host}, {":path", path}, {"if-none-match", ifNoneMatch}}
@@ -94,4 +152,24 @@ func stuck(t *testing.T, addr string) (ask func(path, ifNoneMatch string)) {
 		}
 		stream += 2
 	}
+	free = func(stream, wanted uint32) string {
+		t.Helper()
+		if err := f.WriteRSTStream(stream, http2.ErrCodeCancel); err != nil {
+			t.Fatal(err)
+		}
+		var body []byte
+		for {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if data, ok := frame.(*http2.DataFrame); ok && frame.Header().StreamID == wanted {
+				body = append(body, data.Data()...)
+			}
+			if h := frame.Header(); h.StreamID == wanted && h.Flags.Has(http2.FlagDataEndStream) {
+				return string(body)
+			}
+		}
+	}
+	return ask, free
 }
