@@ -133,7 +133,7 @@ func rangeValidator(stored http.Header) (string, bool) {
 }
 
 // Combinable reports whether two partial responses, or a partial and an incomplete one, are of the same representation:
-// both have the same strong validator. RFC 9111, Section 3.4.
+// both have the same strong validator. RFC 9111, Section 3.4. A date says nothing of the coding that an origin chose.
 func Combinable(a, b http.Header) bool {
 	tag := etagOf(a)
 	if tag.is() || etagOf(b).is() {
@@ -144,7 +144,7 @@ func Combinable(a, b http.Header) bool {
 		return false
 	}
 	other, ok := strongDate(b)
-	return ok && modified.Equal(other)
+	return ok && modified.Equal(other) && a.Get("Content-Encoding") == b.Get("Content-Encoding")
 }
 
 // Join returns the range of two partial responses of the same representation together. ok is false if a gap is between

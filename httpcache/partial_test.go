@@ -130,6 +130,7 @@ func TestCombinable(t *testing.T) {
 		{"weak tag", []string{`ETag: W/"x"`}, []string{`ETag: W/"x"`}, false},
 		{"one tag", []string{`ETag: "x"`, lm, date}, []string{lm, date}, false},
 		{"strong date", []string{lm, date}, []string{lm, date}, true},
+		{"strong date, other coding", []string{lm, date, "Content-Encoding: gzip"}, []string{lm, date}, false},
 		{"other date", []string{lm, date}, []string{"Last-Modified: " + at(-50), date}, false},
 		{"weak date", []string{"Last-Modified: " + at(0), date}, []string{"Last-Modified: " + at(0), date}, false},
 		{"none", []string{date}, []string{date}, false},
