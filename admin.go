@@ -25,6 +25,7 @@ func (adminAPI) CaddyModule() caddy.ModuleInfo {
 func (a *adminAPI) Routes() []caddy.AdminRoute {
 	return append(a.queueRoutes(),
 		caddy.AdminRoute{Pattern: "/fluster/status", Handler: only(http.MethodGet, a.status)},
+		caddy.AdminRoute{Pattern: "/fluster/explain", Handler: only(http.MethodGet, a.explain)},
 		caddy.AdminRoute{Pattern: "/fluster/invalidate", Handler: only(http.MethodPost, a.invalidate)},
 	)
 }

@@ -121,12 +121,20 @@ func putBehind(ctx context.Context) context.Context {
 
 // isBehind reports whether a cache before this one has forwarded the request. Another
 // request, that a handler behind has made of it, has a replacer of its own.
-func isBehind(r *http.Request) bool {
-	repl := r.Context().Value(behindKey{})
-	return repl != nil && repl == r.Context().Value(caddy.ReplacerCtxKey)
+// Of a request that is to be explained it returns the explanation.
+func isBehind(r *http.Request) (bool, *Explanation) {
+	switch mark := r.Context().Value(behindKey{}).(type) {
+	case nil:
+		return false, nil
+	case *Explanation:
+		return false, mark
+	default:
+		return mark == r.Context().Value(caddy.ReplacerCtxKey), nil
+	}
 }
 
-// behindKey is the key in the context of a request that this cache has forwarded.
+// behindKey is the key in the context of a request that this cache has forwarded, or is
+// to explain: most requests are neither, and it costs them one look.
 type behindKey struct{}
 
 // routeGroups are the groups of Caddy's routes that are done with for this request,

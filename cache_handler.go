@@ -69,7 +69,11 @@ type exchange struct {
 
 // ServeHTTP answers a request: request → key → near cache → node → origin → store.
 func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if isTunnel(r) || isBehind(r) {
+	behind, asked := isBehind(r)
+	switch {
+	case asked != nil:
+		return h.explain(asked, r)
+	case isTunnel(r) || behind:
 		return next.ServeHTTP(w, r)
 	}
 	x := h.begin(w, r, next)

@@ -22,7 +22,7 @@ import (
 // command is `caddy fluster …`: what the admin endpoint does, from a shell.
 var command = caddycmd.Command{
 	Name:  "fluster",
-	Usage: "status | invalidate [soft] url|prefix|tag|host|all [<value...>] | queue ls|show|peek|replay|drop|pause|resume [<name>] [<id...>]",
+	Usage: "status | explain <url> | invalidate [soft] url|prefix|tag|host|all [<value...>] | queue ls|show|peek|replay|drop|pause|resume [<name>] [<id...>]",
 	Short: "Asks a running Caddy about its cache and its queues, and tells it what to do with them",
 	Long: `
 'caddy fluster status' tells of the nodes and the near cache.
@@ -33,6 +33,9 @@ var command = caddycmd.Command{
 	caddy fluster invalidate soft prefix https://example.com/docs/
 
 It prints the acknowledgement, and exits with 1 if too few nodes have it.
+
+'caddy fluster explain https://example.com/page' tells what the cache would do with
+a request, and what it has.
 
 'caddy fluster queue' looks after queues: see 'caddy fluster queue --help'.
 
@@ -52,7 +55,7 @@ All ask the admin endpoint of a running Caddy, found by --address or --config.`,
 		}
 		invalidate.Flags().String("pool", "", "Name of the pool (default: the one without a name)")
 		invalidate.Flags().Bool("wait", false, "Return when no process serves what is selected any more")
-		cmd.AddCommand(status, invalidate, queueCommand())
+		cmd.AddCommand(status, invalidate, explainCommand(), queueCommand())
 		// A word that is no command is an error, in scripts above all.
 		cmd.Args, cmd.RunE = cobra.NoArgs, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	},

@@ -161,7 +161,7 @@ func TestIsBehind(t *testing.T) {
 		"made of it":     {prepared(forwarded), false},
 		"of no replacer": {request(t, "/page").WithContext(putBehind(t.Context())), false},
 	} {
-		if got := isBehind(tt.r); got != tt.want {
+		if got, _ := isBehind(tt.r); got != tt.want {
 			t.Errorf("%s: isBehind is %v, want %v", name, got, tt.want)
 		}
 	}

@@ -42,6 +42,9 @@ type arrival struct {
 // ServeHTTP puts the request into the queue, or answers what became of an
 // earlier one, or goes on to the next handler.
 func (h *Queue) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if _, asked := isBehind(r); asked != nil {
+		return caddyhttp.Error(http.StatusNotFound, errors.New("a fluster_queue takes the request")) // which is none
+	}
 	x := &arrival{Queue: h.live.definition(), live: h.live, w: w, r: r}
 	id, isQuestion := x.asksFor()
 	if !isQuestion && !x.isTaken() {

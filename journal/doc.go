@@ -25,6 +25,7 @@
 //	wire.go      how records lie in a journal, and are told of
 //	book.go      Book: all views, and what this process has learnt, in order
 //	view.go      View: one node's journal as this process knows it
+//	advance.go   how it gets on, by what was read and what was told
 //	owed.go      what this process knows and a journal lacks
 //	vouch.go     what a journal has had although another has lost it
 //	ear.go       Ear: one name for a message in all processes that hear it

@@ -34,6 +34,7 @@
 //	hook.go      bounds each command and reports its outcome
 //	part.go      parts of a Redis Cluster
 //	succession.go  noticing that a replica was made master
+//	redirect.go  pipelines while the slots of a cluster move
 //	node.go      one server
 //	reader.go    reading small values
 //	batch.go     many callers' reads in few round trips

@@ -1,0 +1,153 @@
+package fluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// explain answers GET /fluster/explain?url=…&header=Name:%20value by a request that
+// goes through the routes of the server that has the URL's port.
+func (a *adminAPI) explain(app *App, w http.ResponseWriter, r *http.Request) error {
+	e := &Explanation{Nodes: []ExplainedNode{}}
+	req, err := explainedRequest(r, e)
+	if err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+	}
+	srv, err := app.serverFor(r.URL.Query().Get("url"))
+	if err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
+	}
+	answer := &unread{header: http.Header{}}
+	answer.serve(srv, req)
+	if e.Would == "" {
+		return caddy.APIError{HTTPStatus: http.StatusNotFound,
+			Err: fmt.Errorf("the request reaches no fluster_cache: it was answered with status %d", answer.status)}
+	}
+	return reply(w, http.StatusOK, e)
+}
+
+// explainedRequest returns the request that is to be explained.
+func explainedRequest(r *http.Request, e *Explanation) (*http.Request, error) {
+	q := r.URL.Query()
+	for name := range q {
+		if name != "url" && name != "header" {
+			return nil, fmt.Errorf("there is no parameter %s: it takes url and header", name)
+		}
+	}
+	u, err := url.Parse(q.Get("url"))
+	switch {
+	case err != nil:
+		return nil, err
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return nil, errors.New("url must be one as a client asks for it: http://host/path or https://host/path")
+	case u.User != nil || u.Fragment != "":
+		return nil, errors.New("url must have neither a user nor a fragment: no server is told of them")
+	}
+	req, err := http.NewRequestWithContext(context.WithValue(r.Context(), behindKey{}, e), http.MethodGet, u.String(), http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	for _, line := range q["header"] {
+		name, value, ok := strings.Cut(line, ":")
+		if !ok || strings.TrimSpace(name) == "" {
+			return nil, fmt.Errorf("header must be Name: value, not %q", line)
+		}
+		if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); name == "Host" {
+			req.Host = strings.TrimSpace(value)
+			continue
+		}
+		req.Header.Add(name, strings.TrimSpace(value))
+	}
+	// As a server has it.
+	req.RequestURI, req.RemoteAddr = req.URL.RequestURI(), r.RemoteAddr
+	if u.Scheme == "https" {
+		req.TLS = &tls.ConnectionState{HandshakeComplete: true, Version: tls.VersionTLS13, ServerName: u.Hostname()}
+	}
+	req.URL = &url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery, ForceQuery: u.ForceQuery}
+	if req.URL.Path == "" {
+		req.URL.Path = "/"
+	}
+	return req, nil
+}
+
+// serverFor returns the server that listens to the port of a URL.
+func (a *App) serverFor(raw string) (*caddyhttp.Server, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	app, err := a.ctx.AppIfConfigured("http")
+	if err != nil {
+		return nil, err
+	}
+	web := app.(*caddyhttp.App)
+	port := u.Port()
+	switch {
+	case port != "":
+	case u.Scheme == "https":
+		port = strconv.Itoa(orDefault(web.HTTPSPort, caddyhttp.DefaultHTTPSPort))
+	default:
+		port = strconv.Itoa(orDefault(web.HTTPPort, caddyhttp.DefaultHTTPPort))
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	for _, srv := range web.Servers {
+		for _, listen := range srv.Listen {
+			addr, err := caddy.ParseNetworkAddress(listen)
+			if err == nil && uint64(addr.StartPort) <= n && n <= uint64(addr.EndPort) {
+				return srv, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("no server listens to port %s", port)
+}
+
+func orDefault(n, def int) int {
+	if n == 0 {
+		return def
+	}
+	return n
+}
+
+// unread is where handlers write a response that nobody reads.
+type unread struct {
+	header http.Header
+	status int
+}
+
+// serve lets a server answer the request. A handler may break its response off.
+func (u *unread) serve(srv *caddyhttp.Server, r *http.Request) {
+	defer func() {
+		if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it so, too
+			panic(p)
+		}
+	}()
+	srv.ServeHTTP(u, r)
+}
+
+// Header returns what nobody reads.
+func (u *unread) Header() http.Header { return u.header }
+
+// WriteHeader notes the status.
+func (u *unread) WriteHeader(status int) {
+	if u.status == 0 && status >= 200 {
+		u.status = status
+	}
+}
+
+// Write drops p.
+func (u *unread) Write(p []byte) (int, error) {
+	u.WriteHeader(http.StatusOK)
+	return len(p), nil
+}
