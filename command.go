@@ -22,7 +22,7 @@ import (
 // command is `caddy fluster …`: what the admin endpoint does, from a shell.
 var command = caddycmd.Command{
 	Name:  "fluster",
-	Usage: "status | explain <url> | invalidate [soft] url|prefix|tag|host|all [<value...>] | queue ls|show|peek|replay|drop|pause|resume [<name>] [<id...>]",
+	Usage: "status | explain <url> | warm [<url...>] | invalidate [soft] url|prefix|tag|host|all [<value...>] | queue ls|show|peek|replay|drop|pause|resume [<name>] [<id...>]",
 	Short: "Asks a running Caddy about its cache and its queues, and tells it what to do with them",
 	Long: `
 'caddy fluster status' tells of the nodes and the near cache.
@@ -37,9 +37,12 @@ It prints the acknowledgement, and exits with 1 if too few nodes have it.
 'caddy fluster explain https://example.com/page' tells what the cache would do with
 a request, and what it has.
 
+'caddy fluster warm' asks for URLs, so that they are stored before clients ask: see
+'caddy fluster warm --help'.
+
 'caddy fluster queue' looks after queues: see 'caddy fluster queue --help'.
 
-All ask the admin endpoint of a running Caddy, found by --address or --config.`,
+All but warm ask the admin endpoint of a running Caddy, found by --address or --config.`,
 	CobraFunc: func(cmd *cobra.Command) {
 		cmd.PersistentFlags().StringP("address", "", "", "Address of the admin endpoint (if --config is not used)")
 		cmd.PersistentFlags().StringP("config", "c", "", "Configuration file that names the admin endpoint")
@@ -55,7 +58,7 @@ All ask the admin endpoint of a running Caddy, found by --address or --config.`,
 		}
 		invalidate.Flags().String("pool", "", "Name of the pool (default: the one without a name)")
 		invalidate.Flags().Bool("wait", false, "Return when no process serves what is selected any more")
-		cmd.AddCommand(status, invalidate, explainCommand(), queueCommand())
+		cmd.AddCommand(status, explainCommand(), warmCommand(), invalidate, queueCommand())
 		// A word that is no command is an error, in scripts above all.
 		cmd.Args, cmd.RunE = cobra.NoArgs, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	},

@@ -32,6 +32,8 @@ var mayImport = map[string]map[string]string{
 		"github.com/dustin/go-humanize":                  "sizes, read as Caddy reads them",
 		"github.com/prometheus/client_golang/prometheus": "metrics, in Caddy's own registry",
 		"golang.org/x/net/http/httpguts":                 "what is a field name",
+		"github.com/dunglas/httpsfv":                     "caddy fluster warm reads Cache-Status",
+		"golang.org/x/sync/errgroup":                     "what caddy fluster warm asks for at a time is bounded",
 		"golang.org/x/sync/semaphore":                    "the room that all fills share",
 		"golang.org/x/sync/singleflight":                 "chunks that several want at the same time",
 		"golang.org/x/time/rate":                         "fluster_invalidate has a limit",

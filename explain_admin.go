@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"golang.org/x/net/http/httpguts"
 )
 
 // explain answers GET /fluster/explain?url=…&header=Name:%20value by a request that
@@ -56,17 +57,10 @@ func explainedRequest(r *http.Request, e *Explanation) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, line := range q["header"] {
-		name, value, ok := strings.Cut(line, ":")
-		if !ok || strings.TrimSpace(name) == "" {
-			return nil, fmt.Errorf("header must be Name: value, not %q", line)
-		}
-		if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); name == "Host" {
-			req.Host = strings.TrimSpace(value)
-			continue
-		}
-		req.Header.Add(name, strings.TrimSpace(value))
+	if req.Header, err = fieldLines(q["header"]); err != nil {
+		return nil, err
 	}
+	takeHost(req)
 	// As a server has it.
 	req.RequestURI, req.RemoteAddr = req.URL.RequestURI(), r.RemoteAddr
 	if u.Scheme == "https" {
@@ -77,6 +71,27 @@ func explainedRequest(r *http.Request, e *Explanation) (*http.Request, error) {
 		req.URL.Path = "/"
 	}
 	return req, nil
+}
+
+// fieldLines returns the field lines that lines like "Name: value" are.
+func fieldLines(lines []string) (http.Header, error) {
+	h := http.Header{}
+	for _, line := range lines {
+		name, value, ok := strings.Cut(line, ":")
+		if name = strings.TrimSpace(name); !ok || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+			return nil, fmt.Errorf("a header field must be Name: value, not %q", line)
+		}
+		h.Add(name, strings.TrimSpace(value))
+	}
+	return h, nil
+}
+
+// takeHost makes what the header has as Host the request's.
+func takeHost(r *http.Request) {
+	if host := r.Header.Get("Host"); host != "" {
+		r.Host = host
+	}
+	r.Header.Del("Host")
 }
 
 // serverFor returns the server that listens to the port of a URL.
