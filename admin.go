@@ -1,6 +1,7 @@
 package fluster
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -24,6 +25,7 @@ func (adminAPI) CaddyModule() caddy.ModuleInfo {
 // Routes returns what the admin endpoint is asked for.
 func (a *adminAPI) Routes() []caddy.AdminRoute {
 	return append(a.queueRoutes(),
+		caddy.AdminRoute{Pattern: "/fluster/{$}", Handler: only(http.MethodGet, a.page)},
 		caddy.AdminRoute{Pattern: "/fluster/status", Handler: only(http.MethodGet, a.status)},
 		caddy.AdminRoute{Pattern: "/fluster/explain", Handler: only(http.MethodGet, a.explain)},
 		caddy.AdminRoute{Pattern: "/fluster/invalidate", Handler: only(http.MethodPost, a.invalidate)},
@@ -74,17 +76,23 @@ type nearStatus struct {
 	Maximum uint64 `json:"maximum"`
 }
 
-// status tells of the nodes, the near caches and the queues; `near` is that of
-// the default pool.
+// appStatus is what is told of all; Near is that of the default pool.
+type appStatus struct {
+	Nodes  []nodeStatus  `json:"nodes"`
+	Near   nearStatus    `json:"near"`
+	Nears  []nearStatus  `json:"pools,omitempty"`
+	Queues []queueStatus `json:"queues"`
+}
+
+// status tells of the nodes, the near caches and the queues.
 func (a *adminAPI) status(app *App, w http.ResponseWriter, r *http.Request) error {
-	out := struct {
-		Nodes  []nodeStatus  `json:"nodes"`
-		Near   nearStatus    `json:"near"`
-		Nears  []nearStatus  `json:"pools,omitempty"`
-		Queues []queueStatus `json:"queues"`
-	}{Nodes: []nodeStatus{}, Queues: app.queueStatuses(r.Context())}
-	for _, name := range slices.Sorted(maps.Keys(app.pools)) {
-		p := app.pools[name]
+	return reply(w, http.StatusOK, app.status(r.Context()))
+}
+
+func (a *App) status(ctx context.Context) appStatus {
+	out := appStatus{Nodes: []nodeStatus{}, Queues: a.queueStatuses(ctx)}
+	for _, name := range slices.Sorted(maps.Keys(a.pools)) {
+		p := a.pools[name]
 		out.Nodes = append(out.Nodes, p.nodeStatuses()...)
 		s := nearStatus{Pool: name}
 		s.Entries, s.Bytes, s.Maximum = p.near.Load().Stats()
@@ -94,7 +102,7 @@ func (a *adminAPI) status(app *App, w http.ResponseWriter, r *http.Request) erro
 			out.Nears = append(out.Nears, s)
 		}
 	}
-	return reply(w, http.StatusOK, out)
+	return out
 }
 
 // nodeStatuses tells of each node; the parts of a cluster are one node, and in

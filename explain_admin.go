@@ -15,25 +15,34 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// explain answers GET /fluster/explain?url=…&header=Name:%20value by a request that
-// goes through the routes of the server that has the URL's port.
+// explain answers GET /fluster/explain?url=…&header=Name:%20value.
 func (a *adminAPI) explain(app *App, w http.ResponseWriter, r *http.Request) error {
+	e, err := app.explain(r)
+	if err != nil {
+		return err
+	}
+	return reply(w, http.StatusOK, e)
+}
+
+// explain explains what the admin endpoint is asked for, by a request that goes through
+// the routes of the server that has the URL's port. An error is a [caddy.APIError].
+func (a *App) explain(r *http.Request) (*Explanation, error) {
 	e := &Explanation{Nodes: []ExplainedNode{}}
 	req, err := explainedRequest(r, e)
 	if err != nil {
-		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+		return nil, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	srv, err := app.serverFor(r.URL.Query().Get("url"))
+	srv, err := a.serverFor(r.URL.Query().Get("url"))
 	if err != nil {
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
+		return nil, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
 	}
 	answer := &unread{header: http.Header{}}
 	answer.serve(srv, req)
 	if e.Would == "" {
-		return caddy.APIError{HTTPStatus: http.StatusNotFound,
+		return nil, caddy.APIError{HTTPStatus: http.StatusNotFound,
 			Err: fmt.Errorf("the request reaches no fluster_cache: it was answered with status %d", answer.status)}
 	}
-	return reply(w, http.StatusOK, e)
+	return e, nil
 }
 
 // explainedRequest returns the request that is to be explained.

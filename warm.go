@@ -154,6 +154,9 @@ func (w *warmer) ask(ctx context.Context, u string) (string, warmed) {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	resp, err := w.get(ctx, u)
+	if failure, ok := errors.AsType[*url.Error](err); ok {
+		err = failure.Err // it is told once for all URLs
+	}
 	if err != nil {
 		return u, warmed{text: "failed: " + err.Error(), failed: true}
 	}
