@@ -70,7 +70,7 @@ func (h *Cache) explain(e *Explanation, r *http.Request) error {
 	var filtered *http.Request
 	x.names, filtered = h.Key.name(r)
 	e.URL, e.Pool, e.Key = x.asked, h.Pool, x.key
-	bypass, err := h.bypasses(h.negotiate(r))
+	bypass, err := h.bypasses(r)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,9 @@ func (h *Cache) explain(e *Explanation, r *http.Request) error {
 	e.Key = x.key
 	for sn := range x.pool.ring.Order(x.key) {
 		n := x.pool.byShard[sn]
-		e.Nodes = append(e.Nodes, ExplainedNode{n.label, n.status("").State})
+		if last := len(e.Nodes) - 1; last < 0 || e.Nodes[last].Name != n.label { // the parts of a cluster are one node
+			e.Nodes = append(e.Nodes, ExplainedNode{n.label, n.status("").State})
+		}
 	}
 	x.explainUse(e)
 	e.Near = x.explainNear()

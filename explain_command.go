@@ -64,7 +64,7 @@ func (e *Explanation) print(w io.Writer) error {
 		nodes = append(nodes, n.Name+" "+n.State)
 	}
 	if len(nodes) > 0 {
-		row("nodes", strings.Join(slices.Compact(nodes), ", "))
+		row("nodes", strings.Join(nodes, ", "))
 	}
 	row("near", e.Near.String())
 	if len(e.Nodes) > 0 {

@@ -80,7 +80,7 @@ func TestQueueCommands(t *testing.T) {
 // TestUnknownCommand: a word that is no command fails, as a script that misspells
 // one must not go on as if all were well; without a word there is help.
 func TestUnknownCommand(t *testing.T) {
-	for _, args := range [][]string{{"invaildate", "tag", "a"}, {"explain"}, {"queue", "lst"}} {
+	for _, args := range [][]string{{"invaildate", "tag", "a"}, {"explian"}, {"queue", "lst"}} {
 		if out, err := fluster.RunCommand(args...); err == nil || !strings.Contains(err.Error(), "unknown command") {
 			t.Errorf("caddy fluster %q: got %v and %q, want an error", args, err, out)
 		}
