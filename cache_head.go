@@ -24,9 +24,10 @@ func headerBefore(h http.Header) http.Header {
 var caddyServer = http.Header{"Server": {"Caddy"}}
 
 // answersCondition reports whether the client's conditions, which were not sent
-// on, make the answer to it a 304.
+// on, make the answer to it a 304; also where it asks for a range, which counts
+// only if they do not (RFC 9110, Section 13.2.2).
 func (x *exchange) answersCondition(header http.Header) bool {
-	return x.r.Method == http.MethodGet && x.isConditional() && x.r.Header["Range"] == nil &&
+	return x.r.Method == http.MethodGet && x.isConditional() &&
 		httpcache.EvaluatePreconditions(x.r.Method, x.r.Header, http.StatusOK, header, x.now)
 }
 

@@ -65,8 +65,13 @@ func (p *part) in() httpcache.Range {
 	return httpcache.Range{Start: p.want.Start - p.have.Start, Length: p.want.Length}
 }
 
-// writePart sends what the client wants of a part that has it.
+// writePart sends what the client wants of a part that has it, or that its own copy is
+// still good: RFC 9110, Section 13.2.2, has that asked before Range.
 func (x *exchange) writePart(p *part, header http.Header) {
+	if x.isConditional() && x.isNotModified(p.f.entry) {
+		x.writeNotModified(p.f)
+		return
+	}
 	x.writeHead(p.f, httpcache.PartialHeader(header, p.want, p.have.Complete))
 	x.w.Header().Set("Content-Length", itoa(p.want.Length))
 	x.w.WriteHeader(http.StatusPartialContent)

@@ -29,8 +29,7 @@ func (x *exchange) hitStatus(f *found) httpcache.CacheStatus {
 // On a hit nothing from here on may keep x, which is used again (see exchange.end).
 func (x *exchange) write(f *found) error {
 	if x.isConditional() && x.isNotModified(f.entry) {
-		x.writeLines(f, true)
-		x.w.WriteHeader(http.StatusNotModified)
+		x.writeNotModified(f)
 		return nil
 	}
 	if f.resp.Status == http.StatusOK && x.r.Header["Range"] != nil && mayDivide(&f.resp.Terms) {
@@ -48,6 +47,12 @@ func (x *exchange) write(f *found) error {
 	}
 	x.send(f, httpcache.Range{Length: f.resp.BodySize})
 	return nil
+}
+
+// writeNotModified tells the client that its own copy is still good.
+func (x *exchange) writeNotModified(f *found) {
+	x.writeLines(f, true)
+	x.w.WriteHeader(http.StatusNotModified)
 }
 
 // isNotModified reports whether the client's copy is still good, by the stored

@@ -113,6 +113,10 @@ func rangeRows() []section {
 				get().miss(), ranged("bytes=0-1").asks(1).partOf("bytes 0-1/10", "01").sent("If-None-Match", `"a"`).unsent("Range")),
 			test("replaced, then stored whole", origins(expired("ETag", `"a"`).saying(digits), with("Cache-Control", "max-age=3600", "ETag", `"b"`).saying("abcdefghij")),
 				get().miss(), ranged("bytes=0-1").asks(1).status(200).body("abcdefghij"), get().hitOf(2)),
+			test("replaced by what the client has", origins(expired("ETag", `"a"`).saying(digits), with("Cache-Control", "max-age=3600", "ETag", `"b"`).saying("abcdefghij")),
+				get().miss(), get("Range", "bytes=0-1", "If-None-Match", `"b"`).asks(1).status(304).unsent("Range"), get().hitOf(2)),
+			test("replaced by what the client has and may not be stored", origins(expired("ETag", `"a"`).saying(digits), with("Cache-Control", "no-store", "ETag", `"b"`).saying("abcdefghij")),
+				get().miss(), get("Range", "bytes=0-1", "If-None-Match", `"b"`).asks(1).status(304).unsent("Range")),
 		}},
 	}
 }
