@@ -207,6 +207,19 @@ func (w *fillWriter) restore() {
 	}
 }
 
+// addUnstored adds to what the client gets the fields of the origin's answer that are
+// dropped from what is stored, like a cookie that is stripped: they are for this client,
+// as they are where the answer goes to it whole. own is changed.
+func (w *fillWriter) addUnstored(own http.Header, dropped []string) {
+	h := w.Header()
+	for _, name := range dropped {
+		if len(own[name]) > 0 && !slices.Contains(w.x.tags, name) {
+			h[name] = slices.Concat(h[name], own[name])
+			delete(own, name) // it may be named twice
+		}
+	}
+}
+
 // mayStandIn reports whether the stored response may still be served in place of a
 // failure, nobody has invalidated it since it was found, and it is there.
 func (w *fillWriter) mayStandIn() bool {
@@ -229,8 +242,10 @@ func (w *fillWriter) serveStale() error {
 
 // confirmToClient answers a conditional request whose response is fetched
 // whole: the client's own copy is still good.
-func (w *fillWriter) confirmToClient() {
+func (w *fillWriter) confirmToClient(own http.Header, dropped []string) {
+	own = maps.Clone(own)
 	w.restore()
+	w.addUnstored(own, dropped)
 	w.x.writeHead(&found{entry: w.head}, httpcache.NotModifiedHeader(w.head.header()))
 	w.ResponseWriter.WriteHeader(http.StatusNotModified)
 	// Where the connection takes nothing, as its client reads nothing of what else was
@@ -246,6 +261,7 @@ func (w *fillWriter) serveConfirmed() error {
 	header := maps.Clone(w.ownHeader())
 	w.restore()
 	e, v := x.freshen(w.f, header, w.times)
+	w.addUnstored(header, v.Drop)
 	w.noteServed(e.resp.Key, v.Store, e.field("Etag"))
 	x.status = httpcache.CacheStatus{Fwd: x.why, FwdStatus: http.StatusNotModified, Stored: v.Store, Detail: v.Detail}
 	metrics.requests.WithLabelValues("validated").Inc()

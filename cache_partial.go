@@ -90,8 +90,8 @@ func (p *part) completes(status int, h http.Header, most int64) (httpcache.Conte
 }
 
 // join combines the stored part with the one that came, and returns what is
-// stored from now on.
-func (x *exchange) join(p *part, h http.Header, got httpcache.ContentRange, body []byte, t httpcache.Times) (*entry, httpcache.ContentRange, bool) {
+// stored from now on, if the verdict says so.
+func (x *exchange) join(p *part, h http.Header, got httpcache.ContentRange, body []byte, t httpcache.Times) (*entry, httpcache.ContentRange, httpcache.Verdict) {
 	c, _ := httpcache.Join(p.have, got)
 	header := httpcache.JoinedHeader(p.f.header(), h, c)
 	status := http.StatusPartialContent
@@ -118,7 +118,7 @@ func (x *exchange) join(p *part, h http.Header, got httpcache.ContentRange, body
 	x.renominate(&resp, v.Nominated)
 	e := newEntry(&resp, x.place.learn)
 	x.date(e)
-	return e, c, v.Store
+	return e, c, v
 }
 
 // union returns the words of both, each once.
@@ -133,9 +133,10 @@ func (w *fillWriter) finishPart(body []byte) error {
 	x, p := w.x, w.x.part
 	h := maps.Clone(w.ownHeader())
 	w.restore()
-	e, c, store := x.join(p, h, w.gotRange, body, w.times)
-	x.status = httpcache.CacheStatus{Fwd: "partial", FwdStatus: http.StatusPartialContent, Stored: store}
-	if store && !x.overtaken(e) {
+	e, c, v := x.join(p, h, w.gotRange, body, w.times)
+	w.addUnstored(h, v.Drop)
+	x.status = httpcache.CacheStatus{Fwd: "partial", FwdStatus: http.StatusPartialContent, Stored: v.Store}
+	if v.Store && !x.overtaken(e) {
 		x.keepWhole(e)
 	}
 	f := &found{entry: e}

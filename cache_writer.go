@@ -158,7 +158,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	w.fl.share(w.head, w.want)
 	if status == http.StatusOK && x.answersCondition(own) {
 		w.muted = true
-		w.confirmToClient()
+		w.confirmToClient(own, v.Drop)
 		return
 	}
 	x.tell(h)

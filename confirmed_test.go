@@ -2,6 +2,7 @@ package fluster
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -48,6 +49,48 @@ func TestAgeOfWhatIsNotStored(t *testing.T) {
 					t.Errorf("Age: got %q, want 3", got)
 				}
 			})
+		})
+	}
+}
+
+// TestUnstoredFields: a client whose request is answered from what is stored, after the
+// origin was asked, gets the fields that are not stored, as they are for it; nobody else
+// does, nor does anybody get tags.
+func TestUnstoredFields(t *testing.T) {
+	for name, s := range map[string]*Cache{"strip": {SetCookie: "strip"}, "private": {}} {
+		t.Run(name, func(t *testing.T) {
+			s, cc := newSite(t, s), "max-age=600"
+			if err := s.provisionPolicy(); err != nil {
+				t.Fatal(err)
+			}
+			if name == "private" {
+				cc += `, private="Set-Cookie, Cache-Tag"`
+			}
+			want := func(h http.Header, cookies ...string) {
+				t.Helper()
+				if got := h["Set-Cookie"]; !slices.Equal(got, cookies) || h["Cache-Tag"] != nil {
+					t.Errorf("got cookies %q and tags %q, want cookies %q", got, h["Cache-Tag"], cookies)
+				}
+			}
+			answers := func(status int, body, cookie string, fields ...string) {
+				s.origin = answer(status, body, append(fields, "Cache-Control", cc, "Etag", `"1"`, "Set-Cookie", cookie, "Cache-Tag", "a")...)
+			}
+			answers(200, "page", "a=1")
+			want(s.do(http.MethodGet, "/conditional", "If-None-Match", `"1"`).Header(), "a=1")
+			want(s.want("page", "hit", "/conditional"))
+
+			want(s.want("page", "fwd=uri-miss", "/"), "a=1")
+			want(s.want("page", "hit", "/"))
+			s.invalidate(journal.All, "", true)
+			answers(304, "", "a=2")
+			want(s.want("page", "fwd=stale; fwd-status=304; stored", "/"), "a=2")
+			want(s.want("page", "hit", "/"))
+
+			answers(206, "ab", "a=3", "Content-Range", "bytes 0-1/4")
+			want(s.want("ab", "fwd=uri-miss", "/part", "Range", "bytes=0-1"), "a=3")
+			answers(206, "cd", "a=4", "Content-Range", "bytes 2-3/4")
+			want(s.want("abcd", "fwd=partial", "/part"), "a=4")
+			want(s.want("abcd", "hit", "/part"))
 		})
 	}
 }
