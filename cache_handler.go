@@ -73,8 +73,10 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	switch {
 	case asked != nil:
 		return h.explain(asked, r)
-	case isTunnel(r) || behind:
+	case behind:
 		return next.ServeHTTP(w, r)
+	case isTunnel(r):
+		return next.ServeHTTP(&passWriter{ResponseWriter: w, x: &exchange{Cache: h}, silent: true}, r)
 	}
 	x := h.begin(w, r, next)
 	defer x.end()

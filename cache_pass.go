@@ -1,9 +1,11 @@
 package fluster
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -139,12 +141,13 @@ func (x *exchange) invalidateChanged(h http.Header, tags []string) bool {
 	return ok
 }
 
-// passWriter lets a response through that is not looked up nor stored, with
-// this cache's word in Cache-Status.
+// passWriter lets a response through that is not looked up nor stored, without the
+// tags, and with this cache's word in Cache-Status.
 type passWriter struct {
 	http.ResponseWriter
-	x    *exchange
-	done bool // the head is written
+	x      *exchange
+	silent bool // there is no such word: the request asks to leave HTTP
+	done   bool // the head is written
 }
 
 // WriteHeader tells what was done, once the head is final.
@@ -155,9 +158,11 @@ func (w *passWriter) WriteHeader(status int) {
 		for _, name := range w.x.tags {
 			delete(h, name)
 		}
-		w.x.status = httpcache.CacheStatus{Fwd: w.x.why, FwdStatus: status}
-		w.x.tell(h)
-		metrics.passed.Inc()
+		if !w.silent {
+			w.x.status = httpcache.CacheStatus{Fwd: w.x.why, FwdStatus: status}
+			w.x.tell(h)
+			metrics.passed.Inc()
+		}
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -184,6 +189,11 @@ func (w *passWriter) FlushError() error {
 		w.WriteHeader(http.StatusOK)
 	}
 	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Hijack hands the connection over. Not everybody who switches protocols asks Unwrap.
+func (w *passWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return http.NewResponseController(w.ResponseWriter).Hijack()
 }
 
 // Unwrap gives http.ResponseController what this writer does not change.

@@ -159,6 +159,7 @@ func TestTagsAreNotSent(t *testing.T) {
 		t.Error("a field that carries no tags was taken for one")
 	}
 	look("a POST", c.Do("POST", "/", "x"), "Surrogate-Key", "Cache-Tag")
+	look("what was asked to switch protocols", c.Get("/", "Connection", "Upgrade", "Upgrade", "websocket"), "Surrogate-Key", "Cache-Tag", "Cache-Status")
 	o.Handle(caddytest.Answer(200, "page", "Cache-Control", "no-store", "Surrogate-Key", "a"))
 	look("what is not stored", c.Get("/no-store"), "Surrogate-Key")
 	c.Reload("", cached(o, "tags X-Tags"))
