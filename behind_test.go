@@ -31,6 +31,27 @@ func TestBehindTakesAuthorization(t *testing.T) {
 	}
 }
 
+// TestBehindItself: a site that proxies to another one of this Caddy, whose cache has the
+// same key, does not wait for itself; nor where there is a third one.
+func TestBehindItself(t *testing.T) {
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", "Cache-Control", "max-age=0", "Etag", `"a"`))
+	for _, collapse := range []string{"process", "cluster"} {
+		t.Run(collapse, func(t *testing.T) {
+			_, global := nodes(t, 1)
+			site := func(behind string) string { return "fluster_cache {\ncollapse " + collapse + "\n}\n" + behind }
+			next := func(hop string) string {
+				return site("reverse_proxy 127.0.0.1:{http.request.local.port} {\nheader_up X-Hop " + hop + "\n}")
+			}
+			c := caddytest.Load(t, global, "@third header X-Hop two\nhandle @third {\n"+site(o.Behind())+"\n}\n"+
+				"@second header X-Hop one\nhandle @second {\n"+next("two")+"\n}\nhandle {\n"+next("one")+"\n}")
+			c.WaitUp(1)
+			for range 3 {
+				wantBody(t, c.Get("/"), 200, "page")
+			}
+		})
+	}
+}
+
 // TestBehindChangesNominated: what Vary names is what the client sent, also where a
 // handler behind changes that.
 func TestBehindChangesNominated(t *testing.T) {

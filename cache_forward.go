@@ -44,7 +44,7 @@ func (x *exchange) sharesForwards(use httpcache.Reuse) bool {
 		x.directives.NoCache() || x.directives.NoStore() {
 		return false
 	}
-	return !x.alone
+	return !x.alone && !ownForwards.has(x.r.RemoteAddr) // else it would wait for itself
 }
 
 // flightKey is what a forward is for: the cache key, and as far as it is known
@@ -93,9 +93,12 @@ func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 // response nobody else may have. The forward outlives
 // the client while others wait for it.
 func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
-	ctx, end := x.mark(x.r.Context()), func() {}
+	ctx, end := ownForwards.trace(x.mark(x.r.Context()))
 	if fl.key != "" {
-		ctx, end = fl.outlive(ctx)
+		untrace := end
+		var land func()
+		ctx, land = fl.outlive(ctx)
+		end = func() { land(); untrace() }
 	}
 	req := x.toNext(ctx)
 	if x.r.Method == http.MethodGet && (x.isConditional() && !x.alone || f != nil || x.part != nil) {
