@@ -31,9 +31,9 @@ func (x *exchange) toNext(ctx context.Context) *http.Request {
 		if groups := routeGroups(x.r); len(groups) > 0 {
 			x.groups = maps.Clone(groups)
 		}
-		x.query = x.behind.URL.RawQuery
+		x.query, x.host = x.behind.URL.RawQuery, x.behind.Host
 	}
-	*x.behind.URL = *x.r.URL
+	*x.behind.URL, x.behind.Host = *x.r.URL, x.r.Host
 	switch {
 	case again:
 		clear(x.behind.Header)
@@ -60,6 +60,9 @@ func (x *exchange) leaveBehind() {
 	}
 	if u := x.behind.URL; u.RawQuery == x.r.URL.RawQuery { // else it was rewritten behind
 		u.RawQuery = x.query
+	}
+	if x.behind.Host == x.r.Host { // likewise
+		x.behind.Host = x.host
 	}
 	if x.Encode != nil {
 		delete(x.behind.Header, "Accept-Encoding")

@@ -25,6 +25,7 @@ type exchange struct {
 	behind  *http.Request       // the same, for the handlers behind to change; nil until it was forwarded
 	groups  map[string]struct{} // its route groups before that
 	query   string              // likewise, its query
+	host    string              // likewise, its host as it was written
 	accepts []string            // likewise, its Accept-Encoding, with the option encode
 
 	now time.Time

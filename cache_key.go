@@ -25,8 +25,8 @@ type names struct {
 }
 
 // name returns what r is called, and the request as it is to be sent on: what
-// the key leaves out of the query is not sent either, so that the origin cannot
-// answer by it.
+// the key leaves out of the query is not sent either, nor how the host was written, so
+// that the origin cannot answer by it.
 //
 // A URL is written as the client asked for it, before any rewrite: scheme, Host
 // in lower case without the default port, raw path, raw query. Where nothing
@@ -56,16 +56,28 @@ func (k *Key) name(r *http.Request) (names, *http.Request) {
 	if k.filters() {
 		n.url = site + k.filterURI(asked)
 	}
+	sent := withHost(r, host)
 	if k == nil {
 		n.key = joinKey(n.url, extra)
-		return n, r
+		return n, sent
 	}
 	n.key = n.url
 	if k.IgnoreHost {
 		n.key = scheme + "://*" + n.url[len(site):]
 	}
 	n.key = joinKey(n.key, k.appendFields(extra, r))
-	return n, k.filterRequest(r)
+	return n, k.filterRequest(sent)
+}
+
+// withHost returns r, or a copy whose Host is written like this.
+func withHost(r *http.Request, host string) *http.Request {
+	if r.Host == host {
+		return r
+	}
+	out := new(http.Request)
+	*out = *r
+	out.Host = host
+	return out
 }
 
 // statusOf returns the status that a handler's error stands for, "" if it names none.

@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
@@ -68,6 +70,9 @@ func TestKeyNames(t *testing.T) {
 			}
 			if got := out.URL.RequestURI(); got != sent {
 				t.Errorf("%s is sent on as %q, want %q", tt.target, got, sent)
+			}
+			if host, _, _ := strings.Cut(tt.want[len(siteOf(tt.tls)):], "/"); host != "*" && out.Host != host {
+				t.Errorf("%s is sent on to the host %q, want %q", r.Host, out.Host, host)
 			}
 			if got := r.URL.RequestURI(); got != tt.target {
 				t.Errorf("the request itself has become %q, and was %q", got, tt.target)
@@ -136,5 +141,25 @@ func TestKeyCannotBeForged(t *testing.T) {
 			t.Errorf("%s and %s have one key: %q", tt.name, other, n.key)
 		}
 		seen[n.key] = tt.name
+	}
+}
+
+// TestHostOfBefore: the handlers before the cache know the host as it was sent, which
+// those behind do not.
+func TestHostOfBefore(t *testing.T) {
+	s := newSite(t, new(Cache))
+	r := request(t, "/")
+	r.Host = "Example.Test:80"
+	behind := ""
+	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		behind = r.Host
+		return nil
+	})
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, nil)
+	if err := s.ServeHTTP(httptest.NewRecorder(), r, next); err != nil {
+		t.Fatal(err)
+	}
+	if behind != "example.test" || r.Host != "Example.Test:80" {
+		t.Errorf("got %q behind and %q before, want example.test and Example.Test:80", behind, r.Host)
 	}
 }

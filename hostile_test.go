@@ -51,6 +51,29 @@ func TestAbsoluteForm(t *testing.T) {
 	wantHit(t, c, "near", "/api/q")
 }
 
+// TestHostAsItCounts: C1. How a host is written makes no other key, so no handler behind
+// is told of it: one that answers it with a failure or a redirection would answer so
+// whoever comes next.
+func TestHostAsItCounts(t *testing.T) {
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		caddytest.Answer(200, fmt.Sprint(r.Host, r.Header["X-Forwarded-Host"], r.Header["X-Told"]), "Cache-Control", "max-age=0, stale-while-revalidate=60")(w, r)
+	})
+	c := caddytest.Load(t, "", "route {\nfluster_cache\n"+o.Behind()+" {\nheader_up X-Told {http.request.hostport}\n}\n}")
+	want := fmt.Sprintf("%s[%[1]s] [%[1]s]", caddytest.Host)
+	for _, host := range []string{"EXAMPLE.test", caddytest.Host + ":80", "Example.Test:80"} {
+		for range 3 { // a miss, and validations in the background
+			count := o.Count()
+			caddytest.Eventually(t, "the origin is asked", func() bool {
+				wantBody(t, c.Get("/"+host, "Host", host), 200, want)
+				return o.Count() > count
+			})
+		}
+		if r := c.Do("POST", "/"+host, "x", "Host", host); !strings.HasPrefix(string(r.Body), host+"[") {
+			t.Errorf("POST for %s: got %s, want it sent on as it came", host, r)
+		}
+	}
+}
+
 // TestTargetsWithoutPath: C1. What a request line has in place of a path does not run
 // into the host: that would be another host's URL, and is never stored, nor is what is
 // answered for want of a path.
