@@ -128,8 +128,9 @@ type directive struct {
 // directiveScanner reads the directives of the lines of a field, one by one. A line ends a directive, whatever is open.
 type directiveScanner struct {
 	directive
-	lines []string
-	rest  string // what is left of the line in work
+	lines  []string
+	rest   string // what is left of the line in work
+	quoted quotedStrings
 }
 
 // next reads the next directive and reports whether there was one. RFC 9111, Section 5.2:
@@ -142,7 +143,7 @@ func (s *directiveScanner) next() bool {
 			if len(s.lines) == 0 {
 				return false
 			}
-			s.rest, s.lines = s.lines[0], s.lines[1:]
+			s.rest, s.lines, s.quoted = s.lines[0], s.lines[1:], quotedStrings{}
 			continue
 		}
 		n := tokenLen(s.rest)
@@ -168,7 +169,7 @@ func (s *directiveScanner) readArgument() {
 	s.hasArg = true
 	s.rest = s.rest[1:]
 	if strings.HasPrefix(s.rest, `"`) {
-		if n := quotedLen(s.rest); n > 0 {
+		if n := s.quoted.len(s.rest); n > 0 {
 			s.arg, s.rest = unquote(s.rest[:n]), s.rest[n:]
 			return
 		}
@@ -184,12 +185,28 @@ func (s *directiveScanner) skipToComma() (junk bool) {
 		n := 1
 		if s.rest[0] == '"' {
 			// What looks like directives inside quotes is none. A quote that is never closed hides nothing.
-			n = max(quotedLen(s.rest), 1)
+			n = max(s.quoted.len(s.rest), 1)
 		}
 		junk = junk || s.rest[0] != ' ' && s.rest[0] != '\t'
 		s.rest = s.rest[n:]
 	}
 	return junk
+}
+
+// quotedStrings finds the quoted strings of one line, from its beginning to its end. Behind a quote that is never closed
+// there are none: every further quote stands behind a backslash, and finds none that closes it either. To look for it each
+// time would take as many steps as the square of the line's length.
+type quotedStrings struct{ over bool }
+
+// len returns the length of the quoted string that s, what is left of the line, starts with, quotes included, or 0 if it
+// does not end.
+func (q *quotedStrings) len(s string) int {
+	if q.over {
+		return 0
+	}
+	n := quotedLen(s)
+	q.over = n == 0
+	return n
 }
 
 // quotedLen returns the length of the quoted string that s starts with, quotes included, or 0 if it does not end.

@@ -112,6 +112,22 @@ func TestReuseIsNeverFresherThanTheResponse(t *testing.T) {
 	}
 }
 
+// What is quoted, and never closed, is looked for once, however often it begins: a few kB of a request would else take
+// seconds, and this hours.
+func TestQuotesThatAreNeverClosed(t *testing.T) {
+	for _, unit := range []string{`"\`, `\"`, `"\,`, `a="\,`} {
+		line := `x,` + strings.Repeat(unit, 1<<20)
+		ParseRequestDirectives(http.Header{"Cache-Control": {line}})
+		parseResponseDirectives([]string{line})
+		NominatedValue("Foo", http.Header{"Foo": {line}})
+		listsETag([]string{line}, entityTag{opaque: `"x"`})
+	}
+	d := parseResponseDirectives([]string{`a="\", no-store`, `b="c", private="d`, `max-age="5"`})
+	if !d.noStore || !d.private || d.maxAge != 5 {
+		t.Errorf("got %+v, want each line read by itself", d)
+	}
+}
+
 // No parser allocates more than in proportion to its input.
 func TestParsersAllocateInProportion(t *testing.T) {
 	canonical := ParseNoVarySearch(header("No-Vary-Search: key-order"))

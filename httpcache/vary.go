@@ -70,8 +70,9 @@ func normalList(lines []string) string {
 	}
 	var b strings.Builder
 	for _, line := range lines {
+		var quoted quotedStrings
 		for line != "" {
-			n := memberLen(line)
+			n := memberLen(line, &quoted)
 			if member := strings.Trim(line[:n], " \t"); member != "" {
 				if b.Len() > 0 {
 					b.WriteString(", ")
@@ -84,14 +85,15 @@ func normalList(lines []string) string {
 	return b.String()
 }
 
-// memberLen returns the length of the list member that s starts with: up to a comma that is not quoted.
-func memberLen(s string) int {
+// memberLen returns the length of the list member that s, what is left of a line, starts with: up to a comma that is not
+// quoted.
+func memberLen(s string, quoted *quotedStrings) int {
 	for i := 0; i < len(s); {
 		switch s[i] {
 		case ',':
 			return i
 		case '"':
-			i += max(quotedLen(s[i:]), 1)
+			i += max(quoted.len(s[i:]), 1)
 		default:
 			i++
 		}
