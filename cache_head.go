@@ -43,7 +43,7 @@ func (w *fillWriter) judge(status int, h http.Header) (v httpcache.Verdict, tags
 		return no("") // that says it all
 	case x.why == "method" && x.asked != x.url:
 		return no("") // a GET of the URL would not be sent on as this was
-	case strings.HasPrefix(first(h["Content-Type"]), "text/event-stream"):
+	case isEventStream(first(h["Content-Type"])):
 		return no("event-stream") // it has no end, and each client wants its own
 	case headerSize(h) > maxHeader:
 		return no("max-header")
@@ -61,6 +61,12 @@ func (w *fillWriter) judge(status int, h http.Header) (v httpcache.Verdict, tags
 		return no("tags")
 	}
 	return v, httpcache.Tags(h, x.tags)
+}
+
+// isEventStream reports whether a Content-Type, whose case does not count, is that of events.
+func isEventStream(kind string) bool {
+	const events = "text/event-stream"
+	return len(kind) >= len(events) && strings.EqualFold(kind[:len(events)], events)
 }
 
 // maxHeader bounds the header that is stored: it lies in one value, and all

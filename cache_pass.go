@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -152,7 +153,11 @@ type passWriter struct {
 
 // WriteHeader tells what was done, once the head is final.
 func (w *passWriter) WriteHeader(status int) {
-	if status >= 200 && !w.done {
+	if status < 200 {
+		w.x.writeInformational(w.ResponseWriter, status)
+		return
+	}
+	if !w.done {
 		w.done = true
 		h := w.Header()
 		for _, name := range w.x.tags {
@@ -165,6 +170,20 @@ func (w *passWriter) WriteHeader(status int) {
 		}
 	}
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// writeInformational lets an informational response through, without the tags. The final
+// one may yet have them.
+func (h *Cache) writeInformational(w http.ResponseWriter, status int) {
+	header, tags := w.Header(), http.Header{}
+	for _, name := range h.tags {
+		if lines, ok := header[name]; ok {
+			tags[name] = lines
+			delete(header, name)
+		}
+	}
+	w.WriteHeader(status)
+	maps.Copy(header, tags)
 }
 
 // Write sends a part of the body.

@@ -238,6 +238,8 @@ func TestWhatIsStored(t *testing.T) {
 		{"Set-Cookie", nil, 200, nil, append(fresh, "Set-Cookie", "id=1"), false},
 		{"Set-Cookie, stored", []string{"set_cookie store"}, 200, nil, append(fresh, "Set-Cookie", "id=1"), true},
 		{"Vary: *", nil, 200, nil, append(fresh, "Vary", "*"), false},
+		{"events", nil, 200, nil, []string{"Cache-Control", "max-age=60", "Content-Type", "text/event-stream"}, false},
+		{"events in another case", nil, 200, nil, []string{"Cache-Control", "max-age=60", "Content-Type", "Text/Event-Stream; charset=UTF-8"}, false},
 		{"404", nil, 404, nil, fresh, true},
 		{"404 of which nothing is said", nil, 404, nil, nil, false},
 		{"301", nil, 301, nil, append(fresh, "Location", "/x"), true},

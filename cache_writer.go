@@ -72,7 +72,7 @@ func (w *fillWriter) WriteHeader(status int) {
 	}
 	if status < 200 {
 		defer w.watch().Stop() // in HTTP/2 and /3 it is sent at once
-		w.ResponseWriter.WriteHeader(status)
+		w.x.writeInformational(w.ResponseWriter, status)
 		return
 	}
 	w.times.Received = time.Now()

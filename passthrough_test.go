@@ -19,6 +19,7 @@ import (
 func TestInformational(t *testing.T) {
 	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.Header().Set("Surrogate-Key", "a")
 		w.WriteHeader(http.StatusEarlyHints)
 		w.Header().Del("Link")
 		caddytest.Answer(200, "page", fresh...)(w, r)
@@ -26,7 +27,7 @@ func TestInformational(t *testing.T) {
 	c := caddytest.Load(t, "", cached(o))
 	var hints []string
 	trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
-		hints = append(hints, fmt.Sprint(code, " ", h.Get("Link")))
+		hints = append(hints, fmt.Sprint(code, " ", h.Get("Link"), h.Get("Surrogate-Key")))
 		return nil
 	}}
 	resp := c.Open(httptrace.WithClientTrace(testContext(t), trace), "/")
@@ -36,6 +37,13 @@ func TestInformational(t *testing.T) {
 	}
 	if r := wantHit(t, c, "near", "/"); r.Header.Get("Link") != "" {
 		t.Errorf("what a 103 said was stored: %q", r.Header["Link"])
+	}
+	c.Invalidate(`{"tag":["a"]}`)
+	wantMiss(t, c, "/") // the final response has its tags none the less
+	hints = nil
+	wantRest(t, c.Open(httptrace.WithClientTrace(testContext(t), trace), "/", "If-Match", "*"), "page")
+	if len(hints) != 1 || hints[0] != "103 </style.css>; rel=preload" {
+		t.Errorf("of a request that passes: got the hints %q, want one 103 with a link", hints)
 	}
 }
 
