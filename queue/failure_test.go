@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -316,6 +317,31 @@ func TestEnqueueOnAReplica(t *testing.T) {
 		_, err := r.c.Enqueue(t.Context(), &Message{})
 		return err == nil
 	})
+}
+
+// TestEnqueueOnANodeThatDoesNotServeUs: a password that was changed refuses whoever
+// connects after that, before any command.
+func TestEnqueueOnANodeThatDoesNotServeUs(t *testing.T) {
+	for name, ack := range map[string]Ack{"memory": {}, "aof": {AOF: true}} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 2, Options{Ack: ack}, "--appendonly", "yes", "--appendfsync", "always")
+			ids, _ := r.enqueueMany(20, plainOrNot)
+			admin := r.raw()
+			if err := errors.Join(admin.ConfigSet(t.Context(), "requirepass", "secret").Err(),
+				admin.ClientKillByFilter(t.Context(), "type", "normal").Err()); err != nil {
+				t.Fatal(err)
+			}
+			more, refused := r.enqueueMany(60, plainOrNot)
+			if refused > 0 || len(more) != 60 {
+				t.Errorf("%d refused", refused)
+			}
+			maps.Copy(ids, more)
+			if err := admin.ConfigSet(t.Context(), "requirepass", "").Err(); err != nil {
+				t.Fatal(err)
+			}
+			r.expectDelivered(ids, nil)
+		})
+	}
 }
 
 func TestEnqueueWhileConnectionsAreKilled(t *testing.T) {

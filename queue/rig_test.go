@@ -54,7 +54,7 @@ func (r *rig) client() *Client {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		node, err := shard.NewNode(a, shard.Options{Timeout: cmp.Or(r.timeout, 300*time.Millisecond)}, nil)
+		node, err := shard.NewNode(a, shard.Options{Timeout: cmp.Or(r.timeout, 300*time.Millisecond), ClientName: "test"}, nil)
 		if err != nil {
 			r.t.Fatal(err)
 		}

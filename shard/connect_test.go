@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"net/http/httptest"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/caddy-fluster/caddy-fluster/internal/redistest"
 )
@@ -41,6 +44,52 @@ func TestHandshakeFailureIsRefused(t *testing.T) {
 		for _, err := range []error{readErr, setErr} {
 			if err != nil && (strings.Contains(err.Error(), "wr0ng") || strings.Contains(err.Error(), "s3cret")) {
 				t.Errorf("%s: the error shows the password: %v", name, err)
+			}
+		}
+	}
+}
+
+// TestRefusedHandshakeIsTheErrorOfEachCommand: where a server takes a connection and
+// then does not serve it, no command of a pipeline counts as done.
+func TestRefusedHandshakeIsTheErrorOfEachCommand(t *testing.T) {
+	ctx := context.Background()
+	server, cluster := redistest.Start(t), redistest.StartCluster(t, 3, 0)
+	o := Options{Timeout: time.Second, ClientName: "test"}
+	n, _ := open(t, server.URL(), o)
+	a, err := ParseAddress(cluster.Nodes[0].URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewCluster([]Address{a}, o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeNodes(t, []*Node{c})
+	member, err := c.Client().(*redis.ClusterClient).MasterForKey(ctx, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range append(cluster.Nodes, server) {
+		raw := s.Client(t)
+		if err := errors.Join(raw.ConfigSet(ctx, "requirepass", "s3cret").Err(), raw.ClientKillByFilter(ctx, "type", "normal").Err()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one, other := n.Client().(*redis.Client).Conn(), member.Conn()
+	defer one.Close()   //nolint:errcheck // it goes back to its pool
+	defer other.Close() //nolint:errcheck // likewise
+	for name, client := range map[string]interface{ Pipeline() redis.Pipeliner }{
+		"small": n.Client(), "bulk": n.Bulk(), "one connection": one,
+		"a cluster's": c.Client(), "a cluster's bulk": c.Bulk(), "one connection to a member": other,
+	} {
+		pipe := client.Pipeline()
+		cmds := []redis.Cmder{pipe.Set(ctx, "a", "1", 0), pipe.Get(ctx, "a")}
+		if _, err := pipe.Exec(ctx); Classify(ctx, err) != Refused {
+			t.Errorf("%s: the pipeline ended with %v, want that it is refused", name, err)
+		}
+		for _, cmd := range cmds {
+			if Classify(ctx, cmd.Err()) != Refused {
+				t.Errorf("%s: %v ended with %v, want that it is refused", name, cmd, cmd.Err())
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -41,6 +42,7 @@ func (h commandHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 		bounded, cancel := h.bound(ctx, cmds...)
 		defer cancel()
 		err := next(bounded, cmds)
+		setErrors(cmds, err)
 		worst, cause := Classify(ctx, err), err
 		for _, cmd := range cmds {
 			if o := Classify(ctx, cmd.Err()); o > worst {
@@ -61,6 +63,19 @@ func (h commandHook) bound(ctx context.Context, cmds ...redis.Cmder) (context.Co
 		}
 	}
 	return context.WithTimeout(ctx, h.node.timeout)
+}
+
+// setErrors gives the commands of a pipeline the error that it ended with, if none of
+// them has one. go-redis leaves them without where a server takes a connection and
+// then refuses to serve it (NOAUTH, too many clients, …): what was never sent would
+// count as done.
+func setErrors(cmds []redis.Cmder, err error) {
+	if err == nil || slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != nil }) {
+		return
+	}
+	for _, cmd := range cmds {
+		cmd.SetErr(err)
+	}
 }
 
 // isHandshake reports whether go-redis sends cmd of its own accord when a

@@ -83,6 +83,7 @@ func (h memberHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (h memberHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		err := next(ctx, cmds)
+		setErrors(cmds, err)
 		if len(cmds) == 0 || cmds[0].Name() == "asking" {
 			return err
 		}
