@@ -138,8 +138,8 @@ func (n *node) watch(ctx context.Context) error {
 			look = n.lookNow
 		case <-tick.C:
 		}
-		if err := look(ctx); err != nil && !n.inUse() {
-			return err
+		if err := look(ctx); err != nil && (!n.inUse() || errors.Is(err, errJournalMoves)) {
+			return err // whose journal cannot be read stores and serves nothing
 		} else if err != nil {
 			tick.Reset(time.Millisecond) // once is no proof; ask again
 			continue

@@ -249,6 +249,34 @@ func TestFullNode(t *testing.T) {
 	wantHit(t, c, "node", "/x")
 }
 
+// TestEvictedJournal: a node that evicts its journal as soon as it is written sits out
+// with the growing penalty of any other, and its keys fall to the next.
+func TestEvictedJournal(t *testing.T) {
+	servers, global := nodes(t, 2, "penalty 500ms 2s", "near off")
+	client := servers[0].Client(t)
+	o := caddytest.NewOrigin(t, mixed)
+	c := caddytest.Load(t, global, cached(o))
+	c.WaitUp(2)
+	set := func(options ...string) {
+		t.Helper()
+		for i := 0; i < len(options); i += 2 {
+			if err := client.ConfigSet(t.Context(), options[i], options[i+1]).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	set("maxmemory-policy", "allkeys-lru", "maxmemory", "1")
+	c.WaitLogged("node penalized", "could not be read")
+	for i := range 20 {
+		wantHit(t, c, "node", fmt.Sprint("/evicted/", i, "x"))
+	}
+	if n := len(c.Logged("journal cannot be read and is begun anew")); n > 20 {
+		t.Errorf("told %d times that the journal cannot be read, want once for each try", n)
+	}
+	set("maxmemory", "0")
+	c.WaitUp(2)
+}
+
 // TestInvalidatedWhileItStandsIn: C1. A stored response that is to stand in for
 // the origin's failure is invalidated while that still comes: the client gets the
 // failure, as the origin sends it.
