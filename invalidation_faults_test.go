@@ -166,6 +166,35 @@ func testInvalidationFault(t *testing.T, near string, fault invalidationFault) {
 	}
 }
 
+// TestMissingPermissions: C3. What a user may not do within the script that appends
+// to the journal costs an acknowledged invalidation nothing where it can do without;
+// where it cannot, the node does not know us, and sits out.
+func TestMissingPermissions(t *testing.T) {
+	for missing, state := range map[string]string{"-unlink": "up", "resetchannels": "up", "-xadd": "penalty"} {
+		t.Run(missing, func(t *testing.T) {
+			var o *caddytest.Origin
+			o = caddytest.NewOrigin(t, numbered(&o))
+			servers, global := nodes(t, 1, "near off", "penalty 1m")
+			here, other := caddytest.Start(t, global, cached(o)), caddytest.Start(t, global, cached(o))
+			here.WaitUp(1)
+			other.WaitUp(1)
+			old := string(wantHit(t, other, "node", "/x").Body)
+			if err := servers[0].Client(t).Do(t.Context(), "acl", "setuser", "default", missing).Err(); err != nil {
+				t.Fatal(err)
+			}
+			a := here.Invalidate(`{"url":["http://` + caddytest.Host + `/x"],"wait":true}`)
+			if acknowledged := a.Status == http.StatusOK; acknowledged != (state == "up") {
+				t.Errorf("the invalidation is answered: %s", a)
+			} else if r := other.Get("/x"); acknowledged && string(r.Body) == old {
+				t.Errorf("after it was acknowledged: got %s", r)
+			}
+			if n := here.Nodes()["a"]; n.State != state {
+				t.Errorf("the node is %s (%s), want %s", n.State, n.Reason, state)
+			}
+		})
+	}
+}
+
 // pause leaves the machine to others between two rounds of a test that watches
 // something for a while; nothing is concluded from how long it takes.
 func pause(d time.Duration) {

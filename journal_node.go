@@ -40,7 +40,8 @@ func lengthFor(nodes int) int { return journalLength / ((max(1, nodes) + 7) / 8)
 // stream takes no entry behind the head: it is no stream, or somebody has put its
 // last id further on. A record key holds the inc of the journal that has the
 // record: one that outlived its journal says nothing. It is written when the record
-// is in the stream, as a script that fails is not undone.
+// is in the stream, as a script that fails is not undone; so what it can do without
+// (UNLINK, PUBLISH) must not make it fail, for a user who may not.
 //
 //	KEYS[1]        head
 //	KEYS[2]        journal
@@ -77,7 +78,7 @@ local function append()
       redis.call('SET', KEYS[k], inc, 'EX', ARGV[4])
       local after = nonce
       seq, nonce = seq + 1, n
-      if ARGV[a+4] == '1' then redis.call('UNLINK', KEYS[k+1]) end
+      if ARGV[a+4] == '1' then redis.pcall('UNLINK', KEYS[k+1]) end
       out[#out+1] = seq
       news[#news+1] = ARGV[6] .. ' ' .. inc .. ':' .. string.format('%.0f', seq) .. ':' .. n .. ' ' .. after .. ' ' .. id .. ' ' .. kind .. ' ' .. value
     else
@@ -95,7 +96,7 @@ end
 if refused then return refused end
 local head = inc .. ':' .. string.format('%.0f', seq) .. ':' .. nonce
 redis.call('SET', KEYS[1], head)
-for _, m in ipairs(news) do redis.call('PUBLISH', ARGV[3], m) end
+for _, m in ipairs(news) do redis.pcall('PUBLISH', ARGV[3], m) end
 return {head, out, before}
 `
 

@@ -87,6 +87,9 @@ func classifyReply(reply redis.Error) Outcome {
 		// and fro, or the node is one of a cluster and should not be used alone.
 		return Slow
 	}
+	if strings.HasPrefix(text, "The user executing the script can't ") { // NOPERM within a script, in Redis 7.0
+		return Refused
+	}
 	for _, prefix := range handshakeErrors {
 		if strings.HasPrefix(text, prefix) {
 			return Refused

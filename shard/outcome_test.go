@@ -64,6 +64,7 @@ func TestClassify(t *testing.T) {
 		{"no such database", live, replyError("ERR DB index is out of range"), Refused},
 		{"password where none is set", live, replyError("ERR AUTH <password> called without any password configured for the default user."), Refused},
 		{"not permitted", live, replyError("NOPERM this user has no permissions to run the 'get' command"), Refused},
+		{"not permitted within a script", live, replyError("ERR The user executing the script can't run this command or subcommand script: 1, on @user_script:1."), Refused},
 		{"protected mode", live, replyError("DENIED Redis is running in protected mode"), Refused},
 		{"read only", live, replyError("READONLY You can't write against a read only replica."), Refused},
 		{"read only, wrapped", live, fmt.Errorf("storing: %w", replyError("READONLY You can't write against a read only replica.")), Refused},
