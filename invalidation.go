@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-fluster/caddy-fluster/journal"
+	"github.com/caddy-fluster/caddy-fluster/shard"
 )
 
 const (
@@ -68,7 +69,7 @@ func (n *node) hear(ctx context.Context) {
 	var ear journal.Ear
 	pinged := false
 	for ctx.Err() == nil {
-		msg, err := sub.ReceiveTimeout(ctx, pingEvery)
+		msg, err := shard.Receive(ctx, sub, pingEvery)
 		var timeout net.Error
 		switch {
 		case errors.As(err, &timeout) && timeout.Timeout() && !pinged && n.inUse():

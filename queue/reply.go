@@ -136,7 +136,7 @@ func (r *Replies) receive(ctx context.Context, n *shard.Node) {
 	defer context.AfterFunc(ctx, func() { sub.Close() })()
 	pinged := false
 	for ctx.Err() == nil {
-		msg, err := sub.ReceiveTimeout(ctx, pingEvery)
+		msg, err := shard.Receive(ctx, sub, pingEvery)
 		var timeout net.Error
 		switch {
 		case errors.As(err, &timeout) && timeout.Timeout() && !pinged:

@@ -142,6 +142,27 @@ func TestWhatIsNoRedisIsRefused(t *testing.T) {
 	}
 }
 
+// TestWhatIsNoMessage: what a server sends on a subscription is an error where it is
+// no message, whatever it is.
+func TestWhatIsNoMessage(t *testing.T) {
+	for _, reply := range []string{
+		"*0\r\n", "*3\r\n$-1\r\n$-1\r\n$-1\r\n", "*1\r\n:1\r\n", "*1\r\n$7\r\nmessage\r\n",
+		"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$-1\r\n", "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n$1\r\n1\r\n", "*1\r\n$4\r\npong\r\n", ":1\r\n", "*-1\r\n",
+	} {
+		addr := serve(t, func(c net.Conn) {
+			_, _ = c.Read(make([]byte, 64))
+			_, _ = c.Write([]byte(reply))
+			_, _ = io.Copy(io.Discard, c)
+		})
+		n, _ := open(t, "redis://"+addr, Options{Timeout: time.Second})
+		sub := n.Subscribe(t.Context(), "c")
+		if msg, err := Receive(t.Context(), sub, time.Second); err == nil {
+			t.Errorf("%q: got the message %v", reply, msg)
+		}
+		_ = sub.Close()
+	}
+}
+
 func TestTLS(t *testing.T) {
 	ctx := context.Background()
 	server := redistest.Start(t)

@@ -227,12 +227,23 @@ func (n *Node) ReadBulk(ctx context.Context, keys ...string) ([][]byte, error) {
 // Subscribe returns a subscription to channels, with a connection of its own
 // that is dialed now. It does not wait for the server's answer, and what
 // happens to it is not reported. A silent one may be dead: receive by
-// ReceiveTimeout and send pings. Channel is not to be trusted with a stalled
+// Receive and send pings. Channel is not to be trusted with a stalled
 // server, nor with a full buffer. The caller closes it.
 func (n *Node) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {
 	bounded, cancel := context.WithTimeout(ctx, n.timeout)
 	defer cancel()
 	return n.client.Subscribe(bounded, channels...)
+}
+
+// Receive returns what comes next on a subscription, as its ReceiveTimeout does. What
+// is no message is an error here: at some of it go-redis panics.
+func Receive(ctx context.Context, sub *redis.PubSub, timeout time.Duration) (msg any, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			msg, err = nil, fmt.Errorf("shard: what a server sent is no message: %v", r)
+		}
+	}()
+	return sub.ReceiveTimeout(ctx, timeout)
 }
 
 // Close closes all connections, but for those that Hold keeps. Reads that are under
