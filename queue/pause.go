@@ -12,6 +12,10 @@ import (
 // partition is paused on its own: the error names those that could not be told,
 // the others are.
 func (c *Client) SetPaused(ctx context.Context, paused bool) error {
+	doing := "resuming"
+	if paused {
+		doing = "pausing"
+	}
 	return c.onAll(func(p *partition) error {
 		var err error
 		if paused {
@@ -23,7 +27,7 @@ func (c *Client) SetPaused(ctx context.Context, paused bool) error {
 			p.taken.seePause(paused)
 		}
 		return err
-	}, "pausing")
+	}, doing)
 }
 
 // Paused reports whether some partition that tells is paused.
