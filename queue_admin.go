@@ -157,10 +157,16 @@ func (q *liveQueue) status(ctx context.Context) queueStatus {
 
 // queues tells of all queues.
 func (a *adminAPI) queues(app *App, w http.ResponseWriter, r *http.Request) error {
+	if _, err := onlyQuery(r); err != nil {
+		return badAdminRequest(err)
+	}
 	return reply(w, http.StatusOK, app.queueStatuses(r.Context()))
 }
 
 func (q *liveQueue) serveStatus(w http.ResponseWriter, r *http.Request) error {
+	if _, err := onlyQuery(r); err != nil {
+		return badAdminRequest(err)
+	}
 	return reply(w, http.StatusOK, q.status(r.Context()))
 }
 

@@ -68,7 +68,7 @@ const maxShown = 1 << 20
 
 // serveMessage tells of one message; with ?body=true what it carries, too.
 func (q *liveQueue) serveMessage(w http.ResponseWriter, r *http.Request) error {
-	withBody, err := onlyQuery(r, "body")
+	withBody, err := askedForBody(r)
 	if err != nil {
 		return badAdminRequest(err)
 	}
@@ -80,12 +80,24 @@ func (q *liveQueue) serveMessage(w http.ResponseWriter, r *http.Request) error {
 		return unavailable(err)
 	}
 	m := wholeMessage(q.messagesOf(infos))
-	if withBody.Get("body") == "true" {
+	if withBody {
 		if err := q.addBody(r.Context(), &m, infos[0]); err != nil {
 			return unavailable(err)
 		}
 	}
 	return reply(w, http.StatusOK, m)
+}
+
+// askedForBody reads ?body=true.
+func askedForBody(r *http.Request) (bool, error) {
+	v, err := onlyQuery(r, "body")
+	if err != nil || !v.Has("body") {
+		return false, err
+	}
+	if text := v.Get("body"); text != "true" && text != "false" {
+		return false, fmt.Errorf("body must be true or false, not %q", text)
+	}
+	return v.Get("body") == "true", nil
 }
 
 // findTries is how often a message is looked for: one that moves from where has
