@@ -101,6 +101,32 @@ func TestBacklogOfBytes(t *testing.T) {
 	r.expectEmpty() // also the counters
 }
 
+// Bytes of what other programs have taken or deleted hold up nobody when nothing is left.
+func TestBacklogOfBytesOfWhatOthersDeleted(t *testing.T) {
+	const most = 100_000
+	body := make([]byte, 5000)
+	r := newRig(t, 1, Options{Backlog: Backlog{Bytes: most}})
+	stream := r.c.partitions[0].keys.stream("")
+	takeAll := func() error { return r.raw().XTrimMaxLen(t.Context(), stream, 0).Err() }
+	for _, remove := range []func() error{takeAll, func() error { return r.raw().Del(t.Context(), stream).Err() }} {
+		for range 2 {
+			if got := r.fillUp(r.c, func() *Message { return &Message{Body: body} }); got != 19 {
+				t.Errorf("%d of 5000 bytes and a header are accepted in %d, want 19", got, most)
+			}
+			if err := remove(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * fullFor)
+		}
+	}
+	// What no message follows is deleted by a worker.
+	_, drain := run(t, r.c, WorkerOptions{}, newDiary().done)
+	counters := r.c.partitions[0].keys.counters()
+	eventually(t, 20*time.Second, "the counts are gone", func() bool { return r.raw().Exists(t.Context(), counters).Val() == 0 })
+	drain()
+	r.expectEmpty()
+}
+
 func TestBacklogOfAge(t *testing.T) {
 	r := newRig(t, 2, Options{Backlog: Backlog{Age: 300 * time.Millisecond}})
 	r.enqueue(&Message{Delay: time.Hour}) // it is not ready, so that its age does not matter

@@ -9,7 +9,8 @@ import (
 
 // luaCount defines count(), how much of a backlog a partition has: messages,
 // bytes, and where it is asked for, the age of the oldest that is ready in the first
-// aged of the streams, in ms.
+// aged of the streams, in ms. Where there is no message there are no bytes, whatever the
+// counter says: other programs that take messages, or delete them, leave theirs in it.
 const luaCount = `
 local function oldest(stream, group, now)
   local after = '-'
@@ -41,7 +42,7 @@ local function count(delayed, counters, streams, aged, group, now)
     n = n + redis.call('XLEN', stream)
     if group ~= '' and i <= aged then age = math.max(age, oldest(stream, group, now)) end
   end
-  return n, tonumber(c[2] or 0), age
+  return n, n > 0 and tonumber(c[2] or 0) or 0, age
 end
 `
 
@@ -125,12 +126,13 @@ if ARGV[6] == '1' then
 end
 
 local t = now()
-local messages, bytes, age = -1, -1, -1
+local messages, bytes, age, stale = -1, -1, -1, false
 if ARGV[8] ~= '-1' or ARGV[9] ~= '-1' or ARGV[10] ~= '-1' then
   local streams = {}
   for i = 1, many do streams[i] = KEYS[5+i] end
   messages, bytes, age = count(KEYS[1], KEYS[2], streams, tonumber(ARGV[16]), ARGV[10] ~= '-1' and ARGV[15] or '', t)
   local more = #deliveries
+  stale = messages == 0 -- what the counter of bytes says
   if ARGV[8] ~= '-1' and messages + more > tonumber(ARGV[8])
     or ARGV[9] ~= '-1' and bytes + more * ARGV[11] > tonumber(ARGV[9])
     or ARGV[10] ~= '-1' and age > tonumber(ARGV[10]) then
@@ -197,7 +199,11 @@ for _, d in ipairs(missing) do
       if recorded then record('q', q) end
     end
   end
-  if ARGV[11] ~= '0' then redis.call('HINCRBY', KEYS[2], 'b', ARGV[11]) end
+  if ARGV[11] ~= '0' then
+    if stale then redis.call('HDEL', KEYS[2], 'b') end
+    stale = false
+    redis.call('HINCRBY', KEYS[2], 'b', ARGV[11])
+  end
 end
 for i = chunk, chunk + chunks - 1 do
   if KEYS[i] ~= KEYS[i+chunks] then redis.call('RENAME', KEYS[i], KEYS[i+chunks]) end

@@ -9,7 +9,8 @@ import (
 // queue's back (XDEL, XTRIM, another producer's MAXLEN, a server that evicts a
 // stream) takes turns along that nobody ends, and what waits for them would wait for
 // ever. So they are counted anew, now and then: of order keys that two looks in a row
-// have found, and where so little is on the partition that one script can do it.
+// have found, and where so little is on the partition that one script can do it. What is
+// counted in T:c goes when nothing is left that it could be of.
 
 const (
 	// turnsOfEntries and turnsOfDelayed bound how many entries, and delayed messages,
@@ -19,18 +20,29 @@ const (
 )
 
 // turnsScript returns the order keys that have turns, and the record ids of what is
-// delayed; two empty lists where there is too much to count.
+// delayed; two empty lists where there is too much to count. Where there is nothing at
+// all it deletes the counts.
 //
 //	KEYS[1]  orders
 //	KEYS[2]  what is delayed
-//	KEYS[3]… streams of all lanes
+//	KEYS[3]  counters
+//	KEYS[4]  T:l
+//	KEYS[5]… streams of all lanes
 //	ARGV[1]  most entries
 //	ARGV[2]  most that is delayed
-var turnsScript = newScript(`
-if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('ZCARD', KEYS[2]) > tonumber(ARGV[2]) then return {{}, {}} end
-local n = 0
-for i = 3, #KEYS do n = n + redis.call('XLEN', KEYS[i]) end
-if n > tonumber(ARGV[1]) then return {{}, {}} end
+//	ARGV[3]  number of lanes
+//	ARGV[4]… their names
+var turnsScript = newScript(luaLanes + `
+local delayed, entries, ordered = redis.call('ZCARD', KEYS[2]), 0, redis.call('EXISTS', KEYS[1]) == 1
+local lanes, n = lanesAt(4, 3)
+for i = 5, 4 + n do entries = entries + redis.call('XLEN', KEYS[i]) end
+if not ordered and delayed + entries == 0 and redis.call('EXISTS', KEYS[3]) == 1 then
+  for _, name in ipairs(redis.call('HKEYS', KEYS[4])) do
+    if not lanes.streams[name] then return {{}, {}} end
+  end
+  redis.call('UNLINK', KEYS[3])
+end
+if not ordered or delayed > tonumber(ARGV[2]) or entries > tonumber(ARGV[1]) then return {{}, {}} end
 return {redis.call('HKEYS', KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1)}
 `)
 
@@ -104,9 +116,9 @@ return gone
 
 // mendTurns sees to order keys whose turns are gone.
 func (s *source) mendTurns(ctx context.Context) error {
-	names := s.p.lanes()
-	keys := append([]string{s.p.keys.orders(), s.p.keys.delayed()}, s.p.laneStreams(names)...)
-	res, err := turnsScript.run(ctx, s.p, keys, turnsOfEntries, turnsOfDelayed).Slice()
+	lanes, args := s.p.laneKeys(s.p.lanes())
+	keys := append([]string{s.p.keys.orders(), s.p.keys.delayed(), s.p.keys.counters()}, lanes...)
+	res, err := turnsScript.run(ctx, s.p, keys, append([]any{turnsOfEntries, turnsOfDelayed}, args...)...).Slice()
 	if err != nil || len(res) != 2 {
 		return err
 	}
@@ -116,7 +128,6 @@ func (s *source) mendTurns(ctx context.Context) error {
 	if len(again) == 0 {
 		return nil
 	}
-	lanes, args := s.p.laneKeys(names)
 	keys = append([]string{s.p.keys.orders(), s.p.keys.counters(), s.p.keys.delayed()}, lanes...)
 	args = append([]any{s.w.client.o.PerKey, turnsOfBytes, len(delayed)}, args...)
 	for _, rid := range strs(delayed) {
