@@ -3,8 +3,6 @@ package queue
 import (
 	"context"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // With Options.Copies 2 a message has a second copy on another node, T:y, which
@@ -200,9 +198,9 @@ func (s *source) tell(notes []copyNote) {
 }
 
 func (s *source) tellOne(ctx context.Context, to *partition, notes []copyNote) error {
-	pipe := to.client().Pipeline()
 	var push []any
 	var done []string
+	var gone []goneCopy
 	dead := map[string]*obituary{}
 	for _, n := range notes {
 		switch {
@@ -212,7 +210,7 @@ func (s *source) tellOne(ctx context.Context, to *partition, notes []copyNote) e
 			push = append(push, n.recordID, n.overdue.Milliseconds())
 		default:
 			done = append(done, s.p.keys.tombstone(n.recordID))
-			to.deleteCopy(ctx, pipe, n.recordID, n.size)
+			gone = append(gone, goneCopy{n.recordID, n.size})
 		}
 	}
 	var calls []*call
@@ -222,20 +220,47 @@ func (s *source) tellOne(ctx context.Context, to *partition, notes []copyNote) e
 	if len(dead) > 0 {
 		calls = append(calls, to.buryCall(dead))
 	}
-	if err := runEach(ctx, to, calls); err != nil {
-		return err
+	if len(gone) > 0 {
+		calls = append(calls, to.deleteCopiesCall(gone...))
 	}
-	if len(done) == 0 {
-		return nil
-	}
-	if _, err := pipe.Exec(to.with(ctx)); err != nil {
+	if err := runEach(ctx, to, calls); err != nil || len(done) == 0 {
 		return err
 	}
 	return s.p.client().Unlink(s.p.with(ctx), done...).Err()
 }
 
-// deleteCopy deletes a second copy.
-func (p *partition) deleteCopy(ctx context.Context, pipe redis.Pipeliner, recordID string, size int64) {
-	pipe.Unlink(p.with(ctx), append(p.keys.chunks(recordID, size), p.keys.second(recordID))...)
-	pipe.ZRem(p.with(ctx), p.keys.seconds(), recordID)
+// A goneCopy is a second copy that is of no use any more.
+type goneCopy struct {
+	recordID string
+	size     int64 // of its body, if that lies in chunks
+}
+
+// deleteCopiesScript deletes second copies, with their bodies. One that was made a
+// message meanwhile, as the node of its first was away, is none: its body is that
+// message's.
+//
+//	KEYS[1]  T:y
+//	KEYS[2]… for each the copy, then its chunks
+//	ARGV     for each its record id, and how many chunks it has
+var deleteCopiesScript = newScript(`
+local at = 2
+for i = 1, #ARGV, 2 do
+  if redis.call('UNLINK', KEYS[at]) == 1 then
+    for j = at + 1, at + ARGV[i+1] do redis.call('UNLINK', KEYS[j]) end
+  end
+  redis.call('ZREM', KEYS[1], ARGV[i])
+  at = at + 1 + ARGV[i+1]
+end
+return 1
+`)
+
+// deleteCopiesCall deletes second copies on a partition.
+func (p *partition) deleteCopiesCall(copies ...goneCopy) *call {
+	keys, args := []string{p.keys.seconds()}, []any{}
+	for _, c := range copies {
+		chunks := p.keys.chunks(c.recordID, c.size)
+		keys = append(append(keys, p.keys.second(c.recordID)), chunks...)
+		args = append(args, c.recordID, len(chunks))
+	}
+	return &call{script: deleteCopiesScript, keys: keys, args: args}
 }

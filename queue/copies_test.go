@@ -1,9 +1,14 @@
 package queue
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -202,4 +207,74 @@ func (r *rig) deadOn(server int) map[string]record {
 		out[id] = rec
 	}
 	return out
+}
+
+// A second copy on a node that did not say that it has it, so that another one has it
+// too, is deleted: it would come back when the message is long done, or dropped.
+func TestCopyThatNobodyKnowsOf(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3, Options{Copies: 2, Visibility: time.Second})
+	order := []int{0, 1, 2}
+	hash := r.c.hashOf("k")
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Compare(r.c.partitions[b].draw(hash), r.c.partitions[a].draw(hash))
+	})
+	silent, other := order[1], order[2]
+	// It has connections then, and knows the script.
+	if err := errors.Join(r.c.Check(t.Context()), putSecondScript.script.Load(t.Context(), r.servers[silent].Client(t)).Err()); err != nil {
+		t.Fatal(err)
+	}
+	r.servers[silent].Pause()
+	r.enqueue(&Message{OrderKey: "k", Body: []byte("x")})
+	r.servers[silent].Resume()
+	eventually(t, 5*time.Second, "the silent node has a copy as well", func() bool {
+		return len(r.seconds(silent)) == 1 && len(r.seconds(other)) == 1
+	})
+	_, drain := run(t, r.c, WorkerOptions{}, func(context.Context, *Delivery) Result { return Result{Outcome: Dead, Status: 422} })
+	eventually(t, 15*time.Second, "that one is deleted", func() bool { return len(r.seconds(silent)) == 0 })
+	if len(r.seconds(other)) != 1 {
+		t.Error("so is the other one")
+	}
+	drain()
+	if n, err := r.c.Drop(t.Context(), nil, nil); n != 1 || err != nil {
+		t.Errorf("got %d, %v, want one dead letter", n, err)
+	}
+	r.expectEmpty()
+}
+
+// What is done takes no body from a message that its second copy has become.
+func TestCopyThatBecameAMessageKeepsItsBody(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, Options{Copies: 2, Visibility: time.Second, InlineBody: 100})
+	body := strings.Repeat("large ", 100)
+	r.enqueue(&Message{Body: []byte(body)})
+	first, second := r.withTheFirst()
+	goOn, begun := make(chan struct{}), make(chan struct{})
+	var attempts atomic.Int32
+	_, drain := run(t, r.c, WorkerOptions{Attempts: 3}, func(_ context.Context, m *Delivery) Result {
+		if m.Node == r.c.partitions[first].node.Name() {
+			close(begun)
+			<-goOn
+			return Result{Outcome: Done}
+		}
+		if attempts.Add(1) == 1 {
+			return Result{After: 3 * time.Second}
+		}
+		got, err := io.ReadAll(m.Open())
+		if err != nil || string(got) != body {
+			t.Errorf("got %d bytes, %v, want %d", len(got), err, len(body))
+		}
+		return Result{Outcome: Done}
+	})
+	<-begun
+	r.servers[first].Pause()
+	delayed := r.servers[second].Client(t)
+	eventually(t, 15*time.Second, "the copy is a message that waits for its next attempt", func() bool {
+		return delayed.ZCard(t.Context(), r.c.partitions[second].keys.delayed()).Val() == 1
+	})
+	r.servers[first].Resume()
+	close(goOn)
+	eventually(t, 15*time.Second, "both are done", func() bool { return attempts.Load() == 2 && r.empty() })
+	drain()
+	r.expectEmpty()
 }

@@ -334,9 +334,7 @@ func (c *Client) dropPart(ctx context.Context, p *partition, rids []string) (int
 		}
 		dropped++
 		if to := c.byRef(fields[i][1]); to != nil {
-			pipe := to.client().Pipeline()
-			to.deleteCopy(ctx, pipe, rids[i], sizes[i])
-			_, err := pipe.Exec(to.with(ctx))
+			err := runEach(ctx, to, []*call{to.deleteCopiesCall(goneCopy{rids[i], sizes[i]})})
 			if err == nil {
 				err = p.client().Unlink(p.with(ctx), p.keys.tombstone(rids[i])).Err()
 			}

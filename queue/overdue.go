@@ -16,6 +16,7 @@ type overdueCopy struct {
 	lane     string
 	dead     bool // it knows that it is of a dead letter
 	first    fate
+	copy     string    // ref of where a first that is there has its copy; empty: nowhere
 	died     *obituary // of a first that is a dead letter
 }
 
@@ -23,11 +24,12 @@ type overdueCopy struct {
 type fate uint8
 
 const (
-	fateLost  fate = iota // its node has lost it, or is away for long
-	fateThere             // it is there
-	fateDead              // it is there as a dead letter
-	fateDone              // it is done
-	fateAway              // its node is away, but not for long
+	fateLost      fate = iota // its node has lost it, or is away for long
+	fateThere                 // it is there
+	fateDead                  // it is there as a dead letter
+	fateDone                  // it is done
+	fateElsewhere             // it is there, and has its copy on another node
+	fateAway                  // its node is away, but not for long
 )
 
 // overdueCopies sees to second copies that are overdue on this partition, for
@@ -79,6 +81,7 @@ func (s *source) overdueOnes(ctx context.Context, ids []string) ([]*overdueCopy,
 	}
 	for ref, cs := range by {
 		s.askFirsts(ctx, s.w.client.byRef(ref), cs)
+		s.askOthers(ctx, cs)
 	}
 	return copies, nil
 }
@@ -93,7 +96,7 @@ func (s *source) askFirsts(ctx context.Context, first *partition, cs []*overdueC
 	tombstones, records := make([]*redis.IntCmd, len(cs)), make([]*redis.SliceCmd, len(cs))
 	for i, c := range cs {
 		tombstones[i] = pipe.Exists(first.with(ctx), first.keys.tombstone(c.recordID))
-		records[i] = pipe.HMGet(first.with(ctx), first.keys.record(c.recordID), "s", "a", "l", "e", "r")
+		records[i] = pipe.HMGet(first.with(ctx), first.keys.record(c.recordID), "s", "a", "l", "e", "r", "c")
 	}
 	var err error
 	if !first.resting() {
@@ -102,10 +105,11 @@ func (s *source) askFirsts(ctx context.Context, first *partition, cs []*overdueC
 	}
 	asked := !first.resting() && err == nil
 	for i, c := range cs {
-		var f [5]string
+		var f [6]string
 		for j, v := range records[i].Val() {
 			f[j], _ = v.(string)
 		}
+		c.copy = f[5]
 		switch state := f[0]; {
 		case !asked && (silent < s.w.client.o.Visibility || c.dead && silent < copyOfDead):
 			c.first = fateAway
@@ -123,11 +127,38 @@ func (s *source) askFirsts(ctx context.Context, first *partition, cs []*overdueC
 	}
 }
 
+// askOthers finds out which copies nobody knows of: their node did not say that it has
+// them, so that another one was given the copy, and has it. When the first is done, or
+// was dropped, nobody would tell these.
+func (s *source) askOthers(ctx context.Context, cs []*overdueCopy) {
+	by := map[*partition][]*overdueCopy{}
+	for _, c := range cs {
+		other := s.w.client.byRef(c.copy)
+		if (c.first == fateThere || c.first == fateDead) && other != nil && other != s.p && !other.resting() {
+			by[other] = append(by[other], c)
+		}
+	}
+	for other, cs := range by {
+		pipe := other.client().Pipeline()
+		cmds := make([]*redis.IntCmd, len(cs))
+		for i, c := range cs {
+			cmds[i] = pipe.Exists(other.with(ctx), other.keys.second(c.recordID))
+		}
+		_, err := pipe.Exec(other.with(ctx))
+		other.report(ctx, err)
+		for i, c := range cs {
+			if err == nil && cmds[i].Val() == 1 {
+				c.first = fateElsewhere
+			}
+		}
+	}
+}
+
 // seeToCopies does to copies what the fate of their firsts asks for, and
 // reports whether some of them still wait for it.
 func (s *source) seeToCopies(ctx context.Context, copies []*overdueCopy) (waiting bool, err error) {
-	pipe := s.p.client().Pipeline()
 	var push []any
+	var gone []goneCopy
 	var revived []string
 	orphans := false // that are dead letters, without a copy
 	var calls []*call
@@ -148,8 +179,10 @@ func (s *source) seeToCopies(ctx context.Context, copies []*overdueCopy) (waitin
 			push = append(push, c.recordID, s.w.client.o.overdueAfter(0).Milliseconds())
 		case fateDead:
 			dead[c.recordID] = c.died
+		case fateElsewhere:
+			gone = append(gone, goneCopy{c.recordID, c.size})
 		case fateDone:
-			s.p.deleteCopy(ctx, pipe, c.recordID, c.size)
+			gone = append(gone, goneCopy{c.recordID, c.size})
 			first := s.w.client.byRef(c.from)
 			done[first] = append(done[first], first.keys.tombstone(c.recordID))
 		case fateLost:
@@ -166,17 +199,14 @@ func (s *source) seeToCopies(ctx context.Context, copies []*overdueCopy) (waitin
 	if len(dead) > 0 {
 		calls = append(calls, s.p.buryCall(dead))
 	}
+	if len(gone) > 0 {
+		calls = append(calls, s.p.deleteCopiesCall(gone...))
+	}
 	if err := runEach(ctx, s.p, calls); err != nil {
 		return waiting, err
 	}
 	if orphans {
 		s.p.taken.wantsMending(0)
-	}
-	if pipe.Len() == 0 {
-		return waiting, nil
-	}
-	if _, err := pipe.Exec(s.p.with(ctx)); err != nil {
-		return waiting, err
 	}
 	for first, tombstones := range done {
 		if err := first.client().Unlink(first.with(ctx), tombstones...).Err(); err != nil {

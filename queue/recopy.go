@@ -65,10 +65,7 @@ func (s *source) copyOne(ctx context.Context, set, rid string, on *partition) (o
 	if err != nil || knows == 1 {
 		return true, err
 	}
-	pipe := on.client().Pipeline()
-	on.deleteCopy(ctx, pipe, rid, r.size)
-	_, err = pipe.Exec(on.with(ctx))
-	return true, err
+	return true, runEach(ctx, on, []*call{on.deleteCopiesCall(goneCopy{rid, r.size})})
 }
 
 // writeCopy writes a second copy of what a record says. Its times are by the clock

@@ -200,16 +200,16 @@ func (c *Client) writeAgain(ctx context.Context, p *parcel, second *partition, m
 	if err != nil {
 		return err
 	}
-	pipe := second.client().Pipeline()
+	var gone []goneCopy
 	for _, rid := range c.recordIDs(again.id) {
 		if !slices.Contains(living[second.ref], rid) {
-			second.deleteCopy(ctx, pipe, rid, p.size)
+			gone = append(gone, goneCopy{rid, p.size})
 		}
 	}
-	if pipe.Len() == 0 {
+	if len(gone) == 0 {
 		return nil
 	}
-	_, err = pipe.Exec(second.with(ctx))
+	err = runEach(ctx, second, []*call{second.deleteCopiesCall(gone...)})
 	second.report(ctx, err)
 	return err
 }
