@@ -128,11 +128,17 @@ if ours and string.sub(dedup, -1) == '+' then return 0 end
 for i = 0, deliveries - 1 do
   if redis.call('HEXISTS', KEYS[6 + n + 2*i], 'p') == 1 then return 0 end
 end
+-- It came last, or nearly so: what waits may be many thousands, through which nobody looks.
 local function takeFromList(waiting)
-  for i, packed in ipairs(redis.call('LRANGE', waiting, 0, -1)) do
-    local e = cmsgpack.unpack(packed)
-    if e[2] == 'i' and e[3] == ARGV[1] then return redis.call('LREM', waiting, -1, packed) end
-  end
+  local last, page = -1, nil
+  repeat
+    page = redis.call('LRANGE', waiting, last - 49, last)
+    for i = #page, 1, -1 do
+      local e = cmsgpack.unpack(page[i])
+      if e[2] == 'i' and e[3] == ARGV[1] then return redis.call('LREM', waiting, -1, page[i]) end
+    end
+    last = last - 50
+  until #page < 50
   return 0
 end
 -- What waited may have come to its turn already, and is hidden there.
