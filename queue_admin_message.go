@@ -72,7 +72,7 @@ func (q *liveQueue) serveMessage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return badAdminRequest(err)
 	}
-	infos, err := q.find(r.Context(), r.PathValue("id"))
+	infos, err := q.opened.client.Find(r.Context(), r.PathValue("id"))
 	if errors.Is(err, queue.ErrNotFound) {
 		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("queue %s has no message %q", q.name, r.PathValue("id"))}
 	}
@@ -98,20 +98,6 @@ func askedForBody(r *http.Request) (bool, error) {
 		return false, fmt.Errorf("body must be true or false, not %q", text)
 	}
 	return v.Get("body") == "true", nil
-}
-
-// findTries is how often a message is looked for: one that moves from where has
-// not been looked yet to where has been (a retry) is found the next time.
-const findTries = 3
-
-func (q *liveQueue) find(ctx context.Context, id string) (infos []queue.Info, err error) {
-	for range findTries {
-		infos, err = q.opened.client.Find(ctx, id)
-		if !errors.Is(err, queue.ErrNotFound) {
-			break
-		}
-	}
-	return infos, err
 }
 
 // wholeMessage is one message out of its deliveries: it is open as long as one of them

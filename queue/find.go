@@ -178,26 +178,34 @@ func (c *Client) searchWaiting(ctx context.Context, p *partition, id string) (ou
 	if err != nil {
 		return nil, err
 	}
-	for part := range slices.Chunk(hashes, findPage) {
-		for _, hash := range part {
-			keys := []string{p.keys.order(hash)}
-			found, err := waitingScript.run(ctx, p, keys, id).Slice()
-			if err != nil {
-				return out, err
-			}
-			for _, f := range found {
-				flat, _ := f.([]any)
-				if len(flat) == 0 {
-					continue
-				}
-				name, _ := flat[0].(string)
-				e, _ := parseEntry(pairs(flat[1:]))
-				destination, _ := splitLane(name)
-				out = append(out, p.infoOf(name, recordID(e.id, destination), &e))
-			}
+	for _, hash := range hashes {
+		found, err := p.waitingEntry(ctx, hash, id)
+		if err != nil {
+			return out, err
+		}
+		if len(found) > 0 {
+			name, _ := found[0].(string)
+			e, _ := parseEntry(pairs(found[1:]))
+			destination, _ := splitLane(name)
+			out = append(out, p.infoOf(name, recordID(e.id, destination), &e))
 		}
 	}
 	return out, nil
+}
+
+// waitingEntry returns the entry of a message in the list of an order key, with its lane
+// first; nil if it is not there. Of a long list it asks for some at a time, the last
+// ones first: what comes meanwhile moves none out of sight then, nor does what goes.
+func (p *partition) waitingEntry(ctx context.Context, hash, id string) (entry []any, err error) {
+	for last := -1; ; last -= findPage {
+		res, err := waitingScript.run(ctx, p, []string{p.keys.order(hash)}, id, last, findPage).Slice()
+		if err != nil || len(res) == 0 {
+			return nil, err
+		}
+		if n, _ := res[0].(int64); len(res) > 1 || n < findPage {
+			return res[1:], nil
+		}
+	}
 }
 
 // recordIDsOf returns what the messages with these ids may be called on a
@@ -242,19 +250,23 @@ func (c *Client) otherRecordIDs(ctx context.Context, p *partition, ids []string)
 	}
 }
 
-// waitingScript returns the entries of a message that are in the list of an order key.
+// waitingScript looks for the entry of a message in a part of the list of an order key.
 //
 //	KEYS[1] the list
 //	ARGV[1] id
+//	ARGV[2] where the part ends: -1 is the end of the list
+//	ARGV[3] how long it is
+//
+// It returns how many it has looked at, and what the entry says if it is among them.
 var waitingScript = newScript(`
-local out = {}
-for _, packed in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
+local page = redis.call('LRANGE', KEYS[1], ARGV[2] - ARGV[3] + 1, ARGV[2])
+for _, packed in ipairs(page) do
   local e = cmsgpack.unpack(packed)
   for i = 2, #e, 2 do
-    if e[i] == 'i' and e[i+1] == ARGV[1] then out[#out+1] = e end
+    if e[i] == 'i' and e[i+1] == ARGV[1] then return {#page, unpack(e)} end
   end
 end
-return out
+return {#page}
 `)
 
 // pairs returns names and values as a map.

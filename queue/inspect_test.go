@@ -102,6 +102,28 @@ func TestCountsPeekFind(t *testing.T) {
 }
 
 // An ordered, tracked message that has waited for its turn is found in flight.
+// A message is found wherever it waits for its order key, and one that does not is not.
+func TestFindInALongList(t *testing.T) {
+	r := newRig(t, 1, Options{})
+	var messages []*Message
+	for i := range 2*findPage + 2 {
+		messages = append(messages, &Message{OrderKey: "k", Body: fmt.Append(nil, i)})
+	}
+	receipts, err := r.c.EnqueueBatch(t.Context(), messages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int{0, 1, 2, findPage, findPage + 1, findPage + 2, 2 * findPage, 2*findPage + 1} {
+		infos, err := r.c.Find(t.Context(), receipts[at].ID)
+		if err != nil || len(infos) != 1 || infos[0].ID != receipts[at].ID || infos[0].State != stateReady {
+			t.Errorf("message %d: got %+v, %v", at, infos, err)
+		}
+	}
+	if infos, err := r.c.Find(t.Context(), "nobody"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("got %+v, %v, want %v", infos, err, ErrNotFound)
+	}
+}
+
 func TestFindOrderedInFlight(t *testing.T) {
 	r := newPatientRig(t, 10*time.Second, 1, Options{}) // where a message is is told once
 	r.enqueue(&Message{ID: "a", OrderKey: "k"}, &Message{ID: "b", OrderKey: "k"})
