@@ -33,6 +33,7 @@ type hidden struct {
 	parcel *parcel
 	named  bool   // by the client
 	dedup  string // its dedup key on the node
+	id     string
 	rid    string
 	delay  time.Duration // that it has anyway
 	order  string
@@ -53,27 +54,72 @@ func (c *Client) hiddenOf(p *parcel) []hidden {
 	for i, destination := range c.o.Destinations {
 		out[i] = hidden{
 			p, p.m.ID != "", p.partition.keys.dedup(p.m.DedupKey),
-			recordID(p.id, destination), p.m.Delay, orderHash(destination, p.m.OrderKey), lane(destination, c.class(p.m)),
+			p.id, recordID(p.id, destination), p.m.Delay, orderHash(destination, p.m.OrderKey), lane(destination, c.class(p.m)),
 		}
 	}
 	return out
 }
 
+// luaWaits defines waitsAt(), which finds a message among what waits for its order key:
+// its index, its entry as it lies there, and what that says. So many of behind came after
+// it, about. What waits may be many thousands, through which nobody looks: it is read from
+// there on towards the beginning, and all of it only if the message is not found.
+const luaWaits = `
+local function waitsFrom(waiting, id, last)
+  local size, page = 4, nil
+  repeat
+    size = math.min(2 * size, 64)
+    page = redis.call('LRANGE', waiting, last - size + 1, last)
+    for i = #page, 1, -1 do
+      local e = string.find(page[i], id, 1, true) and cmsgpack.unpack(page[i])
+      if e and e[2] == 'i' and e[3] == id then return last - #page + i, page[i], e end
+    end
+    last = last - size
+  until #page < size
+end
+local function waitsAt(waiting, id, behind)
+  local at, packed, e = waitsFrom(waiting, id, -1 - behind)
+  if at or behind == 0 then return at, packed, e end
+  return waitsFrom(waiting, id, -1)
+end
+`
+
 // showScript shows what is hidden.
 //
 //	KEYS[1]  what is delayed
 //	KEYS[2]  T:l
-//	KEYS[3]… streams of all lanes; the records
+//	KEYS[3]… streams of all lanes; for each record its key, and the list of what waits for its order key
 //	ARGV[1]  number of lanes
-//	ARGV[2]… names of the lanes; for each record: record id, for how many ms it is delayed in truth
+//	ARGV[2]… names of the lanes; for each record: record id, for how many ms it is delayed in truth, the message's id or,
+//	         where it has no order key, nothing, and about how many came after it that wait for that
 //
-// It returns how many it has shown. What waits for its turn is not hidden longer
+// It returns how many it has shown. What has come to its turn meanwhile is not hidden longer
 // than that says, and is left alone.
-const showSource = luaLanes + `
+const showSource = luaLanes + luaWaits + `
 local lanes, n = lanesAt(2, 1)
 local shown = 0
-for i = 2 + n, #ARGV, 2 do
-  local rid, delay, record = ARGV[i], tonumber(ARGV[i+1]), KEYS[3 + n + (i - 2 - n) / 2]
+-- What waits must not wait longer than its turn.
+local function showWaiting(waiting, id, delay, behind)
+  local at, _, e = waitsAt(waiting, id, behind)
+  local t
+  for i = 2, at and #e or 0, 2 do
+    if e[i] == 't' then t = e[i+1] end
+    if e[i] == 'd' then
+      if delay > 0 then
+        e[i+1] = string.format('%.0f', t + delay)
+      else
+        table.remove(e, i)
+        table.remove(e, i)
+      end
+      redis.call('LSET', waiting, at, cmsgpack.pack(e))
+      return 1
+    end
+  end
+  return 0
+end
+for i = 2 + n, #ARGV, 4 do
+  local rid, delay, key = ARGV[i], tonumber(ARGV[i+1]), 3 + n + (i - 2 - n) / 2
+  local record = KEYS[key]
   if redis.call('ZSCORE', KEYS[1], rid) then
     shown = shown + 1
     local e, state = {}, {}
@@ -97,6 +143,8 @@ for i = 2 + n, #ARGV, 2 do
         redis.call('UNLINK', record)
       end
     end
+  elseif ARGV[i+2] ~= '' then
+    shown = shown + showWaiting(KEYS[key+1], ARGV[i+2], delay, tonumber(ARGV[i+3]))
   end
 end
 return shown
@@ -119,7 +167,7 @@ return shown
 //	ARGV[6]… names of the lanes; for each delivery: record id, order hash or empty, its lane
 //
 // It returns how many deliveries it has taken out.
-var takeOutScript = newScript(luaOrder + `
+var takeOutScript = newScript(luaOrder + luaWaits + `
 local lanes, n = lanesAt(5, 5)
 local out, deliveries = 0, (#ARGV - 5 - n) / 3
 local dedup = redis.call('GET', KEYS[4]) or ''
@@ -128,18 +176,9 @@ if ours and string.sub(dedup, -1) == '+' then return 0 end
 for i = 0, deliveries - 1 do
   if redis.call('HEXISTS', KEYS[6 + n + 2*i], 'p') == 1 then return 0 end
 end
--- It came last, or nearly so: what waits may be many thousands, through which nobody looks.
 local function takeFromList(waiting)
-  local last, page = -1, nil
-  repeat
-    page = redis.call('LRANGE', waiting, last - 49, last)
-    for i = #page, 1, -1 do
-      local e = cmsgpack.unpack(page[i])
-      if e[2] == 'i' and e[3] == ARGV[1] then return redis.call('LREM', waiting, -1, page[i]) end
-    end
-    last = last - 50
-  until #page < 50
-  return 0
+  local at, packed = waitsAt(waiting, ARGV[1], 0)
+  return at and redis.call('LREM', waiting, -1, packed) or 0
 end
 -- What waited may have come to its turn already, and is hidden there.
 local function takeFromStreams(order)
@@ -189,12 +228,13 @@ return out
 // refused. What a caller left does not count as accepted either.
 func (p *partition) show(ctx context.Context, batch []*sending, durable bool) {
 	var shown, out []*call
+	behind := map[string]int{} // how many of an order key came after it
 	for _, s := range slices.Backward(batch) { // what waits for another one's turn is out before that
 		in, known := s.isIn()
 		switch {
 		case s.hidden == nil:
 		case in && durable && !p.combiner.wasLeft(s):
-			shown = append(shown, s.showCall(p))
+			shown = append(shown, s.showCall(p, behind))
 		case in, !known && !s.hidden[0].named:
 			out = append(out, s.takeOutCall(p))
 		}
@@ -221,13 +261,19 @@ func (s *sending) isIn() (in, known bool) {
 	return err == nil && e.what == "in", err == nil
 }
 
-// showCall returns what shows a sending's message.
-func (s *sending) showCall(p *partition) *call {
+// showCall returns what shows a sending's message. It adds the message to those that
+// are behind the others of its order key.
+func (s *sending) showCall(p *partition, behind map[string]int) *call {
 	keys, args := p.laneKeys(p.owner.lanes)
 	keys = append([]string{p.keys.delayed()}, keys...)
 	for _, h := range s.hidden {
-		keys = append(keys, p.keys.record(h.rid))
-		args = append(args, h.rid, h.delay.Milliseconds())
+		id := ""
+		if h.order != "" {
+			id = h.id
+		}
+		keys = append(keys, p.keys.record(h.rid), p.keys.order(h.order))
+		args = append(args, h.rid, h.delay.Milliseconds(), id, behind[h.order])
+		behind[h.order]++
 	}
 	return &call{script: showScript, keys: keys, args: args}
 }

@@ -50,3 +50,43 @@ func byNumber(a, b string) int {
 	y, _ := strconv.Atoi(b)
 	return cmp.Compare(x, y)
 }
+
+// What waits for its order key is shown when it is durable, wherever it is in a batch:
+// it is delivered when its turn comes, and not when it would show itself.
+func TestShowOfWhatWaits(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, Options{Ack: Ack{Replicas: 1}})
+	follow(t, r.servers[0])
+	const all = 300
+	var messages []*Message
+	for i := range all {
+		messages = append(messages, &Message{OrderKey: fmt.Sprint(i % 7 % 2), Body: fmt.Append(nil, i)})
+	}
+	eventually(t, 30*time.Second, "one is accepted", func() bool {
+		_, err := r.c.Enqueue(t.Context(), &Message{Body: []byte("0"), OrderKey: "other"})
+		return err == nil
+	})
+	accepted := 0
+	eventually(t, 60*time.Second, "the replica keeps pace", func() bool {
+		receipts, err := r.c.EnqueueBatch(t.Context(), messages)
+		for _, receipt := range receipts {
+			if receipt.Err == nil {
+				accepted++
+			}
+		}
+		return err == nil
+	})
+	waiting := r.c.partitions[0].keys
+	for _, key := range []string{"0", "1"} {
+		for i, packed := range r.raw().LRange(t.Context(), waiting.order(orderHash("", key)), 0, -1).Val() {
+			entry, err := r.raw().Eval(t.Context(), "return cmsgpack.unpack(ARGV[1])[8]", nil, packed).Text()
+			if err != nil || entry != dataField {
+				t.Errorf("entry %d of %s: got %q, %v behind its order, want %q", i, key, entry, err, dataField)
+			}
+		}
+	}
+	d := newDiary()
+	_, drain := run(t, r.c, WorkerOptions{}, d.done)
+	eventually(t, 30*time.Second, "all are done", func() bool { return d.total() >= accepted && r.empty() })
+	drain()
+}
