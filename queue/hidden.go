@@ -111,7 +111,7 @@ local function showWaiting(waiting, id, delay, behind)
         table.remove(e, i)
         table.remove(e, i)
       end
-      redis.call('LSET', waiting, at, cmsgpack.pack(e))
+      redis.pcall('LSET', waiting, at, cmsgpack.pack(e)) -- a user that may not has it wait, as it is
       return 1
     end
   end
