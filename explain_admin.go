@@ -1,12 +1,15 @@
 package fluster
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,24 +28,33 @@ func (a *adminAPI) explain(app *App, w http.ResponseWriter, r *http.Request) err
 }
 
 // explain explains what the admin endpoint is asked for, by a request that goes through
-// the routes of the server that has the URL's port. An error is a [caddy.APIError].
+// the routes of a server that has the URL's port. Several have, where sites are bound to
+// addresses of their own: which one a client connects to the URL does not say, so it is
+// the first one that has a cache for it. An error is a [caddy.APIError].
 func (a *App) explain(r *http.Request) (*Explanation, error) {
 	e := &Explanation{Nodes: []ExplainedNode{}}
-	req, err := explainedRequest(r, e)
-	if err != nil {
+	if _, err := explainedRequest(r, e); err != nil {
 		return nil, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	srv, err := a.serverFor(r.URL.Query().Get("url"))
+	servers, err := a.serversFor(r.URL.Query().Get("url"))
 	if err != nil {
 		return nil, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
 	}
-	answer := &unread{header: http.Header{}}
-	answer.serve(srv, req)
-	if e.Would == "" {
-		return nil, caddy.APIError{HTTPStatus: http.StatusNotFound,
-			Err: fmt.Errorf("the request reaches no fluster_cache: it was answered with status %d", answer.status)}
+	status := 0
+	for _, srv := range servers {
+		req, err := explainedRequest(r, e) // handlers may change it
+		if err != nil {
+			return nil, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+		}
+		answer := &unread{header: http.Header{}}
+		answer.serve(srv, req)
+		if e.Would != "" {
+			return e, nil
+		}
+		status = cmp.Or(status, answer.status)
 	}
-	return e, nil
+	return nil, caddy.APIError{HTTPStatus: http.StatusNotFound,
+		Err: fmt.Errorf("the request reaches no fluster_cache: it was answered with status %d", status)}
 }
 
 // explainedRequest returns the request that is to be explained.
@@ -103,8 +115,9 @@ func takeHost(r *http.Request) {
 	r.Header.Del("Host")
 }
 
-// serverFor returns the server that listens to the port of a URL.
-func (a *App) serverFor(raw string) (*caddyhttp.Server, error) {
+// serversFor returns the servers that listen to the port of a URL, by their names; those
+// that do so at the URL's host, as it is an address, before others.
+func (a *App) serversFor(raw string) ([]*caddyhttp.Server, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return nil, err
@@ -126,15 +139,27 @@ func (a *App) serverFor(raw string) (*caddyhttp.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, srv := range web.Servers {
-		for _, listen := range srv.Listen {
-			addr, err := caddy.ParseNetworkAddress(listen)
-			if err == nil && uint64(addr.StartPort) <= n && n <= uint64(addr.EndPort) {
-				return srv, nil
-			}
+	var there, others []*caddyhttp.Server
+	for _, name := range slices.Sorted(maps.Keys(web.Servers)) {
+		switch srv := web.Servers[name]; {
+		case listens(srv, n, u.Hostname()):
+			there = append(there, srv)
+		case listens(srv, n, ""):
+			others = append(others, srv)
 		}
 	}
-	return nil, fmt.Errorf("no server listens to port %s", port)
+	if len(there)+len(others) == 0 {
+		return nil, fmt.Errorf("no server listens to port %s", port)
+	}
+	return append(there, others...), nil
+}
+
+// listens reports whether a server listens to a port; at that host, if one is named.
+func listens(srv *caddyhttp.Server, port uint64, host string) bool {
+	return slices.ContainsFunc(srv.Listen, func(listen string) bool {
+		addr, err := caddy.ParseNetworkAddress(listen)
+		return err == nil && uint64(addr.StartPort) <= port && port <= uint64(addr.EndPort) && (host == "" || addr.Host == host)
+	})
 }
 
 func orDefault(n, def int) int {
