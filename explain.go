@@ -98,7 +98,12 @@ func (h *Cache) explain(e *Explanation, r *http.Request) error {
 // the near cache as it is.
 func (x *exchange) explainUse(e *Explanation) {
 	f, known := x.lookupNear()
-	if f == nil || f.blind && x.pool.pick(x.key) != nil {
+	e.Alone = x.wouldBeAlone()
+	switch {
+	case f != nil && (!f.blind || x.pool.pick(x.key) == nil):
+	case e.Alone && known == "":
+		f = nil // nor does lookup look on the node
+	default:
 		stored, list := x.lookupNode(known)
 		if list != nil {
 			x.list = list
@@ -107,8 +112,6 @@ func (x *exchange) explainUse(e *Explanation) {
 			f = &found{entry: stored, where: "node", soft: stored.soft}
 		}
 	}
-	mark, marked := x.pool.alone.Get(x.key)
-	e.Alone = marked && mark.counts(x)
 	e.Would = "forward"
 	use := x.judge(f)
 	switch {
@@ -123,6 +126,12 @@ func (x *exchange) explainUse(e *Explanation) {
 		e.Would = "validate"
 	}
 	e.Why = x.why
+}
+
+// wouldBeAlone reports what isAlone would, and marks nothing.
+func (x *exchange) wouldBeAlone() bool {
+	m, ok := x.pool.alone.Get(x.key)
+	return ok && m.counts(x) || x.pool.sighted.left(x.pool.newest.hash(x.key), x.now) > 0
 }
 
 // explainNear tells of what the near cache has.
@@ -205,7 +214,7 @@ func (x *exchange) explained(e *entry, v journal.Validity, variants int) *Explai
 		out.State = "doubted"
 	case v == journal.Stale || e.soft:
 		out.State = "soft"
-	case out.TTL <= 0:
+	case r.Terms.TTL(x.now) <= 0: // there may be less than a second left
 		out.State = "stale"
 	}
 	if r.Chunks != nil {

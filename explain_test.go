@@ -1,9 +1,12 @@
 package fluster_test
 
 import (
+	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,7 +43,7 @@ func TestExplain(t *testing.T) {
 			h.Set("Surrogate-Key", "a b")
 		case "/stale":
 			h.Set("Cache-Control", "max-age=1, stale-while-revalidate=600")
-		case "/brief":
+		case "/brief", "/brief/2":
 			h.Set("Cache-Control", "max-age=1")
 		}
 		if r.Header.Get("If-None-Match") == "" {
@@ -93,6 +96,11 @@ func TestExplain(t *testing.T) {
 	if e := want("not stored", "/private", "forward", "uri-miss", "", ""); !e.Alone {
 		t.Errorf("not stored: got %+v, want alone", e)
 	}
+	c.Get("/brief/2")
+	time.Sleep(600 * time.Millisecond)
+	if e := explained(t, c, "/brief/2"); e.Would == "hit" && e.Near.State != "fresh" {
+		t.Errorf("in its last second: would be a hit, and is %s", e.Near)
+	}
 	time.Sleep(1100 * time.Millisecond)
 	want("later", "/stale", "stale", "", "stale", "stale")
 	want("later", "/brief", "validate", "stale", "stale", "stale")
@@ -141,5 +149,55 @@ func TestExplainWhatIsNotCached(t *testing.T) {
 	}
 	if out, err := fluster.RunCommand("explain", "/page", "--address", c.Admin); err == nil {
 		t.Errorf("caddy fluster explain /page: got no error, and\n%s", out)
+	}
+}
+
+// TestExplainSeveralServers: where sites with addresses of their own share a port, the
+// one that has a cache for the URL explains it.
+func TestExplainSeveralServers(t *testing.T) {
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, "page"))
+	c := caddytest.Load(t, "", "respond 418")
+	_, port, _ := net.SplitHostPort(c.Addr)
+	site := "respond 418"
+	for i := 2; i < 6; i++ {
+		site += fmt.Sprintf("\n}\nhttp://%d.test:%s {\nbind 127.0.0.%d\n%s", i, port, i, cached(o))
+	}
+	c.Reload("", site)
+	for range 5 {
+		for _, host := range []string{"2.test", "3.test", "4.test", "5.test"} {
+			if r := c.AskAdmin("/fluster/explain?url=http://" + host + ":" + port + "/page"); r.Status != 200 || !strings.Contains(string(r.Body), `"would":"forward"`) {
+				t.Errorf("%s: got %s", host, r)
+			}
+		}
+	}
+	if r := c.AskAdmin("/fluster/explain?url=http://none.test:" + port + "/page"); r.Status != 404 || !strings.Contains(string(r.Body), "418") {
+		t.Errorf("a host that none has: got %s", r)
+	}
+}
+
+// TestExplainAlone: what this Caddy does not look for on the node, as it had responses
+// that were for one client, is not told to be a hit.
+func TestExplainAlone(t *testing.T) {
+	var shared atomic.Bool
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", map[bool]string{false: "private", true: "max-age=600"}[shared.Load()])
+	})
+	_, global := nodes(t, 1, "")
+	c, other := caddytest.Load(t, global, cached(o)), caddytest.Start(t, global, cached(o))
+	c.WaitUp(1)
+	other.WaitUp(1)
+	for _, times := range []int{1, 2} {
+		path := fmt.Sprint("/", times)
+		shared.Store(false)
+		for range times {
+			c.Get(path)
+		}
+		shared.Store(true)
+		other.Get(path)
+		caddytest.Eventually(t, "it is on the node", func() bool { return explained(t, c, path).Node != nil })
+		e := explained(t, c, path)
+		if r := c.Get(path); r.Hit("") || e.Would != "forward" || e.Why != "uri-miss" || !e.Alone {
+			t.Errorf("after %d for one client: would %s (%s), alone %v, but got %s", times, e.Would, e.Why, e.Alone, r.CacheStatus())
+		}
 	}
 }
