@@ -54,14 +54,12 @@ It exits with 1 if a URL could not be had, or its server answered with 500 or ab
 
 // runWarm warms what its arguments say.
 func runWarm(cmd *cobra.Command, args []string) error {
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
-	defer stop()
 	w, err := newWarmer(cmd)
 	if err != nil {
 		return err
 	}
 	defer w.client.CloseIdleConnections()
-	urls, err := w.urls(ctx, cmd, args)
+	urls, err := w.urls(cmd.Context(), cmd, args)
 	if err != nil {
 		return err
 	}
@@ -69,6 +67,9 @@ func runWarm(cmd *cobra.Command, args []string) error {
 	if concurrency < 1 {
 		return fmt.Errorf("--concurrency must be at least 1, not %d", concurrency)
 	}
+	// Until here there is nothing to tell of, and who waits for standard input is ended at once.
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+	defer stop()
 	bar := newBar(cmd.OutOrStdout(), len(urls), "asked for")
 	group := new(errgroup.Group)
 	group.SetLimit(concurrency)
@@ -111,6 +112,10 @@ func newWarmer(cmd *cobra.Command) (*warmer, error) {
 	f := cmd.Flags()
 	lines, _ := f.GetStringArray("header")
 	to, _ := f.GetString("to")
+	proxy := http.ProxyFromEnvironment
+	if to != "" {
+		proxy = nil // what is there is none
+	}
 	insecure, _ := f.GetBool("insecure")
 	w := &warmer{header: http.Header{"User-Agent": {"caddy-fluster-warm"}}, counts: map[string]int{}, example: map[string]string{}}
 	w.timeout, _ = f.GetDuration("timeout")
@@ -125,7 +130,7 @@ func newWarmer(cmd *cobra.Command) (*warmer, error) {
 	dialer := new(net.Dialer)
 	w.client = &http.Client{
 		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, DisableCompression: true, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 64,
+			Proxy: proxy, DisableCompression: true, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 64,
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: insecure}, //nolint:gosec // as it was asked for
 			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 				return dialer.DialContext(ctx, network, cmp.Or(to, addr))

@@ -19,20 +19,7 @@ const maxSitemap = 50 << 20
 // sitemap returns the URLs of a sitemap, and those of all that it leads to where it is
 // an index and may be one.
 func (w *warmer) sitemap(ctx context.Context, u string, mayBeIndex bool) ([]string, error) {
-	if err := checkURL(u); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, w.timeout)
-	defer cancel()
-	resp, err := w.get(ctx, u)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, errors.New(resp.Status)
-	}
-	urls, isIndex, err := readSitemap(resp.Body)
+	urls, isIndex, err := w.getSitemap(ctx, u)
 	if err != nil || !isIndex {
 		return urls, err
 	}
@@ -48,6 +35,25 @@ func (w *warmer) sitemap(ctx context.Context, u string, mayBeIndex bool) ([]stri
 		all = append(all, more...)
 	}
 	return all, nil
+}
+
+// getSitemap returns the locations in what is at a URL. Each part of an index is a
+// response of its own, which may take as long as any.
+func (w *warmer) getSitemap(ctx context.Context, u string) (urls []string, isIndex bool, err error) {
+	if err := checkURL(u); err != nil {
+		return nil, false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	resp, err := w.get(ctx, u)
+	if err != nil {
+		return nil, false, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, false, errors.New(resp.Status)
+	}
+	return readSitemap(resp.Body)
 }
 
 // readSitemap returns the locations in a sitemap or an index of such, which may be

@@ -9,10 +9,32 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	fluster "github.com/caddy-fluster/caddy-fluster"
 	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
 )
+
+// TestWarmLargeIndex: each part of an index may take as long as one response may.
+func TestWarmLargeIndex(t *testing.T) {
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/index":
+			fmt.Fprint(w, "<sitemapindex>")
+			for i := range 8 {
+				fmt.Fprintf(w, "<sitemap><loc>http://%s/part/%d</loc></sitemap>", r.Host, i)
+			}
+			fmt.Fprint(w, "</sitemapindex>")
+		case strings.HasPrefix(r.URL.Path, "/part/"):
+			time.Sleep(300 * time.Millisecond)
+			fmt.Fprintf(w, "<urlset><url><loc>http://%s/page%s</loc></url></urlset>", r.Host, r.URL.Path)
+		}
+	})
+	out, err := fluster.RunCommand("warm", "--sitemap", "http://"+o.Addr+"/index", "--timeout", "2s")
+	if err != nil || !strings.Contains(out, "8 asked for") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
 
 // TestWarm: what is warmed is there for clients, and what became of the rest is told.
 func TestWarm(t *testing.T) {
