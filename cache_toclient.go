@@ -37,14 +37,18 @@ func (w *fillWriter) toClient(p []byte) error {
 	return nil
 }
 
-// watch frees those who share the forward from a client whose connection takes nothing
-// of what is written to it beside the pump: they wait for it no longer than for a
-// follower. The timer is to be stopped when it is written.
+// watch frees those who share the forward, or wait for its lock, from a client whose
+// connection takes nothing of what is written to it beside the pump: they wait for it no
+// longer than for a follower. The timer is to be stopped when it is written.
 func (w *fillWriter) watch() *time.Timer {
 	if w.fl.key == "" {
 		return noTimer
 	}
-	return time.AfterFunc(slowest, func() { w.fl.settle(broken) })
+	lock := w.x.place.lock
+	return time.AfterFunc(slowest, func() {
+		w.fl.settle(broken)
+		lock.letGo(isLost)
+	})
 }
 
 // noTimer is one that does not run.
