@@ -65,6 +65,7 @@ type flight struct {
 	evicted   map[*exchange]bool  // those that nobody waits for any more
 	waiting   int                 // exchanges that wait for the head
 	boarding  int                 // of these, those that are to take the body from its beginning
+	stuck     bool                // it was ended for its leader's client, and may be whole yet
 	heldUp    time.Duration       // for how long others waited while the forward was held
 	cancel    context.CancelFunc  // ends the forward
 }
@@ -127,6 +128,15 @@ func (f *flight) isAwaited() bool {
 // solo returns a flight that nobody can follow.
 func (fs *flights) solo() *flight {
 	return &flight{all: fs, length: -1}
+}
+
+// leaveStuck ends the sharing, as the leader's client takes nothing: who has a part of
+// the body may get the rest elsewhere.
+func (f *flight) leaveStuck() {
+	f.mu.Lock()
+	f.stuck = true
+	f.mu.Unlock()
+	f.settle(broken)
 }
 
 // isShared reports whether others may take the response, or take it now.

@@ -218,6 +218,7 @@ type taken struct {
 	part    []byte // the next part of the body; to be given back by done
 	block   *block
 	state   flightState
+	stuck   bool            // the flight was ended for its leader's client
 	sentOff bool            // nobody waits for this follower any more
 	fallen  bool            // memory has the next part no more
 	changed <-chan struct{} // closed when there may be more
@@ -228,7 +229,7 @@ type taken struct {
 func (f *flight) take(x *exchange, off int64) taken {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	t := taken{state: f.state}
+	t := taken{state: f.state, stuck: f.stuck}
 	if f.evicted[x] {
 		t.sentOff = true
 		return t

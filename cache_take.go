@@ -51,7 +51,10 @@ func (x *exchange) takeBody(f *flight, w http.ResponseWriter, off int64) (int64,
 			continue
 		}
 		rc.Flush() //nolint:errcheck // it only hurries
-		if t.state == broken {
+		switch {
+		case t.state == broken && t.stuck:
+			return off, lost
+		case t.state == broken:
 			return off, cutOff
 		}
 		select {

@@ -46,7 +46,7 @@ func (w *fillWriter) watch() *time.Timer {
 	}
 	lock := w.x.place.lock
 	return time.AfterFunc(slowest, func() {
-		w.fl.settle(broken)
+		w.fl.leaveStuck()
 		lock.letGo(isLost)
 	})
 }

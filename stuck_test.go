@@ -78,50 +78,55 @@ func TestStuckConnection(t *testing.T) {
 // nothing, holds up nobody who wants the one that it is stuck in; nor those who wait for
 // its lock for longer than for a slow follower.
 func TestStuckPipeline(t *testing.T) {
-	body := bytes.Repeat([]byte("0123456789abcdef"), 20<<10/16)
-	var last atomic.Value
-	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
-		last.Store(r.URL.Path)
-		w.Header().Set("Cache-Control", "max-age=600")
-		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-		w.Write(body)
-	})
-	_, global := nodes(t, 1, "")
-	c := caddytest.Load(t, global, cached(o, "collapse cluster"))
-	c.WaitUp(1)
-	conn, err := net.Dial("tcp", c.Addr) //nolint:noctx // on loopback
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	go func() {
-		for i := range 10_000 {
-			if _, err := fmt.Fprintf(conn, "GET /%d HTTP/1.1\r\nHost: %s\r\n\r\n", i, caddytest.Host); err != nil {
-				return
+	for _, size := range []int{20 << 10, 50 << 10} {
+		t.Run(strconv.Itoa(size), func(t *testing.T) {
+			body := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+			var last atomic.Value
+			o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+				last.Store(r.URL.Path)
+				w.Header().Set("Cache-Control", "max-age=600")
+				w.Header().Set("Etag", `"one"`)
+				w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+				w.Write(body)
+			})
+			_, global := nodes(t, 1, "")
+			c := caddytest.Load(t, global, cached(o, "collapse cluster"))
+			c.WaitUp(1)
+			conn, err := net.Dial("tcp", c.Addr) //nolint:noctx // on loopback
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-	}()
-	n := 0
-	caddytest.Eventually(t, "the connection is full", func() bool {
-		time.Sleep(500 * time.Millisecond)
-		was := n
-		n = o.Count()
-		return was > 0 && was == n
-	})
-	path := last.Load().(string)
-	for _, longest := range []time.Duration{11 * time.Second, 3 * time.Second} {
-		start := time.Now()
-		resp := c.Open(testContext(t), path)
-		got, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if took := time.Since(start); err != nil || !bytes.Equal(got, body) || took > longest {
-			t.Errorf("got %d bytes after %s, %v, want %d within %s", len(got), took, err, len(body), longest)
-		} else {
-			t.Logf("%d responses fit; the next one was shared after %s, the origin asked %d times for it", n-1, took, o.Count()-n+1)
-		}
-		if longest > 10*time.Second {
-			time.Sleep(10 * time.Second) // until nobody shares the forward
-		}
+			t.Cleanup(func() { conn.Close() })
+			go func() {
+				for i := range 10_000 {
+					if _, err := fmt.Fprintf(conn, "GET /%d HTTP/1.1\r\nHost: %s\r\n\r\n", i, caddytest.Host); err != nil {
+						return
+					}
+				}
+			}()
+			n := 0
+			caddytest.Eventually(t, "the connection is full", func() bool {
+				time.Sleep(500 * time.Millisecond)
+				was := n
+				n = o.Count()
+				return was > 0 && was == n
+			})
+			path := last.Load().(string)
+			for _, longest := range []time.Duration{11 * time.Second, 3 * time.Second} {
+				start := time.Now()
+				resp := c.Open(testContext(t), path)
+				got, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if took := time.Since(start); err != nil || !bytes.Equal(got, body) || took > longest {
+					t.Errorf("got %d bytes after %s, %v, want %d within %s", len(got), took, err, len(body), longest)
+				} else {
+					t.Logf("%d responses fit; the next one was shared after %s, the origin asked %d times for it", n-1, took, o.Count()-n+1)
+				}
+				if longest > 10*time.Second {
+					time.Sleep(10 * time.Second) // until nobody shares the forward
+				}
+			}
+		})
 	}
 }
 
