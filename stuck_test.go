@@ -112,7 +112,7 @@ func TestStuckPipeline(t *testing.T) {
 				return was > 0 && was == n
 			})
 			path := last.Load().(string)
-			for _, longest := range []time.Duration{11 * time.Second, 3 * time.Second} {
+			for _, longest := range []time.Duration{14 * time.Second, 5 * time.Second} {
 				start := time.Now()
 				resp := c.Open(testContext(t), path)
 				got, err := io.ReadAll(resp.Body)

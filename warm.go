@@ -142,15 +142,15 @@ func newWarmer(cmd *cobra.Command) (*warmer, error) {
 	return w, nil
 }
 
-// get asks for a URL. The response's body is the caller's to close.
-func (w *warmer) get(ctx context.Context, u string) (*http.Response, error) {
+// get asks for a URL by a client. The response's body is the caller's to close.
+func (w *warmer) get(ctx context.Context, client *http.Client, u string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
 	req.Header = w.header.Clone()
 	takeHost(req)
-	return w.client.Do(req)
+	return client.Do(req)
 }
 
 // ask asks for a URL, and says what became of it. What is not whole is not stored, so it
@@ -158,7 +158,7 @@ func (w *warmer) get(ctx context.Context, u string) (*http.Response, error) {
 func (w *warmer) ask(ctx context.Context, u string) (string, warmed) {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
-	resp, err := w.get(ctx, u)
+	resp, err := w.get(ctx, w.client, u)
 	if failure, ok := errors.AsType[*url.Error](err); ok {
 		err = failure.Err // it is told once for all URLs
 	}

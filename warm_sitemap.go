@@ -45,7 +45,8 @@ func (w *warmer) getSitemap(ctx context.Context, u string) (urls []string, isInd
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
-	resp, err := w.get(ctx, u)
+	// Many sites have theirs where /sitemap.xml leads to.
+	resp, err := w.get(ctx, &http.Client{Transport: w.client.Transport}, u)
 	if err != nil {
 		return nil, false, err
 	}

@@ -42,6 +42,9 @@ func TestWarm(t *testing.T) {
 	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
 		page := func(path string) string { return "<loc>\n http://" + caddytest.Host + path + "</loc>" }
 		switch r.URL.Path {
+		case "/sitemap.xml":
+			w.Header().Set("Location", "/sitemaps.xml")
+			w.WriteHeader(http.StatusMovedPermanently)
 		case "/sitemaps.xml":
 			fmt.Fprint(w, `<?xml version="1.0"?><sitemapindex xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"><sitemap>`, page("/sitemap.xml.gz"), `</sitemap></sitemapindex>`)
 		case "/sitemap.xml.gz":
@@ -75,7 +78,7 @@ func TestWarm(t *testing.T) {
 	}
 	site := "http://" + caddytest.Host
 
-	out, err := warm("--sitemap", site+"/sitemaps.xml", "-H", "Accept-Language: de")
+	out, err := warm("--sitemap", site+"/sitemap.xml", "-H", "Accept-Language: de")
 	if err != nil || !strings.Contains(out, "2 asked for") || !strings.Contains(out, " 2 stored\n") {
 		t.Errorf("by a sitemap: %v\n%s", err, out)
 	}
