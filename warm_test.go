@@ -120,7 +120,7 @@ func TestWarm(t *testing.T) {
 		"host:port":                  {"--to", "localhost", site},
 		"at least 1":                 {"--concurrency", "0", site},
 		"neither <urlset> nor":       {"--sitemap", site + "/html"},
-		"is no sitemap":              {"--sitemap", "http://other.test/sitemap.xml"},
+		"is no sitemap":              {"--sitemap", site + "/1"},
 		"listed in an index":         {"--sitemap", site + "/nested.xml"},
 	} {
 		if out, err := warm(args...); err == nil || !strings.Contains(err.Error(), want) {

@@ -228,7 +228,7 @@ return out
 // refused. What a caller left does not count as accepted either.
 func (p *partition) show(ctx context.Context, batch []*sending, durable bool) {
 	var shown, out []*call
-	behind := map[string]int{} // how many of an order key came after it
+	behind := map[string]int{}                 // how many of an order key came after it
 	for _, s := range slices.Backward(batch) { // what waits for another one's turn is out before that
 		in, known := s.isIn()
 		switch {
