@@ -24,8 +24,8 @@ func TestAwaitedBody(t *testing.T) {
 		within  time.Duration // the fast ones have it
 	}{
 		{"awaited", awaitedBody, 2, awaitedBody, 2 * time.Second}, // that the leader takes by itself
-		{"awaited, too long", awaitedBody + 1, 2, behind + 4*blockSize, time.Hour},
-		{"not awaited", awaitedBody, 0, ahead + 4*blockSize, time.Hour},
+		{"awaited, too long", awaitedBody + 1, 2, behind + 3*longBlock, time.Hour},
+		{"not awaited", awaitedBody, 0, longBlock, time.Hour},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

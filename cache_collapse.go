@@ -148,11 +148,16 @@ func (f *flight) isShared() bool {
 
 // close lets nobody join any more.
 func (fs *flights) close(f *flight) {
-	if !f.isOpen.Swap(false) {
+	if !f.isOpen.Load() { // mostly, and then without the lock
 		return
 	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	fs.closeLocked(f)
+}
+
+func (fs *flights) closeLocked(f *flight) {
+	f.isOpen.Store(false)
 	if fs.open[f.key] == f {
 		delete(fs.open, f.key)
 	}
@@ -212,6 +217,22 @@ func (f *flight) releaseTo(who release) (waited bool) {
 	return f.settle(alone)
 }
 
+// seal is settle(alone) for a response that nobody shares. It returns false if somebody
+// does, or waits for it.
+func (f *flight) seal() bool {
+	f.all.mu.Lock() // nobody joins meanwhile
+	defer f.all.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.state != shared || f.waiting > 0 || len(f.followers) > 0 || len(f.evicted) > 0 {
+		return false
+	}
+	f.state = alone
+	f.all.closeLocked(f)
+	f.dropAllLocked()
+	return true
+}
+
 // abandon is settle(alone) for a leader whose client has gone before the origin was
 // asked: of those who wait another one leads.
 func (f *flight) abandon() {
@@ -267,10 +288,7 @@ func (f *flight) releaseLocked() {
 	if !f.ended || len(f.followers) > 0 || f.waiting > 0 {
 		return
 	}
-	for _, b := range f.blocks {
-		f.dropLocked(b)
-	}
-	f.base, f.blocks = f.have, nil
+	f.dropAllLocked()
 	f.fill.giveUp() // unless the body has come whole
 	f.fill.letNodeGo()
 }

@@ -103,10 +103,10 @@ func chunkFor(n, length int64) int {
 // startFill begins to put a body on the node of the exchange's place; nil if it
 // cannot be put there. length is −1 if it is not known.
 func (x *exchange) startFill(ttl time.Duration, length int64) *fill {
-	n, all := x.place.node, x.pool.fills
-	if n == nil || !x.place.ok || !n.inUse() {
+	if !x.canFill() {
 		return nil
 	}
+	n, all := x.place.node, x.pool.fills
 	f := &fill{
 		all: all, n: n, token: rand.Uint64(), until: time.Now().Add(ttl), patience: n.timeout,
 		lock: x.place.lock.hand(), queue: make(chan []byte, queued), dead: make(chan struct{}), letGo: sync.OnceFunc(n.Hold()),
@@ -119,6 +119,11 @@ func (x *exchange) startFill(ttl time.Duration, length int64) *fill {
 		return nil
 	}
 	return f
+}
+
+// canFill reports whether there is a node to put a body on.
+func (x *exchange) canFill() bool {
+	return x.place.node != nil && x.place.ok && x.place.node.inUse()
 }
 
 // add takes the next part of the body. It returns false when nothing comes of

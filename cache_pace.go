@@ -27,6 +27,9 @@ func (f *flight) fastestLeadsLocked() bool {
 
 // holdLocked holds the forward up until its pace-maker has come near.
 func (f *flight) holdLocked() {
+	if !f.isAheadLocked() {
+		return
+	}
 	defer func() { f.held = false }()
 	timeout := time.NewTimer(slowest)
 	defer timeout.Stop()
@@ -88,11 +91,24 @@ func (f *flight) isAheadLocked() bool {
 	if f.isBoardingLocked() && f.have > f.behindLocked() {
 		return true
 	}
-	most := int64(ahead)
-	if len(f.followers) > 1 {
-		most = f.behindLocked()
+	return len(f.followers) > 0 && f.have-f.paceLocked() > f.mostAheadLocked()
+}
+
+// mostAheadLocked returns how far the forward may be before its pace-maker.
+func (f *flight) mostAheadLocked() int64 {
+	switch {
+	case len(f.followers) > 1:
+		return f.behindLocked()
+	case f.all.hasPlenty():
+		return farAhead
 	}
-	return len(f.followers) > 0 && f.have-f.paceLocked() > most
+	return ahead
+}
+
+// isNearLocked reports whether a forward that is held has something to look at: a lone
+// client has come so near that it is worth while to go on.
+func (f *flight) isNearLocked() bool {
+	return len(f.followers) != 1 || f.have-f.paceLocked() <= f.mostAheadLocked()/2
 }
 
 // behindLocked returns how much memory holds for several followers: a chunk at

@@ -18,6 +18,8 @@ import (
 //     all. Then it is rule 1 if there are chunks; else those who lag are sent away if
 //     the origin can be asked for the rest, or the slowest if it has taken nothing for
 //     so long.
+//  3. If nothing stores it, and nobody shares it when its leader's client has the
+//     first of it, it is that client's alone: who comes then cannot have its beginning.
 //
 // Who is sent away, or finds a chunk gone, asks the origin for the rest alone
 // (cache_continue.go); where that is not possible its response is broken off.
@@ -25,15 +27,19 @@ import (
 
 const (
 	// blockSize is the length of a block of a body whose length is not known, or
-	// is too long for one block.
+	// is too long for one block; longBlock that of a body known to be long while
+	// there is plenty of room: what is written to a client at one time.
 	blockSize = 16 << 10
+	longBlock = 64 << 10
 	// firstBody is the longest body that is one block, made for it by its
 	// Content-Length before it has come.
 	firstBody = 256 << 10
 	// awaitedBody is the longest body that is kept whole for those who wait for it.
 	awaitedBody = 1 << 20
-	// ahead is how far the forward may be before a lone client.
-	ahead = 16 << 10
+	// ahead is how far the forward may be before a lone client; farAhead while there
+	// is plenty of room: each need not wait for the other at each step.
+	ahead    = 16 << 10
+	farAhead = 256 << 10
 	// behind is how much memory holds for those who are behind the fastest.
 	behind = 256 << 10
 	// slowest is how long all wait for a follower that takes nothing.
@@ -44,6 +50,8 @@ const (
 	maxRecorded = 64 << 20
 	// maxUnknown bounds them for bodies that do not say how long they will be.
 	maxUnknown = 4 << 20
+	// plenty is how many bytes they hold together at most where there is plenty of room.
+	plenty = 1 << 20
 )
 
 // block is a part of a body. Its bytes up to len(data) do not change.
@@ -54,7 +62,22 @@ type block struct {
 	shared  bool // somebody else has the bytes too
 }
 
-var blocks = sync.Pool{New: func() any { b := make([]byte, 0, blockSize); return &b }}
+// blocks and longBlocks are spare ones, with memory of their size and nothing in it.
+var (
+	blocks     = sync.Pool{New: func() any { return &block{data: make([]byte, 0, blockSize)} }}
+	longBlocks = sync.Pool{New: func() any { return &block{data: make([]byte, 0, longBlock)} }}
+)
+
+// spareBlocks returns those of a length, nil if none are kept.
+func spareBlocks(unit int64) *sync.Pool {
+	switch unit {
+	case blockSize:
+		return &blocks
+	case longBlock:
+		return &longBlocks
+	}
+	return nil
+}
 
 // add appends to the body. It returns false when the body is not kept whole;
 // then it waits as the rules above say. most is how long a body may be that is.
@@ -77,9 +100,13 @@ func (f *flight) add(p []byte, most int64) bool {
 // appendLocked copies p to the end of the body.
 func (f *flight) appendLocked(p []byte) {
 	if f.unit == 0 {
-		f.unit = blockSize
-		if 0 < f.length && f.length <= firstBody {
+		switch {
+		case 0 < f.length && f.length <= firstBody:
 			f.unit = f.length
+		case f.length > firstBody && f.all.hasPlenty():
+			f.unit = longBlock
+		default:
+			f.unit = blockSize
 		}
 	}
 	for len(p) > 0 {
@@ -100,23 +127,29 @@ func (f *flight) appendLocked(p []byte) {
 	}
 }
 
+// hasPlenty reports whether there is plenty of room for what flights hold.
+func (fs *flights) hasPlenty() bool { return fs.recorded.Load() < plenty }
+
 // addBlock adds an empty block, to which n bytes are appended next.
 func (f *flight) addBlock(n int) {
-	b := &f.first
-	if f.blocks == nil && f.have == 0 {
+	isFirst := f.blocks == nil && f.have == 0
+	if isFirst {
 		f.blocks = f.list[:0]
-	} else {
+	}
+	hasRoom, spare := f.room != nil && f.unit == int64(cap(f.room)), spareBlocks(f.unit)
+	if spare != nil && !hasRoom {
+		f.blocks = append(f.blocks, spare.Get().(*block))
+		return
+	}
+	b := &f.first
+	if !isFirst {
 		b = new(block)
 	}
-	switch {
-	case f.room != nil && f.unit == int64(cap(f.room)):
+	if hasRoom {
 		b.data, f.room = f.room, nil
-	case f.unit == blockSize:
-		b.data = (*blocks.Get().(*[]byte))[:0]
-	case int64(n) < f.unit-f.unit/8:
+	} else if int64(n) < f.unit-f.unit/8 {
 		b.data = make([]byte, 0, f.unit)
-	default: // to append makes memory that need not be cleared first
-	}
+	} // else append makes memory that need not be cleared first
 	f.blocks = append(f.blocks, b)
 }
 
@@ -198,6 +231,14 @@ func (f *flight) trimLocked() {
 	}
 }
 
+// dropAllLocked drops all blocks.
+func (f *flight) dropAllLocked() {
+	for _, b := range f.blocks {
+		f.dropLocked(b)
+	}
+	f.base, f.blocks = f.have, nil
+}
+
 // dropLocked lets go of a block, whose memory is used again when nobody reads it.
 func (f *flight) dropLocked(b *block) {
 	b.dropped = true
@@ -206,10 +247,12 @@ func (f *flight) dropLocked(b *block) {
 }
 
 func (f *flight) recycleLocked(b *block) {
-	if b.dropped && b.readers == 0 && !b.shared && f.unit == blockSize {
-		data := b.data[:0]
-		b.data, b.shared = nil, true
-		blocks.Put(&data)
+	if !b.dropped || b.readers > 0 || b.shared || b == &f.first {
+		return
+	}
+	if spare := spareBlocks(f.unit); spare != nil {
+		*b = block{data: b.data[:0]}
+		spare.Put(b)
 	}
 }
 
@@ -236,7 +279,7 @@ func (f *flight) take(x *exchange, off int64) taken {
 	}
 	moved := f.followers[x] != off
 	f.followers[x] = off
-	if f.held && moved { // else those who wait for more would wake each other for ever
+	if f.held && moved && f.isNearLocked() { // else those who wait for more would wake each other for ever
 		f.changedLocked()
 	}
 	switch {

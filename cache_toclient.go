@@ -65,12 +65,23 @@ func (w *fillWriter) pumpStreams() {
 // startPump lets the client take the body beside the forward, if others may share
 // it, who must not wait for that client.
 func (w *fillWriter) startPump() {
-	if w.pump == nil && w.copying && !w.muted && w.fl.key != "" && w.fl.isShared() {
+	if w.pump == nil && w.copying && !w.muted && w.fl.key != "" && w.fl.isShared() && !w.keepsToItself() {
 		if w.got > 0 { // the first byte is not to wait until the pump has its turn
 			http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // the pump will see
 		}
 		w.pump = w.x.startPump(w.fl, w.got)
 	}
+}
+
+// keepsToItself ends the copy, where it could be kept neither in memory nor on a node and
+// nobody shares it yet: who comes from now on would find its beginning gone. What is
+// left to do is what a proxy does.
+func (w *fillWriter) keepsToItself() bool {
+	if w.want <= w.most || w.fill != nil || !w.unfilled && w.x.canFill() || !w.fl.seal() {
+		return false
+	}
+	w.head, w.copying = nil, false
+	return true
 }
 
 // isFollowed reports whether the copy, which is not kept whole, is for anybody.
