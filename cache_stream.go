@@ -30,7 +30,7 @@ const (
 	// is too long for one block; longBlock that of a body known to be long while
 	// there is plenty of room: what is written to a client at one time.
 	blockSize = 16 << 10
-	longBlock = 64 << 10
+	longBlock = 32 << 10
 	// firstBody is the longest body that is one block, made for it by its
 	// Content-Length before it has come.
 	firstBody = 256 << 10
@@ -51,7 +51,7 @@ const (
 	// maxUnknown bounds them for bodies that do not say how long they will be.
 	maxUnknown = 4 << 20
 	// plenty is how many bytes they hold together at most where there is plenty of room.
-	plenty = 1 << 20
+	plenty = 512 << 10
 )
 
 // block is a part of a body. Its bytes up to len(data) do not change.
