@@ -21,7 +21,7 @@ type entry struct {
 	used     []atomic.Int64 // of variants: when each was last used, Unix ms
 	search   *httpcache.SearchVariance
 
-	made atomic.Pointer[[]line]            // what lines returns
+	made atomic.Pointer[storedLines]       // what storedLines returns
 	sel  atomic.Pointer[journal.Selectors] // what selectors returns
 	soft bool                              // it was softly invalidated: stale whatever its terms say
 	// doubted: its node was away since it was stored. It is validated before it
@@ -38,6 +38,12 @@ type entry struct {
 
 	told  atomic.Pointer[told] // what the last hit was told
 	shown atomic.Uint64        // the cache that found last that it may show it
+}
+
+// storedLines are the fields of a stored response, one line for each name.
+type storedLines struct {
+	lines  []line
+	values []string // of all lines, in order
 }
 
 // line is all that one field of a stored response says.
@@ -104,20 +110,22 @@ func (e *entry) whole(r stored.Response) *entry {
 	return &out.entry
 }
 
-// lines returns the stored fields, one line for each name. They are made when they
-// are first asked for: most of what is stored is never asked for again, and the
-// garbage collector would look at them all the same.
-func (e *entry) lines() []line {
-	made := e.made.Load()
-	if made == nil {
-		made = e.makeLines()
+// lines returns the stored fields, one line for each name.
+func (e *entry) lines() []line { return e.storedLines().lines }
+
+// storedLines returns the stored fields. They are made when they are first asked for: most
+// of what is stored is never asked for again, and the garbage collector would look at
+// them all the same.
+func (e *entry) storedLines() *storedLines {
+	if made := e.made.Load(); made != nil {
+		return made
 	}
-	return *made
+	return e.makeLines()
 }
 
 // makeLines makes lines of the stored fields, whose values lie together. Who makes
 // them at the same time makes the same.
-func (e *entry) makeLines() *[]line {
+func (e *entry) makeLines() *storedLines {
 	n := e.resp.Header.Len()
 	values := make([]string, 0, n)
 	lines := make([]line, 0, n)
@@ -132,8 +140,9 @@ func (e *entry) makeLines() *[]line {
 		}
 		lines = append(lines, line{name, values[i : i+1 : i+1], isAdded})
 	}
-	e.made.Store(&lines)
-	return &lines
+	made := &storedLines{lines, values}
+	e.made.Store(made)
+	return made
 }
 
 // groupTag is the tag that stands for a cache group of the origin that a cache key

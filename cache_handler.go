@@ -54,6 +54,7 @@ type exchange struct {
 	why        string        // why it is forwarded: fwd of Cache-Status
 
 	status httpcache.CacheStatus // told to the client
+	text   string                // of it, if it is at hand
 
 	hit   found    // what the near cache or a node gave
 	lines []string // header values of the response, in the memory of remains

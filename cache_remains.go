@@ -9,8 +9,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
-
-	"github.com/caddy-fluster/caddy-fluster/httpcache"
 )
 
 // remains is what remains of an exchange when the request is answered: what
@@ -20,11 +18,12 @@ import (
 type remains struct {
 	x *exchange // of which it remains, until that is used again
 
-	lastKey    string // of x, when it was used again
-	lastNode   *node
-	lastStatus httpcache.CacheStatus
+	lastKey  string // of x, when it was used again
+	lastNode *node
+	lastText string // what String returns
+	lastHit  bool
 
-	room [13]string // of header values, enough for most responses
+	room [12]string // of header values, enough for most responses; all takes 256 bytes
 }
 
 // exchanges are those that may be used again. They are zero.
@@ -53,7 +52,8 @@ func (x *exchange) end() {
 		x.loan.Return()
 	}
 	o := x.remains
-	o.x, o.lastKey, o.lastNode, o.lastStatus = nil, x.key, x.node, x.status
+	o.lastText, o.lastHit = o.String(), x.status.Hit
+	o.x, o.lastKey, o.lastNode = nil, x.key, x.node
 	*x = exchange{}
 	exchanges.Put(x)
 }
@@ -97,7 +97,7 @@ func (o *remains) placeholder(name string) (any, bool) {
 	case "cache_status":
 		return o.String(), true
 	case "hit":
-		return o.status().Hit, true
+		return o.hit(), true
 	case "key":
 		return o.key(), true
 	case "node":
@@ -110,13 +110,21 @@ func (o *remains) placeholder(name string) (any, bool) {
 }
 
 // String is this cache's member of Cache-Status, whatever the client is told.
-func (o *remains) String() string { return string(o.status().Append(nil, cacheName)) }
-
-func (o *remains) status() httpcache.CacheStatus {
-	if o.x == nil {
-		return o.lastStatus
+func (o *remains) String() string {
+	switch {
+	case o.x == nil:
+		return o.lastText
+	case o.x.text != "":
+		return o.x.text
 	}
-	return o.x.status
+	return memberText(o.x.status)
+}
+
+func (o *remains) hit() bool {
+	if o.x == nil {
+		return o.lastHit
+	}
+	return o.x.status.Hit
 }
 
 func (o *remains) key() string {

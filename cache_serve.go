@@ -72,16 +72,25 @@ func (x *exchange) writeLines(f *found, notModified bool) *told {
 	h := x.w.Header()
 	delete(h, "Server")
 	hasETag := notModified && f.field("Etag") != ""
-	for _, l := range f.lines() {
+	all := f.storedLines()
+	own := x.own(all.values...) // all at once: one by one they would take as long as the map
+	for i := range all.lines {
+		l := &all.lines[i]
+		n := len(l.values)
+		values := own[:n:n]
+		own = own[n:]
 		switch {
 		case notModified && !httpcache.InNotModified(l.name, hasETag):
 		case l.added && len(h[l.name]) > 0:
 			h[l.name] = slices.Concat(h[l.name], l.values)
 		default:
-			h[l.name] = x.own(l.values...)
+			h[l.name] = values
 		}
 	}
 	t := x.toldOf(f)
+	if x.status.Hit {
+		x.text = t.status
+	}
 	h["Age"] = x.own(t.age)
 	switch before := h["Cache-Status"]; {
 	case x.CacheStatus != "" && x.CacheStatus != "full" || !x.status.Hit:
