@@ -206,9 +206,9 @@ func (c *Cache) parseKey(d *caddyfile.Dispenser) error {
 		if err != nil {
 			return err
 		}
-	}
-	if err := k.check(); err != nil {
-		return d.Errf("%v", err)
+		if err := k.check(); err != nil {
+			return d.Errf("%v", err)
+		}
 	}
 	return nil
 }

@@ -248,9 +248,24 @@ func (h *Cache) checkOptions() error {
 	return h.Key.check()
 }
 
+// check checks the names, too: one that is in no request would count for nothing,
+// without a word.
 func (k *Key) check() error {
-	if k != nil && len(k.QueryAllow) > 0 && len(k.QueryDeny) > 0 {
+	if k == nil {
+		return nil
+	}
+	if len(k.QueryAllow) > 0 && len(k.QueryDeny) > 0 {
 		return errors.New("key: only one of query_allow and query_deny may be given")
+	}
+	for _, p := range slices.Concat(k.QueryAllow, k.QueryDeny) {
+		if name := strings.TrimSuffix(p, "*"); strings.ContainsAny(name, "*&=%") || strings.HasSuffix(name, ",") {
+			return fmt.Errorf("key: %q is no name of a parameter: names are separated by spaces and written decoded, with * at most at the end", p)
+		}
+	}
+	for _, name := range k.Cookie {
+		if name == "" || strings.ContainsAny(name, "*=;,{} \t") {
+			return fmt.Errorf("key: %q is no name of a cookie: names are separated by spaces and written in full, without *", name)
+		}
 	}
 	return nil
 }
@@ -290,6 +305,9 @@ func canonical(option string, names []string, defaults ...string) ([]string, err
 	for i, n := range names {
 		if !httpguts.ValidHeaderFieldName(n) {
 			return nil, fmt.Errorf("%s: %q is no field name", option, n)
+		}
+		if strings.Contains(n, "*") { // which a name may hold, but none does
+			return nil, fmt.Errorf("%s: %q must be the whole name of a field, without *", option, n)
 		}
 		out[i] = http.CanonicalHeaderKey(n)
 	}

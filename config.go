@@ -104,9 +104,15 @@ func (c PoolConfig) resolve(repl *caddy.Replacer) (PoolConfig, error) {
 		*s, err = replace(repl, option, *s)
 		errs = append(errs, err)
 	}
-	c.Nodes, c.Cluster = replaceEach(repl, c.Nodes), replaceEach(repl, c.Cluster)
+	for option, urls := range map[string]*[]string{"nodes": &c.Nodes, "cluster": &c.Cluster} {
+		var err error
+		*urls, err = replaceEach(repl, option, *urls)
+		errs = append(errs, err)
+	}
 	if c.Sentinel != nil {
-		c.Sentinel = &Sentinel{Master: repl.ReplaceAll(c.Sentinel.Master, ""), Addresses: replaceEach(repl, c.Sentinel.Addresses)}
+		addresses, err := replaceEach(repl, "sentinel", c.Sentinel.Addresses)
+		c.Sentinel = &Sentinel{Master: repl.ReplaceAll(c.Sentinel.Master, ""), Addresses: addresses}
+		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return c, err
@@ -153,6 +159,10 @@ func (c *PoolConfig) check() error {
 	}
 	if err := checkNamespace(c.Namespace); err != nil {
 		return err
+	}
+	// What clients publish there would be taken for what Caddys tell each other.
+	if c.Channel != "" && (c.Channel == journalChannel(c.Namespace) || c.Channel == forwardsChannel(c.Namespace)) {
+		return fmt.Errorf("channel %s is that of Caddys among themselves; choose another", c.Channel)
 	}
 	_, err := c.addresses()
 	return err
@@ -219,7 +229,7 @@ func parseAddresses(option string, urls []string) (out []shard.Address, err erro
 	seen := map[string]bool{}
 	for i, u := range urls {
 		if u == "" {
-			return nil, fmt.Errorf("%s: address %d is empty: its placeholder has no value", option, i+1)
+			return nil, fmt.Errorf("%s: address %d is empty", option, i+1)
 		}
 		a, err := shard.ParseAddress(u)
 		if err != nil {
@@ -245,23 +255,29 @@ func (c *PoolConfig) tlsConfig(repl *caddy.Replacer) (*tls.Config, error) {
 	if c.TLS == nil {
 		return nil, nil
 	}
-	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: repl.ReplaceAll(c.TLS.ServerName, "")}
-	if path := repl.ReplaceAll(c.TLS.CA, ""); path != "" {
-		pem, err := os.ReadFile(path)
+	t := *c.TLS
+	for option, s := range map[string]*string{"ca": &t.CA, "certificate": &t.Certificate, "key": &t.Key, "server_name": &t.ServerName} {
+		var err error
+		if *s, err = replace(repl, option, *s); err != nil {
+			return nil, fmt.Errorf("tls: %w", err)
+		}
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
+	if t.CA != "" {
+		pem, err := os.ReadFile(t.CA)
 		if err != nil {
 			return nil, fmt.Errorf("tls: reading ca: %w", err)
 		}
 		out.RootCAs = x509.NewCertPool()
 		if !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls: ca %s holds no certificate", path)
+			return nil, fmt.Errorf("tls: ca %s holds no certificate", t.CA)
 		}
 	}
-	cert, key := repl.ReplaceAll(c.TLS.Certificate, ""), repl.ReplaceAll(c.TLS.Key, "")
-	if (cert == "") != (key == "") {
+	if (t.Certificate == "") != (t.Key == "") {
 		return nil, errors.New("tls: certificate takes two files, the certificate and its key")
 	}
-	if cert != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
+	if t.Certificate != "" {
+		pair, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
 		if err != nil {
 			return nil, fmt.Errorf("tls: reading certificate: %w", err)
 		}
@@ -281,10 +297,15 @@ func replace(repl *caddy.Replacer, option, s string) (string, error) {
 	return out, nil
 }
 
-func replaceEach(repl *caddy.Replacer, list []string) []string {
+// replaceEach replaces the placeholders in addresses. What has no value would be a node
+// without a password, say, or at another port. No address holds braces of its own.
+func replaceEach(repl *caddy.Replacer, option string, list []string) ([]string, error) {
 	out := make([]string, len(list))
 	for i, s := range list {
-		out[i] = repl.ReplaceAll(s, "")
+		var err error
+		if out[i], err = repl.ReplaceOrErr(s, true, true); err != nil {
+			return out, fmt.Errorf("%s: a placeholder of address %d has no value", option, i+1)
+		}
 	}
-	return out
+	return out, nil
 }

@@ -1,6 +1,7 @@
 package fluster
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -147,7 +148,13 @@ func TestConfigErrors(t *testing.T) {
 		{"the same node by a placeholder", PoolConfig{Nodes: []string{node, "{env.FLUSTER_TEST_NODE}"}}, "nodes: the same node twice"},
 		{"a URL", PoolConfig{Nodes: []string{"http://user:hunter2@a"}}, "nodes: a node's address"},
 		{"a URL of a cluster", PoolConfig{Cluster: []string{"redis://user:hunter2@a:port"}}, "cluster: "},
-		{"an empty placeholder", PoolConfig{Nodes: []string{"{env.FLUSTER_TEST_UNSET}"}}, "nodes: "},
+		{"an empty address", PoolConfig{Nodes: []string{""}}, "nodes: address 1 is empty"},
+		{"an empty placeholder", PoolConfig{Nodes: []string{"{env.FLUSTER_TEST_UNSET}"}}, "nodes: a placeholder of address 1 has no value"},
+		{"an empty password", PoolConfig{Nodes: []string{"redis://a", "redis://:{env.FLUSTER_TEST_UNSET}@b"}}, "nodes: a placeholder of address 2 has no value"},
+		{"an empty port", PoolConfig{Cluster: []string{"redis://a:{env.FLUSTER_TEST_UNSET}"}}, "cluster: a placeholder of address 1 has no value"},
+		{"an unknown placeholder", PoolConfig{Sentinel: &Sentinel{Master: "m", Addresses: []string{"redis://:a{b}@c"}}}, "sentinel: a placeholder of address 1 has no value"},
+		{"the channel of the journal", PoolConfig{Channel: "fluster:journal"}, "channel fluster:journal is that of Caddys among themselves"},
+		{"the channel of forwards", PoolConfig{Namespace: "a", Channel: "a:forwards"}, "channel a:forwards is that of Caddys"},
 		{"sentinel without addresses", PoolConfig{Sentinel: &Sentinel{Master: "m"}}, "sentinel"},
 		{"timeout", PoolConfig{Timeout: seconds(-1)}, "timeout must be at least 1ms"},
 		{"near", PoolConfig{Near: Size{Bytes: 64, Set: true}}, "near must be at least 1KiB, or off, not 64 bytes"},
@@ -176,6 +183,15 @@ func TestPlaceholders(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "password: a placeholder has no value") {
 		t.Errorf("a password that is not set: got %v, want an error", err)
 	}
+	for option, c := range map[string]TLS{
+		"ca": {CA: "{env.FLUSTER_TEST_IS_NOT_SET}"}, "server_name": {ServerName: "{env.FLUSTER_TEST_IS_NOT_SET}"},
+		"certificate": {Certificate: "{env.FLUSTER_TEST_IS_NOT_SET}", Key: "key"}, "key": {Certificate: "crt", Key: "{env.FLUSTER_TEST_IS_NOT_SET}"},
+	} {
+		_, err := (&PoolConfig{TLS: &c}).tlsConfig(caddy.NewReplacer())
+		if want := "tls: " + option + ": a placeholder has no value"; err == nil || err.Error() != want {
+			t.Errorf("got error %v, want %s", err, want)
+		}
+	}
 	t.Setenv("FLUSTER_TEST_SECRET", "x")
 	got, err := PoolConfig{Password: "{env.FLUSTER_TEST_SECRET}{b}"}.resolve(caddy.NewReplacer())
 	if err != nil || got.Password != "x{b}" {
@@ -183,9 +199,31 @@ func TestPlaceholders(t *testing.T) {
 	}
 }
 
+// TestTokenPlaceholders: a token of which a part has no value would be easier to guess, and
+// what is no placeholder stays in it.
+func TestTokenPlaceholders(t *testing.T) {
+	for token, want := range map[string]string{
+		"":                               "bearer: token 1 is empty",
+		"{env.FLUSTER_TEST_IS_NOT_SET}":  "bearer: token 1: a placeholder has no value",
+		"x{env.FLUSTER_TEST_IS_NOT_SET}": "bearer: token 1: a placeholder has no value",
+	} {
+		h := Invalidate{Bearer: []string{token}}
+		if err := h.readTokens(caddy.NewReplacer()); err == nil || err.Error() != want {
+			t.Errorf("%q: got error %v, want %q", token, err, want)
+		}
+	}
+	h := Invalidate{Bearer: []string{"a{b}c"}}
+	if err := h.readTokens(caddy.NewReplacer()); err != nil {
+		t.Fatal(err)
+	}
+	if want := sha256.Sum256([]byte("a{b}c")); len(h.tokens) != 1 || h.tokens[0] != want {
+		t.Error("a token with braces is not the one that was written")
+	}
+}
+
 // TestFieldNames: what is no field name is an error.
 func TestFieldNames(t *testing.T) {
-	for _, name := range []string{"", "a b", "x:y", "é"} {
+	for _, name := range []string{"", "a b", "x:y", "é", "X-*", "*"} {
 		if _, err := canonical("tags", []string{name}); err == nil {
 			t.Errorf("%q: got no error", name)
 		}
@@ -196,9 +234,12 @@ func TestFieldNames(t *testing.T) {
 func TestCacheErrors(t *testing.T) {
 	for json, want := range map[string]string{
 		`{"key": {"query_allow": ["a"], "query_deny": ["b"]}}`: "key: only one of query_allow and query_deny may be given",
-		`{"max_body": "off"}`:  "max_body must be a size like 8MiB, not off",
-		`{"collapse": "x"}`:    `collapse: "x" is none of cluster, off, process`,
-		`{"set_cookie": "no"}`: `set_cookie: "no" is none of bypass, store, strip`,
+		`{"key": {"query_deny": ["a*b"]}}`:                     `key: "a*b" is no name of a parameter: names are separated by spaces and written decoded, with * at most at the end`,
+		`{"key": {"query_allow": ["ids%5B%5D*"]}}`:             `key: "ids%5B%5D*" is no name of a parameter: names are separated by spaces and written decoded, with * at most at the end`,
+		`{"key": {"cookie": ["wp_*"]}}`:                        `key: "wp_*" is no name of a cookie: names are separated by spaces and written in full, without *`,
+		`{"max_body": "off"}`:                                  "max_body must be a size like 8MiB, not off",
+		`{"collapse": "x"}`:                                    `collapse: "x" is none of cluster, off, process`,
+		`{"set_cookie": "no"}`:                                 `set_cookie: "no" is none of bypass, store, strip`,
 	} {
 		var h Cache
 		if err := caddy.StrictUnmarshalJSON([]byte(json), &h); err != nil {

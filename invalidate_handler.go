@@ -59,12 +59,8 @@ func (h *Invalidate) Provision(ctx caddy.Context) error {
 		return errors.New("fluster_invalidate needs at least one of bearer, client_certificate and allow: anybody could empty the cache")
 	}
 	repl := caddy.NewReplacer()
-	for i, t := range h.Bearer {
-		token := repl.ReplaceAll(t, "")
-		if token == "" {
-			return fmt.Errorf("bearer: token %d is empty", i+1)
-		}
-		h.tokens = append(h.tokens, sha256.Sum256([]byte(token)))
+	if err := h.readTokens(repl); err != nil {
+		return err
 	}
 	for _, a := range h.Allow {
 		p, err := parsePrefix(repl.ReplaceAll(a, ""))
@@ -86,6 +82,22 @@ func (h *Invalidate) Provision(ctx caddy.Context) error {
 	}
 	h.pool, err = app.(*App).pool(h.Pool)
 	return err
+}
+
+// readTokens replaces the placeholders in tokens. One that has no value is an error: it
+// would leave a token that is easier to guess.
+func (h *Invalidate) readTokens(repl *caddy.Replacer) error {
+	for i, t := range h.Bearer {
+		token, err := replace(repl, fmt.Sprintf("bearer: token %d", i+1), t)
+		if err != nil {
+			return err
+		}
+		if token == "" {
+			return fmt.Errorf("bearer: token %d is empty", i+1)
+		}
+		h.tokens = append(h.tokens, sha256.Sum256([]byte(token)))
+	}
+	return nil
 }
 
 // parsePrefix reads an address or a CIDR range.

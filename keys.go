@@ -17,6 +17,11 @@ func newBucket(namespace string, n int) bucket {
 	return bucket("{" + namespace + ":" + strconv.Itoa(n) + "}")
 }
 
+// journalChannel and forwardsChannel are where Caddys tell each other of records, and
+// of forwards that have ended.
+func journalChannel(namespace string) string  { return namespace + ":journal" }
+func forwardsChannel(namespace string) string { return namespace + ":forwards" }
+
 // head is the key of the journal's head, "inc:seq:nonce".
 func (b bucket) head() string { return string(b) + ":h" }
 

@@ -62,13 +62,13 @@ func newNode(sn *shard.Node, n int, key string, state *poolState, c *PoolConfig)
 		length = lengthFor(clusterParts)
 		label = strings.TrimSuffix(label, "/"+strconv.Itoa(n))
 	}
-	j := journalOn{node: sn, bucket: newBucket(c.Namespace, n), number: n, channel: c.Namespace + ":journal", length: length}
+	j := journalOn{node: sn, bucket: newBucket(c.Namespace, n), number: n, channel: journalChannel(c.Namespace), length: length}
 	if len(c.Cluster) > 0 || c.Sentinel != nil {
 		j.replicas = new(replicas)
 	}
 	return &node{
 		Node: sn, label: label, key: key, state: state, seat: state.box.admit(sn), journal: j, headKey: j.bucket.head(),
-		channel: c.Channel, forwards: c.Namespace + ":forwards", timeout: time.Duration(c.Timeout),
+		channel: c.Channel, forwards: forwardsChannel(c.Namespace), timeout: time.Duration(c.Timeout),
 		writes: newWriteQueue(),
 		wake:   make(chan struct{}, 1), tried: make(chan struct{}), listening: make(chan struct{}),
 		filling: make(chan struct{}, fillers), reading: make(chan struct{}, 1),

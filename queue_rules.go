@@ -54,6 +54,9 @@ func (h *Queue) provisionRules() error {
 	if h.Priority != nil {
 		r.class = newTemplate(h.Priority.From)
 	}
+	if err := r.checkTexts(); err != nil {
+		return err
+	}
 	if h.Status != nil {
 		r.status = (&url.URL{Path: strings.TrimRight(h.Status.Path, "/")}).EscapedPath()
 	}
@@ -61,7 +64,7 @@ func (h *Queue) provisionRules() error {
 		r.methods = h.Methods
 	}
 	for _, m := range r.methods {
-		if !httpguts.ValidHeaderFieldName(m) || m != strings.ToUpper(m) || m == http.MethodConnect {
+		if !httpguts.ValidHeaderFieldName(m) || strings.Contains(m, "*") || m != strings.ToUpper(m) || m == http.MethodConnect {
 			return fmt.Errorf("methods: %q is no method that can be queued", m)
 		}
 	}
@@ -88,6 +91,20 @@ func (h *Queue) provisionRules() error {
 	return err
 }
 
+// checkTexts checks that what tells messages apart holds a placeholder: the name of
+// a field, say, where its braces were forgotten, is the same for all of them.
+func (r *queueRules) checkTexts() error {
+	switch {
+	case r.id.isFixed:
+		return fmt.Errorf("id: %q holds no placeholder, like {header.X-Id}: all messages would be one", r.id.text)
+	case r.dedup.isFixed:
+		return fmt.Errorf("dedup: %q holds no placeholder, like {header.Idempotency-Key}: all messages would be one", r.dedup.text)
+	case r.class.isFixed:
+		return fmt.Errorf("priority: %q holds no placeholder, like {header.X-Priority}: all messages would be of one class", r.class.text)
+	}
+	return nil
+}
+
 // newFieldFilter reports for field names whether they are kept: names with a -
 // before them are not, and else only those that are named are.
 func newFieldFilter(words []string) (keep func(name string) bool, err error) {
@@ -103,7 +120,7 @@ func newFieldFilter(words []string) (keep func(name string) bool, err error) {
 			return nil, errors.New("headers takes either fields that are kept, or fields with a - before each that are not")
 		}
 		beginning, isPattern := strings.CutSuffix(name, "*")
-		if !httpguts.ValidHeaderFieldName(beginning) {
+		if !httpguts.ValidHeaderFieldName(beginning) || strings.Contains(beginning, "*") {
 			return nil, fmt.Errorf("headers: %q is no field name", w)
 		}
 		if isPattern {

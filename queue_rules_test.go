@@ -88,6 +88,7 @@ func TestFieldFilter(t *testing.T) {
 		"X-A*":               "X-A X-Ab",
 		"-Cookie":            "Accept X-A X-Ab",
 		"*":                  "error",
+		"X*A":                "error",
 		"Accept -Cookie":     "error",
 		"-Cookie Accept":     "error",
 		"-":                  "error",

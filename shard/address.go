@@ -42,6 +42,9 @@ type Address struct {
 // quotes what it is about: with a character forgotten, anything may be part of a
 // password.
 func ParseAddress(s string) (Address, error) {
+	if strings.HasSuffix(s, ",") || strings.Contains(s, ",redis://") || strings.Contains(s, ",rediss://") {
+		return Address{}, errCommas
+	}
 	u, err := url.Parse(s)
 	if err != nil {
 		return Address{}, errors.New("a node's address must be a URL like redis://host:6379 " +
@@ -50,6 +53,9 @@ func ParseAddress(s string) (Address, error) {
 	if strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@") || u.Fragment != "" {
 		return Address{}, errors.New("a node's address must have nothing like @ or # behind its host: " +
 			"in a password they are percent-encoded")
+	}
+	if strings.Contains(u.Host, ",") {
+		return Address{}, errCommas
 	}
 	a := Address{Weight: 1, username: u.User.Username()}
 	a.password, _ = u.User.Password()
@@ -73,6 +79,9 @@ func ParseAddress(s string) (Address, error) {
 	}
 	return a, nil
 }
+
+// errCommas is of a list that is written in one word, or as another language has it.
+var errCommas = errors.New("nodes' addresses are separated by spaces, not by commas")
 
 func (a *Address) parseHost(u *url.URL) error {
 	host, port := strings.ToLower(u.Hostname()), u.Port()
