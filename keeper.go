@@ -139,14 +139,14 @@ func (n *node) watch(ctx context.Context) error {
 		case <-tick.C:
 		}
 		if err := look(ctx); err != nil && (!n.inUse() || errors.Is(err, errJournalMoves)) {
-			return err // whose journal cannot be read stores and serves nothing
+			return fmt.Errorf("in use: %w", err) // whose journal cannot be read stores and serves nothing
 		} else if err != nil {
 			tick.Reset(time.Millisecond) // once is no proof; ask again
 			continue
 		}
 		tick.Reset(n.nextPoll())
 		if err := errors.Join(n.settleDoubt(ctx), n.markMissing(ctx)); err != nil && !n.inUse() {
-			return err
+			return fmt.Errorf("in use: %w", err)
 		}
 		if n.view.Owes() == 0 {
 			owedSince = time.Time{}

@@ -28,3 +28,16 @@ func publish(t *testing.T, client *redis.Client, message string) {
 		t.Fatalf("publishing: %d heard it, %v", n, err)
 	}
 }
+
+// TestReasonSaysInUse: why a node that was in use is out of use begins with that,
+// whoever has noticed it: a request, or its keeper, as nobody asks for anything.
+func TestReasonSaysInUse(t *testing.T) {
+	servers, global := nodes(t, 1)
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, "page", fresh...))
+	c := caddytest.Load(t, global, cached(o))
+	c.WaitUp(1)
+	servers[0].Pause()
+	c.WaitLogged("node penalized", "in use: ")
+	servers[0].Resume()
+	c.WaitUp(1)
+}
