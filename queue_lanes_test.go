@@ -1,6 +1,7 @@
 package fluster_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
@@ -41,8 +42,12 @@ func TestQueueBlockThatIsGone(t *testing.T) {
 	if n := len(crm.all()); n > 0 {
 		t.Errorf("%d were delivered without the block", n)
 	}
-	if n := len(c.Logged("messages wait for a deliver block")); n != 1 {
+	lines := c.Logged("messages wait for a deliver block")
+	if n := len(lines); n != 1 {
 		t.Errorf("it is logged %d times", n)
+	}
+	if n := strings.Count(lines[0], `"destination"`); n != 1 {
+		t.Errorf("it names %d destinations: %s", n, lines[0])
 	}
 
 	c.Reload(queueOn(server), queueSite(append(options, one, two)...))

@@ -66,15 +66,24 @@ func (w *queueWitness) Ended(d *queue.Delivery, r queue.Result, took time.Durati
 	case "ready":
 		count.of(m.released, d)
 	}
-	if c := w.logger.Check(zap.DebugLevel, "delivery recorded"); c != nil {
-		c.Write(zap.String("id", d.ID), zap.Int("attempt", d.Attempt), zap.String("node", d.Node),
+	if c := w.queue.logger.Check(zap.DebugLevel, "delivery recorded"); c != nil {
+		c.Write(toOf(d), zap.String("id", d.ID), zap.Int("attempt", d.Attempt), zap.String("node", d.Node),
 			zap.String("state", state), zap.Duration("duration", took), zap.Duration("after", r.After))
 	}
 }
 
+// toOf is the field that names the destination of d, if it has a name. It may be another
+// than the worker's, which is in w.logger: one that is in no configuration.
+func toOf(d *queue.Delivery) zap.Field {
+	if d.Destination == "" {
+		return zap.Skip()
+	}
+	return zap.String("destination", d.Destination)
+}
+
 // dead tells that a message became a dead letter.
 func (w *queueWitness) dead(d *queue.Delivery, r queue.Result) {
-	w.logger.Warn("a message became a dead letter", zap.String("id", d.ID), zap.Int("attempts", d.Attempt),
+	w.queue.logger.Warn("a message became a dead letter", toOf(d), zap.String("id", d.ID), zap.Int("attempts", d.Attempt),
 		zap.Int("status", r.Status), zap.String("reason", r.Reason), zap.String("node", d.Node))
 	data := map[string]any{
 		"queue": w.queue.name, "pool": w.queue.definition().Pool, "destination": d.Destination, "id": d.ID,
@@ -90,13 +99,13 @@ func (w *queueWitness) dead(d *queue.Delivery, r queue.Result) {
 // Lost notes that another worker has the message.
 func (w *queueWitness) Lost(d *queue.Delivery) {
 	w.queue.count.of(queueMetrics.duplicates, d)
-	w.logger.Warn("another worker has taken the message; it may be delivered twice",
-		zap.String("id", d.ID), zap.Int("attempt", d.Attempt), zap.String("node", d.Node))
+	w.queue.logger.Warn("another worker has taken the message; it may be delivered twice",
+		toOf(d), zap.String("id", d.ID), zap.Int("attempt", d.Attempt), zap.String("node", d.Node))
 }
 
 // Abandoned notes that messages wait for a deliver block that the configuration does not have.
 func (w *queueWitness) Abandoned(node, destination string, messages int64) {
-	w.logger.Warn("messages wait for a deliver block that is not in the configuration; without it they become dead letters",
+	w.queue.logger.Warn("messages wait for a deliver block that is not in the configuration; without it they become dead letters",
 		zap.String("destination", destination), zap.Int64("messages", messages), zap.String("node", node))
 }
 
