@@ -217,6 +217,9 @@ func (q *liveQueue) start() error {
 	if def.Wait > 0 {
 		q.opened.receiveReplies() // before the first request waits for one
 	}
+	if len(def.Deliver) == 0 { // as it may be; but a misspelt name is a queue of its own
+		q.logger.Info("the queue has no deliver block in this configuration: others are to deliver it")
+	}
 	for _, dest := range def.Deliver {
 		w, err := q.newWorker(def, dest)
 		if err != nil {

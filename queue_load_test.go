@@ -36,6 +36,17 @@ func TestQueueRefusesToLoad(t *testing.T) {
 	}
 }
 
+// TestQueueWithoutDeliver: the log tells of a queue that nothing here delivers, as its
+// name may be misspelt, and of no other.
+func TestQueueWithoutDeliver(t *testing.T) {
+	box := newLetterbox(t)
+	c := caddytest.Load(t, queueOn(redistest.Start(t)), queueSite(deliverTo(box.Origin))+"\nhandle /b {\nfluster_queue qq\n}")
+	c.WaitLogged("has no deliver block in this configuration", `"queue":"qq"`)
+	if n := len(c.Logged("has no deliver block in this configuration")); n != 1 {
+		t.Errorf("it tells of %d queues, want 1", n)
+	}
+}
+
 // TestQueueOfSeveralHandlers: one handler has the options, others accept into the
 // same queue, wherever they stand.
 func TestQueueOfSeveralHandlers(t *testing.T) {
