@@ -96,11 +96,11 @@ func (h *Queue) provisionRules() error {
 func (r *queueRules) checkTexts() error {
 	switch {
 	case r.id.isFixed:
-		return fmt.Errorf("id: %q holds no placeholder, like {header.X-Id}: all messages would be one", r.id.text)
+		return fmt.Errorf("id: %q holds no placeholder: all messages would be one", r.id.text)
 	case r.dedup.isFixed:
-		return fmt.Errorf("dedup: %q holds no placeholder, like {header.Idempotency-Key}: all messages would be one", r.dedup.text)
+		return fmt.Errorf("dedup: %q holds no placeholder: all messages would be one", r.dedup.text)
 	case r.class.isFixed:
-		return fmt.Errorf("priority: %q holds no placeholder, like {header.X-Priority}: all messages would be of one class", r.class.text)
+		return fmt.Errorf("priority: %q holds no placeholder: all messages would be of one class", r.class.text)
 	}
 	return nil
 }
