@@ -77,6 +77,7 @@ func runStatus(cmd *cobra.Command) error {
 	var s struct {
 		Nodes []nodeStatus `json:"nodes"`
 		Near  nearStatus   `json:"near"`
+		Nears []nearStatus `json:"pools"`
 	}
 	if err := json.Unmarshal(body, &s); err != nil {
 		return fmt.Errorf("reading the answer of the admin endpoint: %w", err)
@@ -87,6 +88,9 @@ func runStatus(cmd *cobra.Command) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", n.Pool, n.Name, n.State, time.Since(n.Since).Round(time.Second), n.Address, n.Reason)
 	}
 	fmt.Fprintf(t, "near cache: %d entries, %d of %d bytes\n", s.Near.Entries, s.Near.Bytes, s.Near.Maximum)
+	for _, n := range s.Nears {
+		fmt.Fprintf(t, "near cache of pool %s: %d entries, %d of %d bytes\n", n.Pool, n.Entries, n.Bytes, n.Maximum)
+	}
 	return t.Flush()
 }
 

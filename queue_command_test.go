@@ -131,6 +131,9 @@ func TestQueuesOfPools(t *testing.T) {
 			t.Errorf("%s is there: %d %v", key, n, err)
 		}
 	}
+	if out, err := caddytest.Command(t, "fluster", "status", "--address", c.Admin); err != nil || !strings.Contains(out, "\nnear cache of pool mail: 0 entries, 0 of 67108864 bytes\n") {
+		t.Errorf("caddy fluster status: %v\n%s", err, out)
+	}
 	queues := ask[[]depthOf](t, c, "/fluster/queues")
 	if len(queues) != 2 || queues[0].Name != "one" || queues[0].Ready != 1 || queues[1].Name != "two" || queues[1].Pool != "mail" {
 		t.Errorf("the queues are told as %+v", queues)
