@@ -49,7 +49,7 @@ func (f *flight) holdLocked() {
 		if starving {
 			f.heldUp += time.Since(start)
 		}
-		if f.isStarvingLocked() && !f.fill.isAlive() && (late && !moved || f.divisible && f.heldUp > slowest) {
+		if f.isStarvingLocked() && (f.isEndAwaitedLocked() || !f.fill.isAlive()) && (late && !moved || f.divisible && f.heldUp > slowest) {
 			f.evictLocked(f.lagLocked())
 			f.heldUp = 0
 		}
@@ -70,8 +70,11 @@ func (f *flight) isFallenLocked() bool {
 	return false
 }
 
-// isStarvingLocked reports whether a client has taken all there is.
+// isStarvingLocked reports whether a client waits for the forward to go on.
 func (f *flight) isStarvingLocked() bool {
+	if f.isEndAwaitedLocked() {
+		return true
+	}
 	for _, off := range f.followers {
 		if off == f.have {
 			return true
@@ -79,6 +82,10 @@ func (f *flight) isStarvingLocked() bool {
 	}
 	return false
 }
+
+// isEndAwaitedLocked reports whether somebody who takes nothing from here any more waits
+// for the end, to ask the origin for the rest.
+func (f *flight) isEndAwaitedLocked() bool { return f.waiting > f.boarding }
 
 // isBoardingLocked reports whether somebody who has waited for the head, which is
 // there, is about to take the body from its beginning: as soon as it has its turn.

@@ -117,6 +117,9 @@ func (f *flight) finalLength(x *exchange) (n int64, ok bool) {
 	if f.length >= 0 {
 		return f.length, true
 	}
+	if !f.divisible { // to know it would not help
+		return 0, false
+	}
 	f.waiting++
 	defer func() { f.waiting-- }()
 	f.waitWhileLocked(x.r.Context(), shared)

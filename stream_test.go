@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,6 +102,61 @@ func TestPace(t *testing.T) {
 				}
 				if held := fs.recorded.Load() - others; held != 0 {
 					t.Errorf("%d bytes are held when all is over", held)
+				}
+			})
+		})
+	}
+}
+
+// TestEndIsAwaited: who needs the length of a body to get the rest of it elsewhere waits
+// no longer for a client that takes nothing than others do, and not at all where the rest
+// is not to be had.
+func TestEndIsAwaited(t *testing.T) {
+	const length = 8 << 20
+	block := bytes.Repeat([]byte("x"), blockSize)
+	for name, tt := range map[string]struct {
+		etag   string
+		stored bool
+		want   int64 // the length that is told, 0: none
+		most   time.Duration
+	}{
+		"it is not stored":               {`"a"`, false, length, slowest + 2*time.Second},
+		"the node does not give it back": {`"a"`, true, length, slowest + 2*time.Second},
+		"it cannot be divided":           {`W/"a"`, false, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, _ := (&flights{open: map[string]*flight{}}).join("key")
+				f.passBy()
+				f.share(newEntry(&stored.Response{Status: 200, Header: stored.HeaderOf(stored.Field{Name: "Etag", Value: tt.etag})}, 0), -1)
+				if tt.stored {
+					f.fill = &fill{size: chunkSize, queue: make(chan []byte), dead: make(chan struct{}), letGo: func() {}}
+				}
+				stop := make(chan struct{})
+				stuck := &exchange{w: &slowWriter{httptest.NewRecorder(), 0, stop}, r: httptest.NewRequest(http.MethodGet, "/", nil)}
+				f.followLocked(stuck, 0)
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					stuck.takeBody(f, stuck.w, 0)
+					f.leave(stuck)
+				})
+				start, took := time.Now(), time.Duration(0)
+				wg.Go(func() {
+					x := &exchange{r: httptest.NewRequest(http.MethodGet, "/", nil)}
+					n, ok := f.finalLength(x)
+					if took = time.Since(start); n != tt.want || ok != (tt.want > 0) {
+						t.Errorf("it is told %d, %v, want %d", n, ok, tt.want)
+					}
+					f.leave(x)
+				})
+				time.AfterFunc(time.Minute, func() { close(stop) })
+				for range length / blockSize {
+					f.add(block, 0)
+				}
+				f.settle(whole)
+				f.end()
+				if wg.Wait(); took > tt.most {
+					t.Errorf("it is told that after %s, want at most %s", took, tt.most)
 				}
 			})
 		})
