@@ -90,3 +90,51 @@ func TestBrokenOffIsSent(t *testing.T) {
 		})
 	}
 }
+
+// TestBrokenOffBehindNotModified: C1. Where the origin breaks off a body that comes for
+// others, a client that has its 304 already has a good one, also over HTTP/2, where its
+// stream is open until the forward is over. The others see it, and nothing is stored.
+func TestBrokenOffBehindNotModified(t *testing.T) {
+	body := bytes.Repeat([]byte("0123456789"), 1000)
+	for name, length := range map[string]string{"known length": "100000", "unknown length": ""} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := embedded(t, new(Cache))
+				asked := 0
+				next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+					asked++
+					w.Header().Set("Cache-Control", "max-age=60")
+					w.Header().Set("Etag", `"a"`)
+					if length != "" {
+						w.Header().Set("Content-Length", length)
+					}
+					time.Sleep(time.Second)
+					w.Write(body) //nolint:errcheck // nobody goes away
+					time.Sleep(time.Millisecond)
+					panic(http.ErrAbortHandler)
+				})
+				var wg sync.WaitGroup
+				ask := func(status int, wantPanic any, fields ...string) {
+					w := &buffered{header: http.Header{}}
+					wg.Go(func() {
+						defer func() {
+							if got := recover(); got != wantPanic || w.status != status {
+								t.Errorf("got status %d and panic %v, want %d and %v", w.status, got, status, wantPanic)
+							}
+						}()
+						h.ServeHTTP(w, caddyhttp.PrepareRequest(request(t, "/", fields...), caddy.NewReplacer(), w, nil), next) //nolint:errcheck // it panics
+					})
+					synctest.Wait()
+				}
+				ask(304, nil, "If-None-Match", `"a"`)
+				ask(200, http.ErrAbortHandler)
+				wg.Wait()
+				ask(200, http.ErrAbortHandler)
+				wg.Wait()
+				if asked != 2 {
+					t.Errorf("the origin was asked %d times, want twice", asked)
+				}
+			})
+		})
+	}
+}

@@ -19,7 +19,7 @@ import (
 // answer without the body, it says nothing more.
 func (w *fillWriter) await(req *http.Request) (err error) {
 	defer func() {
-		if w.mode != replaced && !w.answered {
+		if w.mode != replaced && !w.hasAnswer() {
 			return
 		}
 		switch p := recover(); p {
@@ -29,12 +29,16 @@ func (w *fillWriter) await(req *http.Request) (err error) {
 		default:
 			panic(p)
 		}
-		if w.answered {
+		if err != nil && w.hasAnswer() {
+			w.spoil() // for those who take the body, if any
 			err = nil
 		}
 	}()
 	return w.x.serveNext(w, req)
 }
+
+// hasAnswer reports whether the client has its 304, whatever becomes of the body.
+func (w *fillWriter) hasAnswer() bool { return w.answered || w.telling != nil }
 
 // errBrokenOff says that the origin did not end its response.
 var errBrokenOff = errors.New("fluster: the origin broke its response off")

@@ -81,6 +81,7 @@ func (w *fillWriter) keepsToItself() bool {
 		return false
 	}
 	w.head, w.copying = nil, false
+	w.x.place.lock.letGo(isLost) // others wait for what will not be stored
 	return true
 }
 

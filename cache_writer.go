@@ -159,6 +159,7 @@ func (w *fillWriter) pass(status int, h http.Header) {
 	if status == http.StatusOK && x.answersCondition(own) {
 		w.muted = true
 		w.confirmToClient(own, v.Drop)
+		w.answered = w.keepsToItself()
 		return
 	}
 	x.tell(h)
