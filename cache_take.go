@@ -112,6 +112,11 @@ func (x *exchange) breakOff() {
 func (f *flight) finalLength(x *exchange) (n int64, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer func() { // it needs the forward no more, however long it takes the rest
+		delete(f.evicted, x)
+		f.endIfUnwantedLocked()
+		f.releaseLocked()
+	}()
 	delete(f.followers, x) // nobody is to wait for it
 	f.changedLocked()
 	if f.length >= 0 {

@@ -108,6 +108,35 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// TestNobodyNeedsTheForward: who takes the rest of a body from elsewhere, as long as that
+// may take, keeps neither a forward going whose leader has gone, nor memory.
+func TestNobodyNeedsTheForward(t *testing.T) {
+	for _, isSentAway := range []bool{true, false} {
+		fs := &flights{open: map[string]*flight{}}
+		f, _ := fs.join("key")
+		head := newEntry(&stored.Response{Status: 200, Header: stored.HeaderOf(stored.Field{Name: "Etag", Value: `"a"`})}, 0)
+		f.passBy()
+		f.share(head, 1<<20)
+		ctx, cancel := context.WithCancel(t.Context())
+		f.cancel = cancel
+		x := &exchange{r: httptest.NewRequest(http.MethodGet, "/", nil)}
+		f.followLocked(x, 0)
+		f.add(make([]byte, blockSize), 0)
+		if isSentAway {
+			f.evictLocked(0)
+		}
+		if f.leaderGone(); ctx.Err() != nil {
+			t.Errorf("sent away: %v: the forward is ended before it is known how long it would be", isSentAway)
+		}
+		if n, ok := f.finalLength(x); n != 1<<20 || !ok || ctx.Err() == nil {
+			t.Errorf("sent away: %v: it is told %d, %v, and the forward is ended: %v", isSentAway, n, ok, ctx.Err() != nil)
+		}
+		if f.end(); fs.recorded.Load() != 0 {
+			t.Errorf("sent away: %v: %d bytes are held", isSentAway, fs.recorded.Load())
+		}
+	}
+}
+
 // TestEndIsAwaited: who needs the length of a body to get the rest of it elsewhere waits
 // no longer for a client that takes nothing than others do, and not at all where the rest
 // is not to be had.
