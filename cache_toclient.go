@@ -41,7 +41,7 @@ func (w *fillWriter) toClient(p []byte) error {
 // connection takes nothing of what is written to it beside the pump: they wait for it no
 // longer than for a follower. The timer is to be stopped when it is written.
 func (w *fillWriter) watch() *time.Timer {
-	if w.fl.key == "" {
+	if w.fl.key == "" || w.mode == passing && !w.copying { // it is for this client alone, and the lock was let go of
 		return noTimer
 	}
 	lock := w.x.place.lock
