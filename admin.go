@@ -156,6 +156,14 @@ func (a *adminAPI) invalidate(app *App, w http.ResponseWriter, r *http.Request) 
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	ack, err := app.Invalidate(r.Context(), i)
+	for errors.Is(err, errNotRunning) { // a reload came while the body did
+		next := appInForce()
+		if next == nil || next == app {
+			break
+		}
+		app = next
+		ack, err = app.Invalidate(r.Context(), i)
+	}
 	switch {
 	case errors.Is(err, ErrQuorum):
 		return reply(w, http.StatusServiceUnavailable, ack)

@@ -116,10 +116,7 @@ func (s *poolState) log() *zap.Logger {
 
 // event emits an event through the configuration in force.
 func (s *poolState) event(name string, data map[string]any) {
-	s.mu.Lock()
-	p := s.inForce
-	s.mu.Unlock()
-	if p != nil {
+	if p := s.poolInForce(); p != nil {
 		p.emit(name, data)
 	}
 }
@@ -132,6 +129,13 @@ func (s *poolState) herald() *herald {
 		return nil
 	}
 	return s.inForce.voice
+}
+
+// poolInForce returns the pool of the configuration in force; nil if there was none.
+func (s *poolState) poolInForce() *pool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inForce
 }
 
 // isInUse reports whether a configuration with nodes runs.

@@ -243,11 +243,26 @@ func (p *pool) records(targets []journal.Target) []journal.Record {
 	return records
 }
 
-// publish appends records that this process has learnt to all journals.
+// publish appends records that this process has learnt to all journals. Where those
+// of a configuration that a reload has ended, or not yet begun, are not enough, it
+// turns to the one in force: its nodes are owed the same records.
 func (p *pool) publish(ctx context.Context, records []journal.Record) (Acknowledgement, error) {
 	if len(records) == 0 {
 		return Acknowledgement{Applied: []string{}, Owed: []string{}}, nil
 	}
+	for {
+		p.awaitStart(ctx)
+		ack, err := p.publishHere(ctx, records)
+		inForce := p.poolInForce()
+		if err == nil || inForce == p || inForce == nil || ctx.Err() != nil {
+			return ack, err
+		}
+		p = inForce
+	}
+}
+
+// publishHere is publish for the nodes of this configuration.
+func (p *pool) publishHere(ctx context.Context, records []journal.Record) (Acknowledgement, error) {
 	done := make([]bool, len(p.nodes))
 	for i := range done {
 		done[i] = true

@@ -232,6 +232,21 @@ func (p *pool) waitReady(ctx context.Context) time.Duration {
 	return time.Since(start)
 }
 
+// awaitStart holds an invalidation up that comes before the app is started, as a
+// handler's may: until then no node is in use.
+func (p *pool) awaitStart(ctx context.Context) {
+	if p.ready.Load() || len(p.nodes) == 0 {
+		return
+	}
+	timer := time.NewTimer(4 * startWait)
+	defer timer.Stop()
+	select {
+	case <-p.tried:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
 // doubtUntried notes that a request goes on without the nodes that were not tried
 // yet: what lies there may be older than what it is given. It reports whether
 // there was none.
