@@ -167,6 +167,7 @@ func encodeRenewal(b bucket, r *stored.Response, ttl time.Duration) write {
 // write is the writer: it stores on the node what the requests have put in its
 // queue, so that no request waits for that.
 func (n *node) write(ctx context.Context) {
+	defer n.writes.close()
 	var room []write
 	for {
 		clear(room)

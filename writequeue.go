@@ -15,19 +15,20 @@ const (
 
 // writeQueue is what waits to be stored on one node, bounded by number and bytes.
 type writeQueue struct {
-	mu    sync.Mutex // guards bytes
-	bytes int64
-	queue chan write
+	mu     sync.Mutex // guards bytes and closed
+	bytes  int64
+	closed bool
+	queue  chan write
 }
 
 func newWriteQueue() *writeQueue { return &writeQueue{queue: make(chan write, maxWrites)} }
 
-// push adds w, or drops it when the queue is full; it never waits.
+// push adds w, or drops it when the queue is full or closed; it never waits.
 func (q *writeQueue) push(w write) {
 	w.queued, w.bytes = time.Now(), w.size()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.bytes+w.bytes > maxWriteBytes && q.bytes > 0 {
+	if q.closed || q.bytes+w.bytes > maxWriteBytes && q.bytes > 0 {
 		w.dropped()
 		return
 	}
@@ -49,5 +50,22 @@ func (q *writeQueue) pop(ctx context.Context) (write, bool) {
 		q.bytes -= w.bytes
 		q.mu.Unlock()
 		return w, true
+	}
+}
+
+// close drops what waits and what may yet come: requests of a configuration that a
+// reload has ended may outlive the writer.
+func (q *writeQueue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	for {
+		select {
+		case w := <-q.queue:
+			q.bytes -= w.bytes
+			w.dropped()
+		default:
+			return
+		}
 	}
 }

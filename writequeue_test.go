@@ -58,3 +58,30 @@ func TestWriteQueueEnds(t *testing.T) {
 		t.Error("pop with an ended context returned a write")
 	}
 }
+
+// TestWriteQueueCloses: what waits when a reload ends the writer, and what requests of
+// the configuration before put there later, is dropped, and its lock let go of.
+func TestWriteQueueCloses(t *testing.T) {
+	state := newPoolState("")
+	if err := state.Destruct(); err != nil { // nothing is sent
+		t.Fatal(err)
+	}
+	n := &node{state: state, seat: &seat{}, writes: newWriteQueue()}
+	early, late := writeOf(1), writeOf(1)
+	early.lock, late.lock = &lock{n: n, over: make(chan struct{})}, &lock{n: n, over: make(chan struct{})}
+	n.writes.push(early)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	n.write(ctx)
+	n.writes.push(late)
+	for name, w := range map[string]write{"early": early, "late": late} {
+		select {
+		case <-w.lock.over:
+		default:
+			t.Errorf("the lock of the %s one is kept", name)
+		}
+	}
+	if len(n.writes.queue) != 0 || n.writes.bytes != 0 {
+		t.Errorf("%d writes of %d bytes are kept, want none", len(n.writes.queue), n.writes.bytes)
+	}
+}
