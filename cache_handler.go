@@ -80,6 +80,7 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	case isTunnel(r):
 		return next.ServeHTTP(&passWriter{ResponseWriter: w, x: &exchange{Cache: h}, silent: true}, r)
 	}
+	findContent(r)
 	x := h.begin(w, r, next)
 	defer x.end()
 	var filtered *http.Request

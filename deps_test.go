@@ -102,6 +102,7 @@ var testsMayImport = map[string]string{
 	"github.com/dunglas/httpsfv":          "structured fields of expectations",
 	"github.com/prometheus/client_golang": "what was counted",
 	"golang.org/x/net/http2/...":          "a client that reads nothing of what it asked for",
+	"github.com/quic-go/quic-go/http3":    "a client of HTTP/3, which Caddy has anyway",
 
 	"github.com/standard-webhooks/standard-webhooks/libraries/go": "whether others take our signatures",
 }

@@ -30,7 +30,7 @@
 //	cache_partial.go   stored parts of a response
 //	cache_forward.go   asking the origin; cache_behind.go what the handlers behind are given
 //	cache_freshen.go   what a 304 or a HEAD confirms; cache_later.go validating in the background
-//	cache_pass.go      what is not looked up, and what unsafe methods change
+//	cache_pass.go      what is not looked up, and what unsafe methods change; cache_content.go what has content
 //	cache_encode.go    compressing what is stored
 //	cache_search.go    queries that mean the same (No-Vary-Search)
 //	cache_alone.go     URLs whose responses are for nobody else; cache_sighted.go which of them were asked for once
