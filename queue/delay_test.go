@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // Never early, by the node's clock; and soon after.
@@ -112,7 +113,7 @@ func TestTenThousandDelayed(t *testing.T) {
 func TestTheNodeJudgesWhatIsDue(t *testing.T) {
 	r := newRig(t, 1, Options{})
 	p := r.c.partitions[0]
-	p.taken.offset, p.taken.measured = 10*time.Minute, time.Now()
+	p.taken.shown, p.taken.asked, p.taken.measured = time.Now().Add(10*time.Minute), time.Now(), time.Now()
 	d := newDiary()
 	run(t, r.c, WorkerOptions{}, d.done)
 	begin := time.Now()
@@ -242,4 +243,27 @@ func TestBackoffIsSpreadAndBounded(t *testing.T) {
 			t.Errorf("attempt %d: got %v after being told %v", attempt, b, after)
 		}
 	}
+}
+
+// What is known of the node's clock stays right when this machine's is set: else dead
+// letters would be taken for old, and dropped.
+func TestTheNodesClockGoesOn(t *testing.T) {
+	for _, by := range []time.Duration{-time.Hour, 48 * time.Hour} {
+		var p taken
+		p.shown, p.asked = time.UnixMilli(1e12), set(time.Now(), by)
+		if got := p.nodeTime().Sub(p.shown); got < 0 || got > time.Minute {
+			t.Errorf("after a moment, in which the clock was set by %s, the node's has gone on by %s", -by, got)
+		}
+	}
+}
+
+// set returns t as it was read from a clock that showed more by d, and has been set
+// since: with another wall clock reading, and the same monotonic one.
+func set(t time.Time, d time.Duration) time.Time {
+	was := t.Round(0).Add(d)
+	// See package time: seconds since 1885 above 30 bits of nanoseconds, and a flag.
+	wall := (*uint64)(unsafe.Pointer(&t))
+	since1885 := uint64(was.Unix() - time.Date(1885, 1, 1, 0, 0, 0, 0, time.UTC).Unix())
+	*wall = 1<<63 | since1885<<30 | uint64(was.Nanosecond())
+	return t
 }

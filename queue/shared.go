@@ -118,8 +118,9 @@ type taken struct {
 	looked   time.Time  // when somebody last looked at what is due
 	due      time.Time  // when something is due that this process knows of; zero: nothing
 	wake     chan struct{}
-	offset   time.Duration // the node's clock minus this process's
-	measured time.Time     // when offset was; zero: never, or it is in doubt
+	shown    time.Time // by the node's clock when it was last asked
+	asked    time.Time // when that was by this process's, whose wall clock may be set; zero: never
+	measured time.Time // asked, or zero: it is in doubt
 
 	nextPause, nextChores, nextLanes time.Time // when somebody is to look at these again
 
@@ -193,11 +194,15 @@ func (t *taken) silentFor() time.Duration {
 }
 
 // nodeTime returns what the node's clock shows, as far as it is known here: for
-// people, and to guess what may be due. What is due the node itself says.
+// people, and to guess what may be due. What is due the node itself says. It goes on as
+// time does, whatever the clock here is set to meanwhile.
 func (t *taken) nodeTime() time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return time.Now().Add(t.offset)
+	if t.asked.IsZero() {
+		return time.Now()
+	}
+	return t.shown.Add(time.Since(t.asked))
 }
 
 // timeScript returns the node's time in milliseconds.
@@ -224,7 +229,7 @@ func (p *partition) now(ctx context.Context) (time.Time, error) {
 	t := &p.taken
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.offset = time.UnixMilli(ms).Sub(asked.Add(answered.Sub(asked) / 2))
+	t.shown, t.asked = time.UnixMilli(ms), asked.Add(answered.Sub(asked)/2)
 	t.measured = answered
 	return time.UnixMilli(ms), nil
 }
