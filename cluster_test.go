@@ -236,6 +236,7 @@ func TestWaiterAfterInvalidation(t *testing.T) {
 	node, caddies := twoCaddys(t, o, "10s", "collapse cluster")
 	leader := background(caddies[0], "/")
 	waitLocked(t, node)
+	caddytest.Eventually(t, "the origin is asked", func() bool { return n.Load() == 1 }) // the lock is there before that
 	if r := caddies[1].Invalidate(`{"tag":["product"],"wait":true}`); r.Status != 200 {
 		t.Fatalf("invalidating: %s", r)
 	}
