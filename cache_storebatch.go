@@ -24,15 +24,11 @@ const (
 func (q *writeQueue) popMore(batch []write) []write {
 	w := batch[0]
 	for bytes := w.bytes; w.short && len(batch) < batchWrites && bytes < batchBytes; bytes += w.bytes {
-		select {
-		case w = <-q.queue:
-			q.mu.Lock()
-			q.bytes -= w.bytes
-			q.mu.Unlock()
-			batch = append(batch, w)
-		default:
+		var ok bool
+		if w, ok = q.take(); !ok {
 			return batch
 		}
+		batch = append(batch, w)
 	}
 	return batch
 }

@@ -59,8 +59,8 @@ func TestPopMore(t *testing.T) {
 					next++
 				}
 			}
-			if q.bytes != 0 || len(q.queue) != 0 {
-				t.Errorf("%d writes and %d bytes are left, want none", len(q.queue), q.bytes)
+			if q.bytes != 0 || q.lenLocked() != 0 {
+				t.Errorf("%d writes and %d bytes are left, want none", q.lenLocked(), q.bytes)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package fluster
 
 import (
 	"context"
+	"math/rand/v2"
 	"testing"
 )
 
@@ -27,7 +28,7 @@ func TestWriteQueueBounds(t *testing.T) {
 			for range tt.times {
 				q.push(w)
 			}
-			if got := len(q.queue); got != tt.want {
+			if got := q.lenLocked(); got != tt.want {
 				t.Errorf("of %d writes of %d bytes %d wait, want %d", tt.times, tt.size, got, tt.want)
 			}
 			if want := int64(tt.want) * w.size(); q.bytes != want {
@@ -42,10 +43,51 @@ func TestWriteQueueBounds(t *testing.T) {
 				t.Errorf("the empty queue counts %d bytes", q.bytes)
 			}
 			q.push(w)
-			if len(q.queue) != 1 {
+			if q.lenLocked() != 1 {
 				t.Error("an emptied queue takes nothing")
 			}
 		})
+	}
+}
+
+// TestWriteQueueOrder: C5. Writes come out as they went in, however many wait, and the
+// memory that they take is bounded by that.
+func TestWriteQueueOrder(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	q, in, out := newWriteQueue(), 0, 0
+	for range 2000 {
+		for range random.IntN(40) {
+			w := write{received: int64(in)}
+			if q.lenLocked() < maxWrites {
+				in++
+			}
+			q.push(w)
+		}
+		for range random.IntN(40) {
+			w, ok := q.take()
+			if ok != (out < in) || ok && w.received != int64(out) {
+				t.Fatalf("take: got %d, %v after %d of %d", w.received, ok, out, in)
+			}
+			if ok {
+				out++
+			}
+		}
+	}
+	for q.lenLocked() > 0 {
+		q.take()
+	}
+	if cap(q.waiting) > keptWrites {
+		t.Errorf("an empty queue has room for %d writes", cap(q.waiting))
+	}
+	q.push(write{})
+	for range maxWrites { // it is never empty
+		q.push(write{})
+		q.take()
+	}
+	if cap(q.waiting) > keptWrites {
+		t.Errorf("a queue of one has room for %d writes", cap(q.waiting))
 	}
 }
 
@@ -81,7 +123,7 @@ func TestWriteQueueCloses(t *testing.T) {
 			t.Errorf("the lock of the %s one is kept", name)
 		}
 	}
-	if len(n.writes.queue) != 0 || n.writes.bytes != 0 {
-		t.Errorf("%d writes of %d bytes are kept, want none", len(n.writes.queue), n.writes.bytes)
+	if n.writes.lenLocked() != 0 || n.writes.bytes != 0 {
+		t.Errorf("%d writes of %d bytes are kept, want none", n.writes.lenLocked(), n.writes.bytes)
 	}
 }
