@@ -26,9 +26,16 @@ type mark struct {
 	last  note    // the newest response that was served while it was
 }
 
+// isBelieved reports whether the mark has not had its time. One that has much more
+// than there is was made before the clock was set back.
+func (m mark) isBelieved(now time.Time) bool {
+	left := m.until - now.UnixMilli()
+	return 0 < left && left <= 2*aloneFor.Milliseconds()
+}
+
 // counts reports whether the mark is believed for the exchange.
 func (m mark) counts(x *exchange) bool {
-	return x.now.UnixMilli() < m.until && (m.whom == everybody || x.r.Header["Authorization"] != nil)
+	return m.isBelieved(x.now) && (m.whom == everybody || x.r.Header["Authorization"] != nil)
 }
 
 // weighAlone returns about how many bytes of memory a mark takes.
@@ -40,7 +47,7 @@ func (x *exchange) isAlone() bool {
 	if ok && m.counts(x) {
 		return true
 	}
-	x.marked = ok && x.now.UnixMilli() < m.until
+	x.marked = ok && m.isBelieved(x.now)
 	hash := x.pool.newest.hash(x.key)
 	left := x.pool.sighted.left(hash, x.now)
 	if left == 0 {
@@ -57,7 +64,7 @@ func (x *exchange) markAlone(until time.Time, whom release) {
 	x.pool.marks.Lock()
 	defer x.pool.marks.Unlock()
 	m, _ := x.pool.alone.Get(x.key)
-	if whom < m.whom && time.Now().UnixMilli() < m.until {
+	if whom < m.whom && m.isBelieved(time.Now()) {
 		return // it is for more
 	}
 	m.until, m.whom = until.UnixMilli(), whom
@@ -68,7 +75,7 @@ func (x *exchange) markAlone(until time.Time, whom release) {
 func (x *exchange) servedAlone(sent int64, etag uint64) {
 	x.pool.marks.Lock()
 	defer x.pool.marks.Unlock()
-	if m, ok := x.pool.alone.Get(x.key); ok && m.last.sent < sent {
+	if m, ok := x.pool.alone.Get(x.key); ok && (m.last.sent < sent || m.last.isAhead(time.Now())) {
 		m.last = note{sent: sent, etag: etag}
 		x.pool.alone.Set(x.key, m)
 	}

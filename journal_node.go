@@ -125,9 +125,14 @@ type replicas struct{ notBefore atomic.Int64 }
 // append in time. Each wait costs an invalidation half of the time-out.
 const waitAgain = 10 * time.Second
 
-// areAwaited reports whether an append is to wait until a replica has it.
+// areAwaited reports whether an append is to wait until a replica has it. A time
+// that is too far ahead is from before the clock was set back.
 func (r *replicas) areAwaited(now time.Time) bool {
-	return r != nil && now.UnixNano() >= r.notBefore.Load()
+	if r == nil {
+		return false
+	}
+	left := time.Duration(r.notBefore.Load() - now.UnixNano())
+	return left <= 0 || left > waitAgain
 }
 
 // lag notes that none has confirmed.

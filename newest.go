@@ -75,7 +75,7 @@ func (n *newest) served(key string, sent int64, etag uint64, seen bool, now time
 	switch old, ok := n.notes[h]; {
 	case ok:
 		next.settled = seen && old.settled
-		if old.sent > sent {
+		if old.sent > sent && !old.isAhead(now) {
 			next.sent, next.etag = old.sent, old.etag
 		}
 	case seen && n.count.Load() >= maxNewest/2:
@@ -106,7 +106,7 @@ func (n *newest) stored(key string, received int64, now time.Time) {
 	n.trimLocked(now)
 	h := n.hash(key)
 	done, ok := n.notes[h]
-	if !ok || done.settled || done.sent > received {
+	if !ok || done.settled || done.sent > received && !done.isAhead(now) {
 		return
 	}
 	done.settled = true
@@ -147,6 +147,10 @@ func (n *newest) isOlder(key string, received int64, etag uint64) bool {
 func (n note) isAfter(received int64, etag uint64) bool {
 	return received < n.sent && (etag == 0 || etag != n.etag)
 }
+
+// isAhead reports whether the answer was asked for so much later than now that the
+// clock was set back since. What was received before that is validated in any case.
+func (n note) isAhead(now time.Time) bool { return n.sent-now.UnixMilli() > settleFor.Milliseconds() }
 
 // etagHash returns a hash of a strong entity tag; 0 of anything else.
 func (n *newest) etagHash(etag string) uint64 {

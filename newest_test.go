@@ -82,6 +82,33 @@ func TestNewestThatWasSeen(t *testing.T) {
 	})
 }
 
+// TestClockSetBack: what was noted before the clock was set back gives way: a note to
+// the next answer, or to the next one that lies on its node, and what was to wait does
+// not wait as long as the clock was set back by.
+func TestClockSetBack(t *testing.T) {
+	before := time.Now()
+	back := before.Add(-time.Hour)
+	n := newest{seed: maphash.MakeSeed()}
+	for _, key := range []string{"served", "stored"} {
+		n.served(key, before.UnixMilli(), 0, false, before)
+	}
+	n.served("served", back.UnixMilli(), 0, false, back)
+	if n.isOlder("served", back.UnixMilli(), 0) || !n.isOlder("served", back.UnixMilli()-1, 0) {
+		t.Error("what is older is told by another answer than the last one")
+	}
+	n.stored("stored", back.UnixMilli(), back)
+	if !n.notes[n.hash("stored")].settled {
+		t.Error("the answer lies on its node, and is not settled")
+	}
+	if m := (mark{until: before.Add(aloneFor).UnixMilli()}); !m.isBelieved(before) || m.isBelieved(back) {
+		t.Error("a mark is to be believed when it is made, and not long before")
+	}
+	r := new(replicas)
+	if r.lag(before); r.areAwaited(before) || !r.areAwaited(back) {
+		t.Error("replicas that lag are to be spared when they do, and not long before")
+	}
+}
+
 // TestNewestIsBounded: when there is no room, it says so and begins anew.
 func TestNewestIsBounded(t *testing.T) {
 	n := newest{seed: maphash.MakeSeed()}

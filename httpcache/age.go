@@ -62,9 +62,6 @@ func (t *Terms) TTL(now time.Time) time.Duration {
 	return time.Duration(t.FreshUntil-now.UnixMilli()) * time.Millisecond
 }
 
-// IsFresh reports whether the response is fresh: freshness_lifetime > current_age (RFC 9111, Section 4.2).
-func (t *Terms) IsFresh(now time.Time) bool { return now.UnixMilli() < t.FreshUntil }
-
 // AppendAge appends the value of an Age field to dst: whole seconds, at most 2³¹.
 func AppendAge(dst []byte, age time.Duration) []byte {
 	return strconv.AppendInt(dst, min(max(0, int64(age/time.Second)), maxDelta), 10)

@@ -47,8 +47,8 @@ func TestTermsAgeAndTTL(t *testing.T) {
 	equal(t, "age when the clock went back", v.Terms.Age(seconds(-60)), 0)
 	equal(t, "ttl", v.Terms.TTL(seconds(5)), 45*time.Second)
 	equal(t, "ttl when stale", v.Terms.TTL(seconds(51)), -time.Second)
-	equal(t, "fresh", v.Terms.IsFresh(seconds(49.999)), true)
-	equal(t, "stale", v.Terms.IsFresh(seconds(50)), false)
+	equal(t, "fresh", v.Terms.TTL(seconds(49.999)), time.Millisecond)
+	equal(t, "stale", v.Terms.TTL(seconds(50)), 0)
 }
 
 func TestAppendAge(t *testing.T) {

@@ -26,6 +26,11 @@ type Reuse struct {
 	IfError bool
 }
 
+// maxSkew is by how many milliseconds a response may have come later than now: the clocks of several caches differ
+// somewhat. One that came later still is from before this clock was set back, or by another one that is wrong. Nobody
+// knows its age then, and it is validated.
+const maxSkew = 10_000
+
 // ReuseFor says what may be done at the instant now with a stored response of the terms t for a request with the
 // directives d. RFC 9111, Section 4.
 func (p *Policy) ReuseFor(d RequestDirectives, t *Terms, now time.Time) Reuse {
@@ -33,6 +38,11 @@ func (p *Policy) ReuseFor(d RequestDirectives, t *Terms, now time.Time) Reuse {
 		d = RequestDirectives{}
 	}
 	ms := now.UnixMilli()
+	if t.Received-ms > maxSkew {
+		doubted := *t
+		doubted.FreshUntil = min(t.FreshUntil, ms)
+		return Reuse{IfError: d.mayServeOnError(&doubted, ms)}
+	}
 	fresh := ms < t.FreshUntil
 	if d == (RequestDirectives{}) && fresh && t.Flags&NoCache == 0 {
 		return Reuse{Use: UseFresh}

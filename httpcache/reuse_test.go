@@ -70,6 +70,14 @@ func TestReuseFor(t *testing.T) {
 		{"request only-if-cached", "", "only-if-cached", 1, UseFresh, false, false},
 		{"request no-store", "", "no-store", 1, UseFresh, false, false},
 
+		{"clock a little behind", "", "", -10, UseFresh, false, false},
+		{"clock set back", "", "", -10.001, UseValidate, false, true},
+		{"clock set back, while revalidating", "stale-while-revalidate=5", "", -3600, UseValidate, false, true},
+		{"clock set back, must-revalidate", "must-revalidate", "", -3600, UseValidate, false, false},
+		{"clock set back, no-cache", "no-cache", "", -3600, UseValidate, false, false},
+		{"clock set back, of the request", "", "max-stale=5", -3600, UseValidate, false, true},
+		{"clock set back, immutable", "immutable", "", -3600, UseValidate, false, true},
+
 		{"immutable, reload", "immutable", "max-age=0", 1, UseFresh, false, false},
 		{"immutable, no-cache", "immutable", "no-cache", 1, UseValidate, true, false},
 		{"immutable, stale", "immutable", "max-age=0", 11, UseValidate, false, true},
@@ -104,7 +112,7 @@ func TestReuseForAllocatesNothing(t *testing.T) {
 func BenchmarkReuseFor(b *testing.B) {
 	b.ReportAllocs()
 	p := Policy{}
-	terms := Terms{FreshUntil: epoch.UnixMilli() + int64(time.Minute/time.Millisecond)}
+	terms := Terms{Received: epoch.UnixMilli(), FreshUntil: epoch.UnixMilli() + int64(time.Minute/time.Millisecond)}
 	for b.Loop() {
 		if p.ReuseFor(RequestDirectives{}, &terms, epoch).Use != UseFresh {
 			b.Fatal("got no fresh response")
