@@ -190,6 +190,7 @@ func (n *node) write(ctx context.Context) {
 		default:
 			n.performAll(ctx, batch)
 		}
+		n.writes.gather(ctx, len(batch))
 	}
 }
 

@@ -3,6 +3,7 @@ package fluster
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -17,6 +18,11 @@ const (
 	// batchBytes is what a node has to take within its time-out, and how long
 	// another writer of the same process has to wait for the connection.
 	batchBytes = 256 << 10
+	// A batch of manyWrites shows that many misses are under way. The next one waits for
+	// gatherFor: half as many round trips then do for them, and each costs two processes
+	// a turn on the processors. A lone write never waits.
+	manyWrites = 8
+	gatherFor  = 4 * time.Millisecond
 )
 
 // popMore appends to a batch of one write the short writes that wait behind it, as
@@ -31,6 +37,17 @@ func (q *writeQueue) popMore(batch []write) []write {
 		batch = append(batch, w)
 	}
 	return batch
+}
+
+// gather waits for more writes behind a batch of last ones, if they come fast.
+func (q *writeQueue) gather(ctx context.Context, last int) {
+	if last < manyWrites || q.len() >= batchWrites/2 {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(gatherFor):
+	}
 }
 
 // encodings are buffers for what is written at one time. A response is encoded

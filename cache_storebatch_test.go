@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -61,6 +62,36 @@ func TestPopMore(t *testing.T) {
 			}
 			if q.bytes != 0 || q.lenLocked() != 0 {
 				t.Errorf("%d writes and %d bytes are left, want none", q.lenLocked(), q.bytes)
+			}
+		})
+	}
+}
+
+// TestGather: behind a batch of many writes the writer waits for more, but not where
+// as many wait already, nor when it is to end.
+func TestGather(t *testing.T) {
+	for _, tt := range []struct {
+		last, waiting int
+		endAfter      time.Duration
+		want          time.Duration
+	}{
+		{1, 0, time.Hour, 0},
+		{manyWrites - 1, manyWrites, time.Hour, 0},
+		{manyWrites, 0, time.Hour, gatherFor},
+		{batchWrites, batchWrites/2 - 1, time.Hour, gatherFor},
+		{batchWrites, batchWrites / 2, time.Hour, 0},
+		{batchWrites, 0, time.Millisecond, time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			q := newWriteQueue()
+			ctx, cancel := context.WithTimeout(t.Context(), tt.endAfter)
+			defer cancel()
+			for range tt.waiting {
+				q.push(shortWrite("a", ""))
+			}
+			since := time.Now()
+			if q.gather(ctx, tt.last); time.Since(since) != tt.want {
+				t.Errorf("behind %d writes, while %d wait: waited for %v, want %v", tt.last, tt.waiting, time.Since(since), tt.want)
 			}
 		})
 	}

@@ -55,6 +55,13 @@ func (q *writeQueue) push(w write) {
 
 func (q *writeQueue) lenLocked() int { return len(q.waiting) - q.next }
 
+// len returns how many writes wait.
+func (q *writeQueue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.lenLocked()
+}
+
 // pop returns the next write; false when ctx has ended. One goroutine does so.
 func (q *writeQueue) pop(ctx context.Context) (write, bool) {
 	for ctx.Err() == nil {
