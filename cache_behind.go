@@ -70,31 +70,46 @@ func (x *exchange) leaveBehind() {
 			x.behind.Header["Accept-Encoding"] = x.accepts
 		}
 	}
-	if repl, ok := x.behind.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok && x.Key.filters() {
+	ctx := x.behind.Context()
+	if _, less := x.Key.original(ctx); !less {
+		return
+	}
+	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		for _, name := range originals {
 			repl.Delete(name)
 		}
 	}
 }
 
-// originals are the placeholders that tell the query that the client sent.
+// originals are the placeholders that tell what the client asked for, as it wrote that.
 var originals = [...]string{"http.request.orig_uri", "http.request.orig_uri.query", "http.request.orig_uri.prefixed_query"}
 
-// filterOriginal returns a context in which what the client asked for, before any
-// rewrite, lacks the parameters that do not count. FastCGI tells the origin of it.
-func (k *Key) filterOriginal(ctx context.Context) context.Context {
+// original returns what the client asked for, before any rewrite, less what the key
+// leaves out of it; false if there is nothing to leave out.
+func (k *Key) original(ctx context.Context) (o http.Request, less bool) {
 	o, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
-	if !ok || !k.filters() {
+	if !ok {
+		return o, false
+	}
+	uri, _ := target(&o)
+	u := k.filterURL(o.URL)
+	if u != o.URL {
+		o.URL, uri = u, u.RequestURI()
+	}
+	less = o.RequestURI != uri
+	o.RequestURI = uri
+	return o, less
+}
+
+// filterOriginal returns a context in which what the client asked for, before any
+// rewrite, lacks what does not count. FastCGI tells the origin of it.
+func (k *Key) filterOriginal(ctx context.Context) context.Context {
+	o, less := k.original(ctx)
+	if !less {
 		return ctx
 	}
-	query := k.filter(o.URL.RawQuery)
-	if query == o.URL.RawQuery {
-		return ctx
-	}
-	u := *o.URL
-	u.RawQuery, u.ForceQuery = query, false
-	o.URL, o.RequestURI = &u, u.RequestURI()
 	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		query := o.URL.RawQuery
 		values := [len(originals)]string{o.RequestURI, query}
 		if query != "" {
 			values[2] = "?" + query

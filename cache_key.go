@@ -56,7 +56,7 @@ func (k *Key) name(r *http.Request) (names, *http.Request) {
 	if k.filters() {
 		n.url = site + k.filterURI(asked)
 	}
-	sent := withHost(r, host)
+	sent := asNamed(r, host, uri)
 	if k == nil {
 		n.key = joinKey(n.url, extra)
 		return n, sent
@@ -69,14 +69,18 @@ func (k *Key) name(r *http.Request) (names, *http.Request) {
 	return n, k.filterRequest(sent)
 }
 
-// withHost returns r, or a copy whose Host is written like this.
-func withHost(r *http.Request, host string) *http.Request {
-	if r.Host == host {
+// asNamed returns r, or a copy whose Host and target are written like this. A target in
+// absolute form has more in it than counts: user information, a scheme of any name.
+func asNamed(r *http.Request, host, uri string) *http.Request {
+	if r.RequestURI == "" {
+		uri = "" // a request made by this process
+	}
+	if r.Host == host && r.RequestURI == uri {
 		return r
 	}
 	out := new(http.Request)
 	*out = *r
-	out.Host = host
+	out.Host, out.RequestURI = host, uri
 	return out
 }
 
@@ -170,19 +174,29 @@ func (k *Key) filterURI(uri string) string {
 
 // filterRequest returns r, or a copy without the parameters that do not count.
 func (k *Key) filterRequest(r *http.Request) *http.Request {
-	if !k.filters() {
-		return r
-	}
-	query := k.filter(r.URL.RawQuery)
-	if query == r.URL.RawQuery {
+	u := k.filterURL(r.URL)
+	if u == r.URL {
 		return r
 	}
 	out := new(http.Request)
 	*out = *r
-	u := *r.URL
-	u.RawQuery, u.ForceQuery = query, false
-	out.URL, out.RequestURI = &u, u.RequestURI()
+	out.URL, out.RequestURI = u, u.RequestURI()
 	return out
+}
+
+// filterURL returns u, or a copy without the parameters that do not count. Where no
+// parameter is there, the key has no "?" either.
+func (k *Key) filterURL(u *url.URL) *url.URL {
+	if !k.filters() {
+		return u
+	}
+	query := k.filter(u.RawQuery)
+	if query == u.RawQuery && !u.ForceQuery {
+		return u
+	}
+	out := *u
+	out.RawQuery, out.ForceQuery = query, false
+	return &out
 }
 
 // filter returns the raw query without the parameters that do not count. What

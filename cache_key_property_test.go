@@ -63,7 +63,7 @@ func canonicalOf(k *Key, n names, sent string, h map[string][]string) string {
 	if k.IgnoreHost {
 		host = "*"
 	}
-	out := fmt.Sprintf("%q %q %q", scheme, host, strings.TrimSuffix(sent, "?"))
+	out := fmt.Sprintf("%q %q %q", scheme, host, sent)
 	for _, name := range k.Header {
 		out += fmt.Sprintf(" %q", h[name])
 	}

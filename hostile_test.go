@@ -51,6 +51,25 @@ func TestAbsoluteForm(t *testing.T) {
 	wantHit(t, c, "near", "/api/q")
 }
 
+// TestAbsoluteFormIsNotTold: C1. What a target in absolute form has beside the URL (user
+// information, another scheme, how the host is written) is not in the key, so the origin
+// is not told of it for everybody.
+func TestAbsoluteFormIsNotTold(t *testing.T) {
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		caddytest.Answer(200, fmt.Sprint(r.Header["X-Told"]), fresh...)(w, r)
+	})
+	c := caddytest.Load(t, "", "handle_path /api/* {\nfluster_cache\n"+o.Behind()+` {
+		header_up +X-Told {http.request.orig_uri}
+		header_up +X-Told {uri}
+	}
+	}`)
+	raw(t, c, "GET ftp://evil:x@"+strings.ToUpper(caddytest.Host)+"/api/q?a HTTP/1.1\r\nHost: "+caddytest.Host+"\r\nConnection: close\r\n\r\n")
+	wantBody(t, c.Get("/api/q?a"), 200, "[/api/q?a /q?a]")
+	if o.Count() != 1 {
+		t.Errorf("the origin was asked %d times, want that both are one", o.Count())
+	}
+}
+
 // TestHostAsItCounts: C1. How a host is written makes no other key, so no handler behind
 // is told of it: one that answers it with a failure or a redirection would answer so
 // whoever comes next.
