@@ -62,24 +62,27 @@ func NominatedValue(name string, h http.Header) string {
 	return value
 }
 
-// normalList returns the members of the lines of a list field, separated by a comma and a space, without empty ones.
-// What is quoted stays as it is.
+// normalList returns the members of the lines of a list field, separated by a comma and a space. What is quoted stays as
+// it is. So do empty members: RFC 9110, Section 5.6.1.2, makes them nothing in a list, but nobody knows whether the field
+// is one, and what "a," gets would else be given to all who ask for "a".
 func normalList(lines []string) string {
 	if len(lines) == 1 && strings.IndexByte(lines[0], ',') < 0 {
 		return lines[0]
 	}
 	var b strings.Builder
-	for _, line := range lines {
+	for i, line := range lines {
+		if i > 0 {
+			b.WriteString(", ")
+		}
 		var quoted quotedStrings
-		for line != "" {
+		for {
 			n := memberLen(line, &quoted)
-			if member := strings.Trim(line[:n], " \t"); member != "" {
-				if b.Len() > 0 {
-					b.WriteString(", ")
-				}
-				b.WriteString(member)
+			b.WriteString(strings.Trim(line[:n], " \t"))
+			if n == len(line) {
+				break
 			}
-			line = line[min(n+1, len(line)):]
+			b.WriteString(", ")
+			line = line[n+1:]
 		}
 	}
 	return b.String()

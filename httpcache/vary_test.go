@@ -55,6 +55,11 @@ func TestNominatedValue(t *testing.T) {
 		{"space inside", "foo", []string{"Foo: a b"}, []string{"Foo: ab"}, false},
 		{"spaces in quotes", "foo", []string{`Foo: "a,b"`}, []string{`Foo: "a, b"`}, false},
 		{"a value is not its parts", "foo", []string{"Foo: 1"}, []string{"Foo: 1, 2"}, false},
+		{"comma behind", "foo", []string{"Foo: a,"}, []string{"Foo: a"}, false},
+		{"comma before", "foo", []string{"Foo: , a"}, []string{"Foo: a"}, false},
+		{"commas between", "foo", []string{"Foo: a,,b"}, []string{"Foo: a, b"}, false},
+		{"nothing but a comma", "foo", []string{"Foo: ,"}, []string{"Foo:"}, false},
+		{"an empty line", "foo", []string{"Foo: a", "Foo:"}, []string{"Foo: a"}, false},
 		{"comma in User-Agent", "user-agent", []string{"User-Agent: (a,b)"}, []string{"User-Agent: (a, b)"}, false},
 		{"split Cookie", "cookie", []string{"Cookie: a=1", "Cookie: b=2"}, []string{"Cookie: a=1; b=2"}, true},
 
@@ -84,8 +89,8 @@ func TestNominatedValue(t *testing.T) {
 func TestNominatedValueForm(t *testing.T) {
 	for _, row := range []struct{ field, value, want string }{
 		{"Foo", "a", "a"},
-		{"Foo", ",a", "a"},
-		{"Foo", "a,b ,, c", "a, b, c"},
+		{"Foo", ",a", ", a"},
+		{"Foo", "a,b ,, c", "a, b, , c"},
 		{"Accept-Encoding", "GZIP", "gzip"},
 		{"Accept-Encoding", "gzip;q=0.50", "gzip;q=0.5"},
 		{"Accept-Language", "de;q=0.1, en", "en, de;q=0.1"},
