@@ -113,6 +113,8 @@ type Cache struct {
 	number  uint64 // tells it from all other caches of this process, also those before a reload
 	pool    *pool
 	logger  *zap.Logger
+
+	later int32 // validations in the background that are under way; atomic
 }
 
 // Key says what makes two requests the same, beyond scheme, host, path and query.

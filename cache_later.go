@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -14,7 +15,8 @@ import (
 )
 
 // validateLater validates a stale response after it was served, once for all
-// who were served it (RFC 5861, Section 3).
+// who were served it (RFC 5861, Section 3). Where too many validations are under way
+// whoever is served it next sees to it.
 func (x *exchange) validateLater(e *entry) {
 	fl, leads := x.pool.flights.join(x.flightKey() + "\nlater")
 	if !leads {
@@ -24,7 +26,8 @@ func (x *exchange) validateLater(e *entry) {
 		return
 	}
 	y := x.background()
-	started := x.pool.goLater(func(end context.Context) {
+	started := atomic.AddInt32(&x.later, 1) <= maxLater && x.pool.goLater(func(end context.Context) {
+		defer atomic.AddInt32(&y.later, -1)
 		defer fl.settle(alone)
 		ctx, cancel := context.WithTimeout(y.r.Context(), laterTimeout)
 		defer cancel()
@@ -37,6 +40,7 @@ func (x *exchange) validateLater(e *entry) {
 		y.fetch(y.pool.flights.solo(), &found{entry: e}, httpcache.Reuse{}) //nolint:errcheck // the next request sees to it
 	})
 	if !started {
+		atomic.AddInt32(&x.later, -1)
 		fl.settle(alone)
 	}
 }
@@ -49,8 +53,14 @@ func (x *exchange) recover() {
 	}
 }
 
-// laterTimeout bounds a validation in the background.
-const laterTimeout = time.Minute
+const (
+	// laterTimeout bounds a validation in the background.
+	laterTimeout = time.Minute
+	// maxLater is how many of them one fluster_cache has under way. No client waits for
+	// them, so that nothing else bounds them where many URLs are stale and the origin is
+	// slow: each takes about 60 KiB and a connection to it.
+	maxLater = 256
+)
 
 // background returns the exchange with a request of its own, which may outlive
 // the client's: own context, replacer and vars, and nobody to write to.

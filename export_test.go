@@ -7,6 +7,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// MaxLater is how many validations in the background one fluster_cache has under way.
+const MaxLater = maxLater
+
 // EndMark makes the time be over for which the responses of a key, in the pool
 // without a name, are known to be for nobody else. It reports whether they were.
 func EndMark(key string) bool {
