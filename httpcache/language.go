@@ -95,12 +95,19 @@ func parseWeight(s string) (thousandths int, ok bool) {
 	return thousandths, thousandths <= fullWeight
 }
 
+// maxAcceptLanguage bounds the values by which a language is selected.
+const maxAcceptLanguage = 512
+
 // LanguageSelected reports whether a stored response in the language contentLanguage is the one that a request with
 // the value acceptLanguage likes best: of the ranges that it names, the one of the highest weight, the first of equals,
 // is the one that selects the language (RFC 9110, Section 12.5.4; basic filtering of RFC 4647, Section 3.3.1).
 //
-// It is sure or says no: a response in several languages, or none, is never selected, nor is any by "*".
+// It is sure or says no: a response in several languages, or none, is never selected, nor is any by "*", nor by a value
+// that is longer than people's are: it is read anew for each variant that there is.
 func LanguageSelected(acceptLanguage, contentLanguage string) bool {
+	if len(acceptLanguage) > maxAcceptLanguage {
+		return false
+	}
 	language := strings.ToLower(strings.Trim(contentLanguage, " \t"))
 	if language == "" || strings.ContainsAny(language, ", ;*") {
 		return false

@@ -154,6 +154,8 @@ func TestLanguageSelected(t *testing.T) {
 		{"en-GB, en;q=0.9", "en-US", false},
 		{"de;q=0", "de", false},
 		{"de", "de, en", false},
+		{"de" + strings.Repeat(", x;q=0.1", 30), "de", true},
+		{"de" + strings.Repeat(", x;q=0.1", 1000), "de", false}, // nobody's; it takes long to read
 	} {
 		if got := LanguageSelected(row.accept, row.content); got != row.want {
 			t.Errorf("%q, %q: got %t, want %t", row.accept, row.content, got, row.want)
