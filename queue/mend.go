@@ -11,7 +11,9 @@ import (
 // A node that has lost its data has lost firsts and second copies. For messages
 // that are ready it is enough to wait until their copies are overdue. Dead letters
 // and what is delayed may lie for days, in which the other node may be lost as well.
-// So a partition has an incarnation, a name that it loses with its data. Who looks
+// So a partition has an incarnation, a name that it loses with its data. Some of the
+// data may be lost without the name, as with a snapshot of before: so the run of the
+// server, which ends when it ends, is part of it. Who looks
 // at a partition sees those of the others, and where one is new, here
 //
 //   - the copies of dead letters that were there are overdue at once;
@@ -30,7 +32,7 @@ const (
 // mending is what a process knows of the incarnations of partitions. Its zero value
 // is ready; taken's mutex guards it.
 type mending struct {
-	incarnation string                // this partition's; empty: not known
+	incarnation string                // this partition's, with the run of its server; empty: not known
 	seen        map[*partition]string // those of others for which all is done here
 	wanted      time.Time             // when something here is to get a copy that has none; zero: nothing
 	next        time.Time             // when somebody is to look again
@@ -44,7 +46,8 @@ func (t *taken) wantsMending(in time.Duration) {
 	t.mending.wanted = time.Now().Add(in)
 }
 
-// incarnationScript returns the incarnation.
+// incarnationScript returns the incarnation. A server that does not tell its run, as the
+// user may not ask for it, has the same one always.
 //
 //	KEYS[1] incarnation
 //	ARGV[1] what it is if it has none
@@ -52,11 +55,13 @@ func (t *taken) wantsMending(in time.Duration) {
 var incarnationScript = newScript(`
 local is = redis.call('GET', KEYS[1])
 if not is then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  return ARGV[1]
+  is = ARGV[1]
+  redis.call('SET', KEYS[1], is, 'PX', ARGV[2])
+elseif redis.call('PTTL', KEYS[1]) < ARGV[2] / 2 then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
-if redis.call('PTTL', KEYS[1]) < ARGV[2] / 2 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-return is
+local server = redis.pcall('INFO', 'server')
+return is .. ' ' .. (type(server) == 'string' and string.match(server, 'run_id:(%w+)') or '')
 `)
 
 // keepCopies is the loop that sees to what other partitions have lost, until ctx

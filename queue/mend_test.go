@@ -110,6 +110,42 @@ func TestDeadLettersSurviveTheirNodes(t *testing.T) {
 	r.expectEmpty()
 }
 
+// A server that comes back with an older snapshot has lost what came after it, though
+// all that says which one it is has come back with it.
+func TestDeadLettersSurviveAnOlderSnapshot(t *testing.T) {
+	t.Parallel()
+	r := newPatientRig(t, 10*time.Second, 2, Options{Copies: 2, Visibility: time.Second})
+	_, drain := run(t, r.c, WorkerOptions{}, func(context.Context, *Delivery) Result { return Result{Outcome: Dead} })
+	defer drain()
+	eventually(t, 30*time.Second, "it is known what the nodes are", func() bool {
+		for _, p := range r.c.partitions {
+			p.taken.mu.Lock()
+			n := len(p.taken.mending.seen)
+			p.taken.mu.Unlock()
+			if n == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	r.servers[0].Save()
+	const many = 20
+	for i := range many {
+		r.enqueue(&Message{Body: fmt.Append(nil, i)})
+	}
+	all := func() bool {
+		infos, _, err := r.c.Dead(t.Context(), 10*many, "")
+		return err == nil && len(infos) == many && r.empty()
+	}
+	eventually(t, 30*time.Second, "all are dead", all)
+	r.servers[0].RestartWithData()
+	if n := len(r.seconds(0)); n > 0 {
+		t.Fatalf("the snapshot has %d second copies", n)
+	}
+	eventually(t, 30*time.Second, "all are dead letters again", all)
+	eventually(t, 30*time.Second, "each has a copy", func() bool { return r.eachHasACopy(keys.dead) })
+}
+
 // What is delayed gets its copy again when the node of that has lost it.
 func TestDelayedMessagesSurviveTheirNodes(t *testing.T) {
 	t.Parallel()
