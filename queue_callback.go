@@ -170,8 +170,8 @@ func (t *teller) enqueue(ctx context.Context, make func() *queue.Message) (err e
 			return nil
 		case errors.Is(err, queue.ErrMismatch):
 			return nil // told before, of another attempt
-		case errors.Is(err, queue.ErrTooLarge), errors.Is(err, queue.ErrMessage):
-			// It never fits. The message itself is not lost by that.
+		case errors.Is(err, queue.ErrTooLarge), errors.Is(err, queue.ErrMessage), errors.Is(err, queue.ErrTorn):
+			// It never fits, or there is nothing whole to be told. The message itself is not lost by that.
 			t.logger.Warn("the queue that is told can never take that", zap.String("to", t.to), zap.String("id", m.ID), zap.Error(err))
 			return nil
 		}

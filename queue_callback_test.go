@@ -217,3 +217,23 @@ func TestQueueCallbackThatNeverFits(t *testing.T) {
 		t.Errorf("%d deliveries, and %d of its copy, want 1 and none", len(box.all()), len(dead.all()))
 	}
 }
+
+// TestQueueCallbackOfATornBody: a message of whose body a part is gone, so that there is
+// no copy of it to be had, becomes a dead letter for all that.
+func TestQueueCallbackOfATornBody(t *testing.T) {
+	box, dead := newLetterbox(t, 422), newLetterbox(t)
+	a := redistest.Start(t)
+	c := caddytest.Load(t, queueOn(a), "handle /q* {\n"+queueSite(deliverTo(box.Origin), "inline_body 1", "attempts 2", "backoff 1ms 1ms", "dead_letter_to dead")+"\n}\n"+
+		"handle /dead {\nfluster_queue dead {\n"+deliverTo(dead.Origin)+"\n}\n}")
+	c.DoAdmin("POST", "/fluster/queues/q/pause", "")
+	sleepFor(t, 2500) // what waits for a message still takes one
+	id := wantAccepted(t, send(t, c, "POST", "/q", "body")).ID
+	if n := a.Client(t).Del(t.Context(), "{fluster:q:q:0}:b:"+id+":0").Val(); n != 1 {
+		t.Fatal("the body does not lie beside the message")
+	}
+	c.DoAdmin("POST", "/fluster/queues/q/resume", "")
+	caddytest.Eventually(t, "it is a dead letter", func() bool { return ask[depthOf](t, c, "/fluster/queues/q").Dead == 1 })
+	if n := len(dead.all()); n != 0 {
+		t.Errorf("%d copies of it were delivered, want none", n)
+	}
+}

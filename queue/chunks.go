@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -22,9 +21,6 @@ const (
 	// chunkTTL is for how long a chunk lies on a node before its message is in.
 	chunkTTL = 10 * time.Minute
 )
-
-// errChunk: a body that lies in chunks is not whole.
-var errChunk = errors.New("queue: a chunk of the body is missing or has another length")
 
 // A bodySum adds up the digest of a body that comes in pieces.
 type bodySum struct{ hash.Hash }
@@ -228,7 +224,7 @@ func (r *chunkReader) next() error {
 		return err
 	}
 	if len(values[0]) != int(min(r.size, chunkSize)) {
-		return errChunk
+		return ErrTorn
 	}
 	r.piece = values[0]
 	r.size -= int64(len(r.piece))

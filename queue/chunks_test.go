@@ -224,12 +224,12 @@ func TestChunkThatIsMissingIsAnError(t *testing.T) {
 	if got, err := io.ReadAll(r.c.openChunks(p, receipt.ID, 2*chunkSize+1)); err != nil || !bytes.Equal(got, patternOf(2*chunkSize+1)) {
 		t.Errorf("got %d bytes, %v", len(got), err)
 	}
-	if _, err := io.ReadAll(r.c.openChunks(p, receipt.ID, 2*chunkSize+2)); !errors.Is(err, errChunk) {
-		t.Errorf("of a chunk that is too short: got %v, want %v", err, errChunk)
+	if _, err := io.ReadAll(r.c.openChunks(p, receipt.ID, 2*chunkSize+2)); !errors.Is(err, ErrTorn) {
+		t.Errorf("of a chunk that is too short: got %v, want %v", err, ErrTorn)
 	}
 	r.raw().Del(t.Context(), p.keys.chunk(receipt.ID, 1))
-	if _, err := io.ReadAll(r.c.openChunks(p, receipt.ID, 2*chunkSize+1)); !errors.Is(err, errChunk) {
-		t.Errorf("of one that is missing: got %v, want %v", err, errChunk)
+	if _, err := io.ReadAll(r.c.openChunks(p, receipt.ID, 2*chunkSize+1)); !errors.Is(err, ErrTorn) {
+		t.Errorf("of one that is missing: got %v, want %v", err, ErrTorn)
 	}
 	body := r.c.openChunks(p, receipt.ID, 10)
 	body.Close()

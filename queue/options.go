@@ -23,6 +23,8 @@ var (
 	ErrNotFound = errors.New("queue: no such message")
 	// ErrMessage: the message itself is wrong, its id, a header or a time.
 	ErrMessage = errors.New("queue: the message cannot be kept")
+	// ErrTorn: of a body that lies in chunks a part is gone, and does not come back.
+	ErrTorn = errors.New("queue: a chunk of the body is missing or has another length")
 )
 
 // Options are what clients and workers of one queue must agree on. The zero

@@ -57,7 +57,7 @@ func (s *source) copyOne(ctx context.Context, set, rid string, on *partition) (o
 	if err := s.writeCopy(ctx, rid, &r, time.UnixMilli(int64(due)), on); err != nil {
 		s.w.o.Observe.Trouble(on.node.Name(), "writing a second copy again", err)
 		s.p.taken.wantsMending(mendAgain)
-		return errors.Is(err, errChunk), nil // of what is not whole here there is no copy to be had
+		return errors.Is(err, ErrTorn), nil // of what is not whole here there is no copy to be had
 	}
 	// A copy of which the message does not know would come back when that is long done.
 	ctx = context.WithoutCancel(ctx)
