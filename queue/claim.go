@@ -40,7 +40,7 @@ func (s *source) claim(ctx context.Context, n int) (begun int, err error) {
 			}
 			var ms []redis.XMessage
 			ms, in.cursor, err = s.p.client().XAutoClaim(ctx, &redis.XAutoClaimArgs{
-				Stream: in.key, Group: group, Consumer: s.w.name,
+				Stream: in.key, Group: group, Consumer: s.name,
 				MinIdle: s.w.client.o.Visibility, Start: in.cursor, Count: int64(n - begun),
 			}).Result()
 			if err != nil {
@@ -67,7 +67,7 @@ func (s *source) beginClaimed(ctx context.Context, in *inlet, ms []redis.XMessag
 		return 0, nil
 	}
 	pending, err := s.p.client().XPendingExt(ctx, &redis.XPendingExtArgs{
-		Stream: in.key, Group: group, Start: ms[0].ID, End: ms[len(ms)-1].ID, Count: 4 * maxUnrecorded, Consumer: s.w.name,
+		Stream: in.key, Group: group, Start: ms[0].ID, End: ms[len(ms)-1].ID, Count: 4 * maxUnrecorded, Consumer: s.name,
 	}).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return 0, err // they are pending to this consumer, and are given back as stray

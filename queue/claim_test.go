@@ -258,7 +258,7 @@ func TestLostReadComesBackSoon(t *testing.T) {
 	ctx := context.Background()
 	tx := r.raw().TxPipeline()
 	tx.Do(ctx, "XADD", key, "*", "i", "lost", dataField, "body of it")
-	tx.XReadGroup(ctx, &redis.XReadGroupArgs{Group: group, Consumer: w.name, Streams: []string{key, ">"}, Count: 1, Block: -1})
+	tx.XReadGroup(ctx, &redis.XReadGroupArgs{Group: group, Consumer: w.sources[0].name, Streams: []string{key, ">"}, Count: 1, Block: -1})
 	tx.Do(ctx, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 	if _, err := tx.Exec(ctx); err != nil {
 		t.Fatal(err)
@@ -309,13 +309,13 @@ func TestHeldIsNotDeliveredAgain(t *testing.T) {
 			key := r.c.partitions[0].keys.stream("")
 			id := r.raw().XRange(t.Context(), key, "-", "+").Val()[0].ID
 			if how == "claimed by itself" {
-				r.claim(id, w.name, time.Hour)
+				r.claim(id, w.sources[0].name, time.Hour)
 			} else {
 				r.raw().XGroupDestroy(t.Context(), key, group)
 			}
 			time.Sleep(1500 * time.Millisecond)
 			pending := r.raw().XPendingExt(t.Context(), &redis.XPendingExtArgs{Stream: key, Group: group, Start: "-", End: "+", Count: 10}).Val()
-			if len(pending) != 1 || pending[0].Consumer != w.name || pending[0].Idle > time.Minute {
+			if len(pending) != 1 || pending[0].Consumer != w.sources[0].name || pending[0].Idle > time.Minute {
 				t.Errorf("got pending %v, want it taken by this worker again", pending)
 			}
 			close(goOn)

@@ -103,9 +103,10 @@
 //     (a retry, a dead letter) fails, the message stays in flight and becomes visible
 //     again; reading, acking and moving what is due are allow-oom.
 //   - Who acks, retries, renews must own the entry: XPENDING names this consumer,
-//     whose name no other worker ever has, and the worker knows what it holds. An entry
-//     that is pending to nobody (the group was made anew) may be acked; one that
-//     another consumer has may not.
+//     whose name no other worker ever has, on no other partition either, and the worker knows
+//     what it holds. An entry that is pending to nobody (the group was made anew) may be acked,
+//     if it is of the same message: another server may be here by now, with another message under
+//     its id. One that another consumer has may not.
 //   - Whatever makes a stream notes its lane in the same step; a plain XADD has NOMKSTREAM.
 //     A message never changes its destination, and its class only where it waited for its
 //     order key until nobody knew that class any more.

@@ -92,8 +92,9 @@ func (s *source) giveUp() int {
 // recordBatch records results in one round trip, and returns those that are to
 // be tried again.
 func (s *source) recordBatch(ctx context.Context, batch []*result) (again []*result) {
-	calls, of := s.calls(batch)
 	s.publish(ctx, batch)
+	batch = s.notOusted(batch)
+	calls, of := s.calls(batch)
 	err := runAll(ctx, s.p, calls)
 	s.p.report(ctx, err)
 	if err != nil {
@@ -116,13 +117,20 @@ func (s *source) recordBatch(ctx context.Context, batch []*result) (again []*res
 	return again
 }
 
+// notOusted returns those results that are to be recorded.
+func (s *source) notOusted(batch []*result) []*result {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(batch), func(r *result) bool { return r.ousted })
+}
+
 // calls returns the scripts that record a batch, and which results each is of.
 func (s *source) calls(batch []*result) (calls []*call, of [][]*result) {
 	acks, releases := map[*inlet][]*result{}, map[*inlet][]*result{}
 	for _, r := range batch {
 		switch r.ending {
 		case endDone:
-			if r.entry.isPlain() {
+			if r.entry.isPlain() && !r.nobodys && !r.doubt {
 				acks[r.lane] = append(acks[r.lane], r)
 				continue
 			}
@@ -138,7 +146,7 @@ func (s *source) calls(batch []*result) (calls []*call, of [][]*result) {
 	for in, rs := range acks {
 		slices.SortFunc(rs, func(a, b *result) int { return compareIDs(a.id, b.id) })
 		args := make([]any, 0, 2+len(rs))
-		args = append(args, group, s.w.name)
+		args = append(args, group, s.name)
 		for _, r := range rs {
 			args = append(args, r.id)
 		}
@@ -177,6 +185,8 @@ const (
 	codeRecorded
 	codeGone
 	codeTwice
+
+	codeNobodys = codeGone // of ackScript
 )
 
 // replyOf returns the j-th answer of a call.
@@ -197,12 +207,20 @@ func replyOf(c *call, j int) (int, error) {
 
 // recorded takes what a script answered, and reports whether that was the end.
 func (s *source) recorded(ctx context.Context, r *result, code int, err error) bool {
+	if err == nil && code == codeGone { // from here; where it is it may be pending to this consumer
+		s.mu.Lock()
+		s.leftLocked(r.entryKey)
+		s.mu.Unlock()
+	}
 	switch {
 	case err == nil && code == codeLost && r.ending == endRelease,
 		r.ending == endRelease && isNoGroup(err): // it is ready again, or another's
 		s.forget(r.held)
 	case err == nil && code == codeTwice:
 		s.leaveInPlace(r.held)
+	case err == nil && code == codeNobodys && r.ending == endDone && r.entry.isPlain() && !r.nobodys && !r.doubt:
+		r.nobodys = true
+		return false
 	case err == nil && (code == codeLost || code == codeGone && r.ending != endDone && r.tries == 1):
 		s.lose(r.held)
 	case err == nil:
@@ -280,7 +298,7 @@ func (s *source) doneCall(r *result) *call {
 	if e.size > 0 {
 		keys = append(keys, k.chunks(r.recordID, e.size)...)
 	}
-	args := append([]any{group, s.w.name, r.id, e.order, e.counted, s.w.client.o.PerKey, keep, tombstone}, names...)
+	args := append([]any{group, s.name, r.id, e.order, e.counted, s.w.client.o.PerKey, keep, tombstone, r.named, flag(r.doubt)}, names...)
 	args = append(args, "i", e.id, "t", e.accepted, "k", "1", "g", r.lane.name, "a", r.attempts, "l", r.said.Status)
 	if r.said.Response != nil && keep > 0 {
 		if frame, err := r.said.Response.frame(r.d); err == nil {
@@ -292,7 +310,7 @@ func (s *source) doneCall(r *result) *call {
 
 func (s *source) laterCall(r *result) *call {
 	k := s.p.keys
-	args := []any{group, s.w.name, r.id, r.recordID, r.delay.Milliseconds(), "g", r.lane.name}
+	args := []any{group, s.name, r.id, r.recordID, r.delay.Milliseconds(), r.named, "g", r.lane.name}
 	return &call{script: retryScript, keys: []string{r.lane.key, k.record(r.recordID), k.delayed()}, args: append(args, r.fields()...)}
 }
 
@@ -300,7 +318,7 @@ func (s *source) deadCall(r *result) *call {
 	k, e := s.p.keys, &r.entry
 	lanes, names := s.lanesOf(r.lane)
 	keys := append([]string{r.lane.key, k.record(r.recordID), k.counters(), k.orders(), k.order(e.order), k.dead()}, lanes...)
-	args := append([]any{group, s.w.name, r.id, e.order, e.counted, s.w.client.o.PerKey, r.recordID}, names...)
+	args := append([]any{group, s.name, r.id, e.order, e.counted, s.w.client.o.PerKey, r.recordID, r.named}, names...)
 	args = append(args, "g", r.lane.name, "r", cutText(r.said.Reason, errorMost))
 	return &call{script: deadScript, keys: keys, args: append(args, r.fields()...)}
 }

@@ -3,7 +3,9 @@ package queue
 // The scripts by which a delivery ends. Each begins by asking whose the entry
 // is: a worker that was stopped for longer than the visibility must do nothing to
 // what another one has by now. An entry that is pending to nobody (its group was
-// made anew) may be ended by who had it: nobody else does.
+// made anew) may be ended by who had it: nobody else does. But it must be of the same
+// message: where two servers have changed places, or a replica that lacked it has become
+// master, another one may have its id.
 
 // luaOwner defines owner(), which says whose an entry is: 1 ours, 0 another
 // consumer's, 2 nobody's.
@@ -17,6 +19,19 @@ local function owner(stream, group, me, id)
   if #p == 0 then return 2 end
   if p[1][2] == me then return 1 end
   return 0
+end
+`
+
+// luaOf defines of(), which says whether an entry, if any, is of the message with this
+// id. One that has no id in it is taken to be.
+const luaOf = `
+local function of(found, name)
+  if #found == 0 then return false end
+  local e = found[1][2]
+  for i = 1, #e, 2 do
+    if e[i] == 'i' then return e[i+1] == name end
+  end
+  return true
 end
 `
 
@@ -56,7 +71,8 @@ end
 //	ARGV[2]   this consumer
 //	ARGV[3]…  ids of entries, in their order
 //
-// It returns for each 1 if it is ended, 0 if another consumer has it.
+// It returns for each 1 if it is ended, 0 if another consumer has it, 2 if nobody has:
+// then doneScript is to look at it.
 var ackScript = newScript(luaOwner + `
 local out, mine, ours = {}, {}, {}
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[#ARGV], 2 * #ARGV, ARGV[2])
@@ -65,8 +81,8 @@ if not pending.err then
 end
 for i = 3, #ARGV do
   local o = ours[ARGV[i]] or owner(KEYS[1], ARGV[1], ARGV[2], ARGV[i])
-  out[#out+1] = o == 0 and 0 or 1
-  if o ~= 0 then mine[#mine+1] = ARGV[i] end
+  out[#out+1] = o
+  if o == 1 then mine[#mine+1] = ARGV[i] end
 end
 if #mine > 0 then
   redis.pcall('XACK', KEYS[1], ARGV[1], unpack(mine))
@@ -94,19 +110,23 @@ return out
 //	ARGV[6]  how many of an order key may be in flight
 //	ARGV[7]  for how many ms its record is kept with the result; 0: not at all
 //	ARGV[8]  for how many ms a tombstone stands; 0: none
-//	ARGV[9]  number of lanes
-//	ARGV[10]… names of the lanes, then names and values of the record
+//	ARGV[9]  the message's id, as the entry has it
+//	ARGV[10] 1: an entry that is ours may be of another message for all that
+//	ARGV[11] number of lanes
+//	ARGV[12]… names of the lanes, then names and values of the record
 //
 // It returns 1 if it is ended, 0 if another consumer has it, 2 if it was gone.
-var doneScript = newScript(luaOwner + luaOrder + `
-if owner(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) == 0 then return 0 end
-local lanes, n = lanesAt(7, 9)
+var doneScript = newScript(luaOwner + luaOf + luaOrder + `
+local o = owner(KEYS[1], ARGV[1], ARGV[2], ARGV[3])
+if o == 0 then return 0 end
+if (o == 2 or ARGV[10] == '1') and not of(redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3]), ARGV[9]) then return 2 end
+local lanes, n = lanesAt(7, 11)
 redis.pcall('XACK', KEYS[1], ARGV[1], ARGV[3])
 if redis.call('XDEL', KEYS[1], ARGV[3]) == 0 then return 2 end
-if ARGV[4] ~= '' then advance(ARGV[4], KEYS[4], KEYS[5], KEYS[3], tonumber(ARGV[6]), lanes, ARGV[10]) end
+if ARGV[4] ~= '' then advance(ARGV[4], KEYS[4], KEYS[5], KEYS[3], tonumber(ARGV[6]), lanes, ARGV[12]) end
 if ARGV[5] ~= '0' then decount(KEYS[3], 'b', ARGV[5]) end
 if ARGV[7] ~= '0' then
-  redis.call('HSET', KEYS[2], 's', 'done', unpack(ARGV, 10 + n))
+  redis.call('HSET', KEYS[2], 's', 'done', unpack(ARGV, 12 + n))
   redis.call('HDEL', KEYS[2], 'q', 'x', 'e', 'r', 'd', 'z', 'n', 'o', 'c', '__data__')
   redis.call('PEXPIRE', KEYS[2], ARGV[7])
 elseif redis.call('HGET', KEYS[2], 's') ~= 'delayed' then -- that is of another entry with its id
@@ -129,20 +149,21 @@ return 1
 //	ARGV[3]  id of the entry
 //	ARGV[4]  record id
 //	ARGV[5]  for how many ms it is kept
-//	ARGV[6]… names and values of the record
+//	ARGV[6]  the message's id, as the entry has it
+//	ARGV[7]… names and values of the record
 //
 // It returns 1 if it is put back, 0 if another consumer has it, 2 if it was gone, 3 if
 // one of its name waits already: a message may be here twice that was put in without an
 // answer. As one, they would end one turn of their order key, and have begun two.
-var retryScript = newWriteScript(luaOwner + luaNow + `
+var retryScript = newWriteScript(luaOwner + luaOf + luaNow + `
 if owner(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) == 0 then return 0 end
-if #redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3]) == 0 then return 2 end
+if not of(redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3]), ARGV[6]) then return 2 end
 if redis.call('ZSCORE', KEYS[3], ARGV[4]) then return 3 end
-redis.call('HSET', KEYS[2], 's', 'delayed', unpack(ARGV, 6))
+redis.call('HSET', KEYS[2], 's', 'delayed', unpack(ARGV, 7))
 redis.call('HDEL', KEYS[2], 'q', 'r', 'd', 'v')
 local t = now()
 local due = t + ARGV[5]
-for i = 6, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   local expires = ARGV[i] == 'x' and tonumber(ARGV[i+1])
   if expires and expires > t then due = math.min(due, expires) end
 end
@@ -169,20 +190,21 @@ return 1
 //	ARGV[5]  bytes that it counts for
 //	ARGV[6]  how many of an order key may be in flight
 //	ARGV[7]  record id
-//	ARGV[8]  number of lanes
-//	ARGV[9]… names of the lanes, then names and values of the record
+//	ARGV[8]  the message's id, as the entry has it
+//	ARGV[9]  number of lanes
+//	ARGV[10]… names of the lanes, then names and values of the record
 //
 // It returns 1 if it is ended, 0 if another consumer has it, 2 if it was gone.
-var deadScript = newWriteScript(luaOwner + luaOrder + luaNow + `
+var deadScript = newWriteScript(luaOwner + luaOf + luaOrder + luaNow + `
 if owner(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) == 0 then return 0 end
-if #redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3]) == 0 then return 2 end
-local lanes, n = lanesAt(7, 8)
-redis.call('HSET', KEYS[2], 's', 'dead', unpack(ARGV, 9 + n))
+if not of(redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3]), ARGV[8]) then return 2 end
+local lanes, n = lanesAt(7, 9)
+redis.call('HSET', KEYS[2], 's', 'dead', unpack(ARGV, 10 + n))
 redis.call('HDEL', KEYS[2], 'q', 'd', 'v', 'f')
 redis.call('ZADD', KEYS[6], string.format('%.0f', now()), ARGV[7])
 redis.pcall('XACK', KEYS[1], ARGV[1], ARGV[3])
 redis.call('XDEL', KEYS[1], ARGV[3])
-if ARGV[4] ~= '' then advance(ARGV[4], KEYS[4], KEYS[5], KEYS[3], tonumber(ARGV[6]), lanes, ARGV[9]) end
+if ARGV[4] ~= '' then advance(ARGV[4], KEYS[4], KEYS[5], KEYS[3], tonumber(ARGV[6]), lanes, ARGV[10]) end
 if ARGV[5] ~= '0' then decount(KEYS[3], 'b', ARGV[5]) end
 return 1
 `)

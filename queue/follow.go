@@ -97,7 +97,7 @@ func (s *source) followLanes(ctx context.Context) error {
 	}
 	s.nextFollow = time.Now().Add(lanesEvery)
 	keys := append([]string{s.p.keys.lanes()}, s.p.laneStreams(names)...)
-	args := []any{group, s.w.name, (5 * blockFor).Milliseconds()}
+	args := []any{group, s.name, (5 * blockFor).Milliseconds()}
 	for i, name := range names {
 		args = append(args, name, flag(wanted[i]))
 	}

@@ -32,6 +32,7 @@ type result struct {
 	took     time.Duration
 	tried    bool // it was delivered just now
 	tries    int  // to record it
+	nobodys  bool // the entry was found to be pending to nobody
 }
 
 // handle sees one entry through: most are delivered, some need not be.

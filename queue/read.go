@@ -175,7 +175,7 @@ func (s *source) readShares(ctx context.Context, shares map[*inlet]int, now time
 	cmds := make(map[*inlet]*redis.XStreamSliceCmd, len(shares))
 	for in, count := range shares {
 		cmds[in] = pipe.XReadGroup(s.p.with(ctx), &redis.XReadGroupArgs{
-			Group: group, Consumer: s.w.name, Streams: []string{in.key, ">"}, Count: int64(count), Block: -1,
+			Group: group, Consumer: s.name, Streams: []string{in.key, ">"}, Count: int64(count), Block: -1,
 		})
 	}
 	_, _ = pipe.Exec(s.p.with(context.WithoutCancel(ctx))) // each command has its error

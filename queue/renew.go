@@ -61,7 +61,7 @@ func (s *source) heldFor(since time.Duration) map[*inlet][]*held {
 // renewPart renews entries of one lane. What another worker has is lost.
 func (s *source) renewPart(ctx context.Context, in *inlet, hs []*held) error {
 	args := make([]any, 0, 2+len(hs))
-	args = append(args, group, s.w.name)
+	args = append(args, group, s.name)
 	for _, h := range hs {
 		args = append(args, h.id)
 	}

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"time"
 
@@ -23,11 +24,14 @@ const (
 //
 // What is held is what this worker took and has not recorded the end of. An
 // entry is held once at most: one that comes again meanwhile (this worker's own
-// claim, a group that was made anew) is the same delivery still.
+// claim, a group that was made anew) is the same delivery still. One that comes
+// with the id of one that is held, and is of another message, is on another server
+// than that: two have changed places, or a replica that lacked it has become master.
 type source struct {
 	w    *Worker
 	p    *partition
-	room slots // for what is held
+	name string // of the consumer; no other source ever has it
+	room slots  // for what is held
 
 	// Of the read loop. The first of the inlets are those of the options, the others are
 	// taken up for as long as something is in them; strays are all those that ever were.
@@ -59,6 +63,9 @@ type held struct {
 	since  time.Time
 	cancel context.CancelCauseFunc // of its delivery; nil: not begun
 	lost   bool
+	named  string // the message's id, if the entry has it
+	ousted bool   // its place is another message's: what came of it is not recorded
+	doubt  bool   // another message with this id may be pending to this consumer, elsewhere
 
 	entry    entry
 	recordID string
@@ -67,7 +74,7 @@ type held struct {
 
 func newSource(w *Worker, p *partition) *source {
 	s := &source{
-		w: w, p: p,
+		w: w, p: p, name: w.name + "-" + strconv.Itoa(p.index),
 		held: map[entryKey]*held{}, left: map[entryKey]time.Time{},
 		ended: make(chan struct{}, 1), notes: make(chan copyNote, maxUnrecorded),
 	}
@@ -77,16 +84,35 @@ func newSource(w *Worker, p *partition) *source {
 	return s
 }
 
-// hold takes an entry into account, and reports whether it was not held.
+// hold takes an entry into account, and reports whether it was not held. The read
+// loop alone calls it.
 func (s *source) hold(h *held) bool {
+	h.named, _ = h.values["i"].(string)
+	s.oust(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	_, h.doubt = s.left[h.entryKey]
 	if old := s.held[h.entryKey]; old != nil {
 		old.count = h.count
 		return false
 	}
 	s.held[h.entryKey] = h
 	return true
+}
+
+// oust loses what is held in the place of another message. It is pending to this
+// consumer where it is.
+func (s *source) oust(by *held) {
+	s.mu.Lock()
+	old := s.held[by.entryKey]
+	other := old != nil && old.named != by.named
+	if other {
+		old.ousted = true
+	}
+	s.mu.Unlock()
+	if other {
+		s.lose(old)
+	}
 }
 
 // begin says that a delivery is begun, unless it was lost before.
@@ -123,6 +149,7 @@ func (s *source) forget(h *held) bool {
 // lose says that another worker has an entry.
 func (s *source) lose(h *held) {
 	s.mu.Lock()
+	s.leftLocked(h.entryKey)
 	cancel, d := h.cancel, h.d
 	h.lost = true
 	s.mu.Unlock()
@@ -209,7 +236,7 @@ func (s *source) leave() {
 	err := s.giveBackAll(ctx)
 	if err == nil {
 		keys, names := s.known()
-		args := append([]any{group, s.w.name, (5 * blockFor).Milliseconds()}, names...)
+		args := append([]any{group, s.name, (5 * blockFor).Milliseconds()}, names...)
 		err = leaveScript.run(ctx, s.p, keys, args...).Err()
 	}
 	s.trouble(ctx, "leaving", err)
@@ -258,7 +285,7 @@ func (s *source) knowsLocked(k entryKey) bool {
 // and chosen.
 func (s *source) pending(ctx context.Context, in *inlet, chosen func(entryKey) bool) (ids []string, err error) {
 	pending, err := s.p.client().XPendingExt(s.p.with(ctx), &redis.XPendingExtArgs{
-		Stream: in.key, Group: group, Start: "-", End: "+", Count: 4 * maxUnrecorded, Consumer: s.w.name,
+		Stream: in.key, Group: group, Start: "-", End: "+", Count: 4 * maxUnrecorded, Consumer: s.name,
 	}).Result()
 	if isNoGroup(err) || errors.Is(err, redis.Nil) {
 		return nil, nil
@@ -296,7 +323,7 @@ func (s *source) giveBackCall(in *inlet, ids []string, tried bool) *call {
 	if tried {
 		idle, less = 0, 0
 	}
-	args := []any{group, s.w.name, nobodyName, idle, less}
+	args := []any{group, s.name, nobodyName, idle, less}
 	for _, id := range ids {
 		args = append(args, id)
 	}
@@ -307,15 +334,20 @@ func (s *source) giveBackCall(in *inlet, ids []string, tried bool) *call {
 // came of it. It stays hidden until its visibility is over, and is tried again.
 func (s *source) leaveInPlace(h *held) {
 	s.mu.Lock()
+	s.leftLocked(h.entryKey)
+	s.mu.Unlock()
+	s.forget(h)
+}
+
+// leftLocked notes that an entry may be pending to this worker, and is not held.
+func (s *source) leftLocked(k entryKey) {
 	now := time.Now()
 	for k, at := range s.left {
 		if now.Sub(at) > 2*s.w.client.o.Visibility {
 			delete(s.left, k)
 		}
 	}
-	s.left[h.entryKey] = now
-	s.mu.Unlock()
-	s.forget(h)
+	s.left[k] = now
 }
 
 // resting reports whether the partition is not to be used.

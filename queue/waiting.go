@@ -61,7 +61,7 @@ func (w *waiting) read(ctx context.Context) ([]redis.XStream, error) {
 		defer close(ended)
 		w.unblock(returned)
 	})
-	args := &redis.XReadGroupArgs{Group: group, Consumer: w.s.w.name, Count: 1, Block: blockFor}
+	args := &redis.XReadGroupArgs{Group: group, Consumer: w.s.name, Count: 1, Block: blockFor}
 	args.Streams = w.s.streams()
 	for range w.s.inlets {
 		args.Streams = append(args.Streams, ">")

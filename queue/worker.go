@@ -70,7 +70,7 @@ type Worker struct {
 	client  *Client
 	o       WorkerOptions
 	deliver func(ctx context.Context, d *Delivery) Result
-	name    string // of the consumer; no other worker ever has it
+	name    string // of its consumers, with a number for each partition; no other worker ever has it
 	gate    *gate
 	sources []*source
 
