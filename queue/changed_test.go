@@ -43,7 +43,7 @@ func TestServersThatChangePlaces(t *testing.T) {
 					r := newPatientRig(t, 10*time.Second, 1, Options{Visibility: time.Second})
 					r.enqueue(&Message{ID: of, Body: []byte("first")})
 					d := newDiary()
-					begun, goOn := make(chan struct{}), make(chan struct{})
+					begun, goOn := make(chan struct{}, 100), make(chan struct{})
 					tries := 0
 					o := WorkerOptions{Concurrency: 1}
 					if has == "it is taken meanwhile" {
