@@ -106,7 +106,7 @@ func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
 		if f != nil || x.r.Header["Range"] == nil {
 			httpcache.RemoveConditionals(req.Header)
 		}
-		if f != nil && f.resp.Terms.Flags.Has(httpcache.HasValidator) {
+		if f != nil && f.isValidatable() && !isForError(x.r) {
 			httpcache.AddValidators(req.Header, f.header())
 		}
 		if x.part != nil && !httpcache.AddRange(req.Header, x.part.f.header(), x.part.missing) {

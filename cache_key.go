@@ -84,6 +84,12 @@ func asNamed(r *http.Request, host, uri string) *http.Request {
 	return out
 }
 
+// isForError reports whether the request is in handle_errors.
+func isForError(r *http.Request) bool {
+	_, ok := r.Context().Value(caddyhttp.ErrorCtxKey).(error)
+	return ok
+}
+
 // statusOf returns the status that a handler's error stands for, "" if it names none.
 func statusOf(err error) string {
 	failure, ok := errors.AsType[caddyhttp.HandlerError](err)
