@@ -216,6 +216,14 @@ func (e *entry) isAdded(name string) bool {
 	return slices.ContainsFunc(e.lines(), func(l line) bool { return l.added && l.name == name })
 }
 
+// asStored returns the name under which a field of the response is stored.
+func (e *entry) asStored(name string) string {
+	if e.isAdded(name) {
+		return added + name
+	}
+	return name
+}
+
 const entryOverhead = 256
 
 // weighEntry returns about how many bytes of memory an entry takes.

@@ -35,12 +35,7 @@ func (x *exchange) freshen(f *found, header304 http.Header, t httpcache.Times) (
 		resp.Groups = httpcache.CacheGroups(header304)
 	}
 	drop(header, v.Drop, x.tags)
-	resp.Header = fields(header, t.Received, func(name string) string {
-		if f.isAdded(name) {
-			return added + name
-		}
-		return name
-	})
+	resp.Header = fields(header, t.Received, f.asStored)
 	x.renominate(&resp, v.Nominated)
 	e := newEntry(&resp, x.place.learn)
 	e.node = f.node

@@ -119,7 +119,7 @@ func (x *exchange) join(p *part, h http.Header, got httpcache.ContentRange, body
 	resp.Tags, resp.Groups = tags, union(p.f.resp.Groups, httpcache.CacheGroups(h))
 	resp.Body, resp.BodySize = joined, int64(len(joined))
 	drop(header, v.Drop, x.tags)
-	resp.Header = fields(header, t.Received, nil)
+	resp.Header = fields(header, t.Received, p.f.asStored)
 	x.renominate(&resp, v.Nominated)
 	e := newEntry(&resp, x.place.learn)
 	x.date(e)

@@ -95,7 +95,7 @@ func (w *fillWriter) WriteHeader(status int) {
 	default:
 		w.mode = passing
 		if w.f != nil && status == http.StatusOK && w.x.r.Method == http.MethodHead {
-			w.x.freshenByHead(w.f, h, w.times)
+			w.x.freshenByHead(w.f, w.ownHeader(), w.times)
 		}
 		w.pass(status, h)
 	}

@@ -1,8 +1,10 @@
 package fluster_test
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,4 +76,38 @@ func TestErrorPageOfFile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHeadersOfHandlersBefore: C1. What handlers before the cache have written is not
+// stored, and stands beside what is, however that was made anew.
+func TestHeadersOfHandlersBefore(t *testing.T) {
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Add("X-Line", "behind")
+		w.Header().Set("Cache-Control", "max-age=1")
+		w.Header().Set("Etag", `"1"`)
+		http.ServeContent(w, r, "a.txt", time.Time{}, strings.NewReader("0123"))
+	})
+	c := caddytest.Load(t, "", `
+		header X-Line before
+		header X-Who "{header.X-Who}"
+		`+cached(o, "min_ttl 200ms", "max_ttl 200ms"))
+	want := func(r caddytest.Response, status int, body, who string) {
+		t.Helper()
+		wantBody(t, r, status, body)
+		if lines := r.Header["X-Line"]; !slices.Equal(lines, []string{"before", "behind"}) || r.Header.Get("X-Who") != who {
+			t.Errorf("got %s with X-Line %q and X-Who %q, want before, behind, and %q", r, lines, r.Header["X-Who"], who)
+		}
+	}
+	t.Run("HEAD", func(t *testing.T) {
+		want(c.Get("/head"), 200, "0123", "")
+		caddytest.Eventually(t, "it is stale", func() bool { return !c.Do("HEAD", "/head", "", "X-Who", "a").Hit("near") })
+		want(c.Get("/head"), 200, "0123", "")
+	})
+	t.Run("parts", func(t *testing.T) {
+		want(c.Get("/part", "Range", "bytes=0-1", "X-Who", "a"), 206, "01", "a")
+		caddytest.Eventually(t, "the parts are joined", func() bool {
+			return strings.Contains(c.Get("/part", "X-Who", "a").CacheStatus(), "fwd=partial")
+		})
+		want(wantHit(t, c, "near", "/part"), 200, "0123", "")
+	})
 }
