@@ -27,7 +27,7 @@ func (x *exchange) freshen(f *found, header304 http.Header, t httpcache.Times) (
 	if !v.Store {
 		resp.Terms = httpcache.Unstored(header, t)
 	}
-	resp.Terms.Flags |= f.resp.Terms.Flags & httpcache.Recoded
+	resp.Terms.Flags |= f.resp.Terms.Flags & (httpcache.Recoded | httpcache.Untyped)
 	if tags := httpcache.Tags(header304, x.tags); len(tags) > 0 {
 		resp.Tags = tags
 	}

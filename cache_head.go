@@ -97,6 +97,9 @@ func (w *fillWriter) newHead(status int, h http.Header, v httpcache.Verdict, tag
 	if x.isRecoded(h) {
 		resp.Terms.Flags |= httpcache.Recoded
 	}
+	if values, ok := h["Content-Type"]; ok && len(values) == 0 {
+		resp.Terms.Flags |= httpcache.Untyped
+	}
 	if len(v.Nominated) > 0 {
 		resp.Nominated = nominate(v.Nominated, x.r.Header)
 		resp.Key = variantKey(x.key, resp.Nominated)

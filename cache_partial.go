@@ -116,6 +116,7 @@ func (x *exchange) join(p *part, h http.Header, got httpcache.ContentRange, body
 	if !v.Store {
 		resp.Terms = httpcache.Unstored(header, t)
 	}
+	resp.Terms.Flags |= p.f.resp.Terms.Flags & httpcache.Untyped
 	resp.Tags, resp.Groups = tags, union(p.f.resp.Groups, httpcache.CacheGroups(h))
 	resp.Body, resp.BodySize = joined, int64(len(joined))
 	drop(header, v.Drop, x.tags)

@@ -87,6 +87,7 @@ func (x *exchange) writeLines(f *found, notModified bool) *told {
 			h[l.name] = values
 		}
 	}
+	f.keepUntyped(h)
 	t := x.toldOf(f)
 	if x.status.Hit {
 		x.text = t.status
@@ -119,8 +120,17 @@ func (x *exchange) writeHead(f *found, header http.Header) {
 		}
 		h[name] = slices.Clone(values)
 	}
+	f.keepUntyped(h)
 	x.writeAge(h, f)
 	x.tell(h)
+}
+
+// keepUntyped keeps the server from guessing a Content-Type that the handler did not want
+// guessed: who may upload a file could else have it shown as a page.
+func (e *entry) keepUntyped(h http.Header) {
+	if e.resp.Terms.Flags.Has(httpcache.Untyped) && len(h["Content-Type"]) == 0 {
+		h["Content-Type"] = nil
+	}
 }
 
 func (x *exchange) writeAge(h http.Header, f *found) {

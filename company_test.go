@@ -111,3 +111,17 @@ func TestHeadersOfHandlersBefore(t *testing.T) {
 		want(wantHit(t, c, "near", "/part"), 200, "0123", "")
 	})
 }
+
+// TestUntyped: a hit has no Content-Type that is guessed where file_server wants none.
+func TestUntyped(t *testing.T) {
+	c := caddytest.Load(t, "", files(t, map[string]string{"upload": "<script>"})+"route {\n fluster_cache {\n ttl 100ms\n}\n file_server\n}")
+	for i := range 4 {
+		for _, part := range []string{"", "bytes=0-3"} {
+			r := c.Get("/upload", "Range", part)
+			if kind, ok := r.Header["Content-Type"]; r.Err != nil || ok {
+				t.Errorf("request %d for %q: got %s with Content-Type %q, want none", i, part, r, kind)
+			}
+		}
+		time.Sleep(time.Duration(i) * 50 * time.Millisecond)
+	}
+}

@@ -47,6 +47,8 @@ const (
 	// Recoded: it was compressed on its way into the cache. Compressing it again may give other bytes, so that parts of it
 	// are of no use.
 	Recoded
+	// Untyped: its handler has forbidden to guess a Content-Type where it knew none.
+	Untyped
 )
 
 // Has reports whether all bits of g are set in f.
