@@ -45,8 +45,8 @@ func SelectRanges(method string, reqHeader, stored http.Header, length int64) (R
 	for _, spec := range specs {
 		if r, ok := spec.within(length); ok {
 			ranges = append(ranges, r)
-		} else if length == 0 && spec.suffix > 0 {
-			return WholeResponse, nil // satisfiable, but by nothing that Content-Range could tell
+		} else if length == 0 {
+			return WholeResponse, nil // some clients ask for a range of everything
 		}
 	}
 	if len(ranges) == 0 {
