@@ -75,9 +75,15 @@ func (x *exchange) serveNext(w http.ResponseWriter, r *http.Request) error {
 	}))
 }
 
-// isRecoded reports whether the response with this header was compressed here.
+// isRecoded reports whether the response with this header was compressed on its way: here,
+// or behind, as its entity tag says. The encode of another Caddy and Apache's mod_deflate
+// add the coding to the tag, which so stays the same for what may be other bytes.
 func (x *exchange) isRecoded(h http.Header) bool {
-	return x.source != nil && x.source.plain && h.Get("Content-Encoding") != ""
+	coding := h.Get("Content-Encoding")
+	if coding == "" {
+		return false
+	}
+	return x.source != nil && x.source.plain || strings.HasSuffix(first(h["Etag"]), "-"+coding+`"`)
 }
 
 // mayDivide reports whether a stored response may be served in parts.

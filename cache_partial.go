@@ -47,6 +47,9 @@ func (x *exchange) serveFromPart(f *found, use httpcache.Reuse) (done bool, err 
 	if len(missing) != 1 || missing[0].Start > have.End() || have.Start > missing[0].End() {
 		return false, nil // parts with a gap between them are no part
 	}
+	if !mayDivide(&f.resp.Terms) {
+		return false, nil // what is missing would be of other bytes
+	}
 	// Both together are in memory until the client has them, however slowly it reads.
 	whole := max(have.End(), missing[0].End()) - min(have.Start, missing[0].Start)
 	if whole > maxJoined || !x.hold(whole) {

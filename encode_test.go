@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/caddy-fluster/caddy-fluster/internal/caddytest"
 )
@@ -183,5 +185,40 @@ func TestEncodeLong(t *testing.T) {
 	}
 	if r := c.Get("/", "Accept-Encoding", "gzip"); r.Err == nil {
 		t.Errorf("a compressed body with a hole: got %d bytes [%s], want it broken off", len(r.Body), r.CacheStatus())
+	}
+}
+
+// TestEncodeBehind: C1. What was compressed behind the cache, as the entity tag says, is
+// other bytes each time: it is neither served in parts nor continued.
+func TestEncodeBehind(t *testing.T) {
+	var n atomic.Int32
+	node, o, c := largeSite(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=600")
+		w.Header().Set("Etag", `"one-gzip"`)
+		w.Header().Set("Content-Encoding", "gzip")
+		body := bytes.Repeat([]byte{'0' + byte(n.Add(1))}, 4<<20) // as it came out this time
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+	})
+	isOfOneTime := func(r caddytest.Response) bool { return strings.Trim(string(r.Body), string(r.Body[:1])) == "" }
+	wantHit(t, c, "node", "/", "Accept-Encoding", "gzip")
+	if r := wantHit(t, c, "node", "/", "Accept-Encoding", "gzip", "Range", "bytes=0-9"); r.Status != 200 || len(r.Body) != 4<<20 || !isOfOneTime(r) {
+		t.Errorf("Range: got %s, want all of it", r)
+	}
+	for _, key := range chunkKeys(t, node, "*:6") {
+		deleteKey(t, node, key)
+	}
+	if r := c.Get("/", "Accept-Encoding", "gzip"); r.Err == nil {
+		t.Errorf("a body with a hole: got %d bytes [%s], want it broken off", len(r.Body), r.CacheStatus())
+	}
+
+	// A part of one time is not joined to what is missing, which is of another time.
+	for _, part := range []string{"bytes=0-99", "bytes=50-149"} {
+		r := c.Get("/part", "Accept-Encoding", "gzip", "Range", part)
+		if r.Status != 206 || !isOfOneTime(r) {
+			t.Errorf("%s: got %s, want a part of one time", part, r)
+		}
+	}
+	if got := o.Last().Header.Get("Range"); got != "bytes=50-149" {
+		t.Errorf("the origin was asked for %q, want all that the client wants", got)
 	}
 }
