@@ -203,13 +203,6 @@ func (e *entry) isDivisible() bool {
 	return mayDivide(&e.resp.Terms) && httpcache.IsDivisible(counts)
 }
 
-// isValidatable reports whether the origin can be asked whether the response is still good.
-// Conditions count only where the answer without them were a success (RFC 9110, Section
-// 13.2.1). Not every handler knows: file_server sends an error page without its body then.
-func (e *entry) isValidatable() bool {
-	return e.resp.Status/100 == 2 && e.resp.Terms.Flags.Has(httpcache.HasValidator)
-}
-
 // isAdded reports whether the lines of a stored field are added to those that
 // handlers before the cache have written.
 func (e *entry) isAdded(name string) bool {

@@ -90,8 +90,9 @@ func (x *exchange) fetch(fl *flight, f *found, use httpcache.Reuse) error {
 // request returns the request as it is sent on: conditional by the validators
 // of what is to be validated and never by the client's, which are about the
 // client's copy. A request for a part goes on as it is, and so does one whose
-// response nobody else may have. The forward outlives
-// the client while others wait for it.
+// response nobody else may have; but in handle_errors neither conditions nor ranges
+// count, and file_server does not know (RFC 9110, Sections 13.2.1 and 14.2). The
+// forward outlives the client while others wait for it.
 func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
 	ctx, end := ownForwards.trace(x.mark(x.r.Context()))
 	if fl.key != "" {
@@ -101,12 +102,13 @@ func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
 		end = func() { land(); untrace() }
 	}
 	req := x.toNext(ctx)
-	if x.r.Method == http.MethodGet && (x.isConditional() && !x.alone || f != nil || x.part != nil) {
+	asks := x.isConditional() || x.r.Header["Range"] != nil
+	if x.r.Method == http.MethodGet && (f != nil || x.part != nil || asks && !x.goesAsItIs()) {
 		req.Header = x.r.Header.Clone()
-		if f != nil || x.r.Header["Range"] == nil {
+		if f != nil || !x.goesAsItIs() {
 			httpcache.RemoveConditionals(req.Header)
 		}
-		if f != nil && f.isValidatable() && !isForError(x.r) {
+		if f != nil && x.isValidatable(f) {
 			httpcache.AddValidators(req.Header, f.header())
 		}
 		if x.part != nil && !httpcache.AddRange(req.Header, x.part.f.header(), x.part.missing) {
@@ -114,6 +116,19 @@ func (x *exchange) request(fl *flight, f *found) (*http.Request, func()) {
 		}
 	}
 	return req, end
+}
+
+// goesAsItIs reports whether the range that the client asks for, or its conditions, are
+// the origin's to answer where nothing was found.
+func (x *exchange) goesAsItIs() bool {
+	return (x.r.Header["Range"] != nil || x.alone && x.isConditional()) && !isForError(x.r)
+}
+
+// isValidatable reports whether the origin can be asked whether a response is still good.
+// Conditions count only where the answer without them were a success (RFC 9110, Section
+// 13.2.1). Not every handler knows: file_server sends an error page without its body then.
+func (x *exchange) isValidatable(f *found) bool {
+	return f.resp.Status/100 == 2 && f.resp.Terms.Flags.Has(httpcache.HasValidator) && !isForError(x.r)
 }
 
 // asRequest is what the rules need to know of the request.

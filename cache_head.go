@@ -51,6 +51,8 @@ func (w *fillWriter) judge(status int, h http.Header) (v httpcache.Verdict, tags
 		return v, nil
 	case status == http.StatusPartialContent && x.r.Header["Range"] == nil:
 		return no("range") // nobody asked for a part
+	case status >= 400 && w.f == nil && x.goesAsItIs():
+		return no("range") // file_server has its own status for what is empty, or a part
 	case x.Store != nil && !x.Store.Match(status, h):
 		return no("store")
 	case w.want > x.maxBody:

@@ -1,10 +1,12 @@
 package fluster_test
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,27 +27,27 @@ func files(t *testing.T, contents map[string]string) string {
 	return "root " + dir + "\n"
 }
 
-// TestErrorPageOfFile: C1. A page that file_server gives with another status than 200
-// stays whole when it was stale: such a handler answers a condition by nothing.
-func TestErrorPageOfFile(t *testing.T) {
-	for name, site := range map[string]string{
-		"handle_errors": `
+// errorPages are sites that give a page of file_server, "not here", with the status that
+// their name ends with, and store it for ttl.
+func errorPages(ttl string) map[string]string {
+	return map[string]string{
+		"handle_errors 404": `
 			error 404
 			handle_errors {
 				route {
 					fluster_cache {
-						ttl 404 50ms
+						ttl 404 ` + ttl + `
 					}
 					rewrite /404.html
 					file_server
 				}
 			}`,
-		"handle_errors with success": `
+		"handle_errors 200": `
 			error 404
 			handle_errors {
 				route {
 					fluster_cache {
-						ttl 50ms
+						ttl ` + ttl + `
 					}
 					rewrite /404.html
 					file_server {
@@ -53,29 +55,61 @@ func TestErrorPageOfFile(t *testing.T) {
 					}
 				}
 			}`,
-		"status": `
+		"status 404": `
 			route {
 				fluster_cache {
-					ttl 404 50ms
+					ttl 404 ` + ttl + `
 				}
 				rewrite /404.html
 				file_server {
 					status 404
 				}
 			}`,
-	} {
+	}
+}
+
+// TestErrorPageOfFile: C1. A page that file_server gives with another status than 200
+// stays whole when it was stale: such a handler answers a condition by nothing.
+func TestErrorPageOfFile(t *testing.T) {
+	for name, site := range errorPages("50ms") {
 		t.Run(name, func(t *testing.T) {
 			c := caddytest.Load(t, "", files(t, map[string]string{"404.html": "not here"})+site)
-			status := 404
-			if strings.Contains(site, "status 200") {
-				status = 200
-			}
 			for range 4 {
-				wantBody(t, c.Get("/a"), status, "not here")
+				wantBody(t, c.Get("/a"), statusIn(name), "not here")
 				time.Sleep(60 * time.Millisecond)
 			}
 		})
 	}
+}
+
+// TestErrorPageOfFileInParts: C1. Nor is such a page empty, or a part of one, for everybody
+// when the first who asks for it has it, or wants a part: with its own status over a 304,
+// a 206 or a 416 it looks whole.
+func TestErrorPageOfFileInParts(t *testing.T) {
+	for name, site := range errorPages("1m") {
+		t.Run(name, func(t *testing.T) {
+			c := caddytest.Load(t, "", files(t, map[string]string{"404.html": "not here"})+site)
+			for i, header := range [][]string{
+				{"Range", "bytes=0-2"},
+				{"Range", "bytes=99-"},
+				{"Range", "bytes=-"},
+				{"Range", "bytes=0-", "If-None-Match", "*"},
+			} {
+				path := fmt.Sprint("/", i)
+				c.Get(path, header...)
+				if r := c.Get(path); r.Err != nil || r.Status != statusIn(name) || string(r.Body) != "not here" {
+					t.Errorf("after a request with %q: got %s, want all of the page", header, r)
+				}
+				wantHit(t, c, "near", path)
+			}
+		})
+	}
+}
+
+// statusIn returns the status that a name ends with.
+func statusIn(name string) int {
+	status, _ := strconv.Atoi(name[len(name)-3:])
+	return status
 }
 
 // TestHeadersOfHandlersBefore: C1. What handlers before the cache have written is not

@@ -122,7 +122,7 @@ func (x *exchange) explainUse(e *Explanation) {
 		e.Would, x.why = "hit", ""
 	case use.Use != httpcache.UseValidate:
 		e.Would, x.why = "stale", ""
-	case f.isValidatable():
+	case x.isValidatable(f):
 		e.Would = "validate"
 	}
 	e.Why = x.why
