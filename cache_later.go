@@ -25,8 +25,13 @@ func (x *exchange) validateLater(e *entry) {
 		fl.mu.Unlock()
 		return
 	}
+	if atomic.AddInt32(&x.later, 1) > maxLater {
+		atomic.AddInt32(&x.later, -1)
+		fl.settle(alone)
+		return
+	}
 	y := x.background()
-	started := atomic.AddInt32(&x.later, 1) <= maxLater && x.pool.goLater(func(end context.Context) {
+	started := x.pool.goLater(func(end context.Context) {
 		defer atomic.AddInt32(&y.later, -1)
 		defer fl.settle(alone)
 		ctx, cancel := context.WithTimeout(y.r.Context(), laterTimeout)

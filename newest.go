@@ -149,7 +149,8 @@ func (n note) isAfter(received int64, etag uint64) bool {
 }
 
 // isAhead reports whether the answer was asked for so much later than now that the
-// clock was set back since. What was received before that is validated in any case.
+// clock was set back since. What was received before that is validated in any case, but
+// for what is less than ten seconds ahead (see httpcache.ReuseFor).
 func (n note) isAhead(now time.Time) bool { return n.sent-now.UnixMilli() > settleFor.Milliseconds() }
 
 // etagHash returns a hash of a strong entity tag; 0 of anything else.
