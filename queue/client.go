@@ -57,6 +57,7 @@ func newID() string {
 
 // byRef returns a partition by its ref, or nil: it may have been configured away.
 func (c *Client) byRef(ref string) *partition {
+	ref = strings.TrimSuffix(ref, strayMark)
 	for _, p := range c.partitions {
 		if p.ref == ref {
 			return p

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -209,7 +210,9 @@ func (s *source) tellOne(ctx context.Context, to *partition, notes []copyNote) e
 		case n.overdue > 0:
 			push = append(push, n.recordID, n.overdue.Milliseconds())
 		default:
-			done = append(done, s.p.keys.tombstone(n.recordID))
+			if !strings.HasSuffix(n.ref, strayMark) { // else another one asks
+				done = append(done, s.p.keys.tombstone(n.recordID))
+			}
 			gone = append(gone, goneCopy{n.recordID, n.size})
 		}
 	}

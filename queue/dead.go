@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -335,7 +336,7 @@ func (c *Client) dropPart(ctx context.Context, p *partition, rids []string) (int
 		dropped++
 		if to := c.byRef(fields[i][1]); to != nil {
 			err := runEach(ctx, to, []*call{to.deleteCopiesCall(goneCopy{rids[i], sizes[i]})})
-			if err == nil {
+			if err == nil && !strings.HasSuffix(fields[i][1], strayMark) { // else another one asks
 				err = p.client().Unlink(p.with(ctx), p.keys.tombstone(rids[i])).Err()
 			}
 			errs = append(errs, err)

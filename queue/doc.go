@@ -74,7 +74,8 @@
 //	f  why it is to be a dead letter, which could not be told yet; it is delivered no more
 //	k  "1": tracked, that is, a record T:m:<record id> is kept as long as the message (and its result);
 //	   so it is where there is a second copy, but for the result
-//	c  the partition that has the second copy, <name of the node>/<number>; in a second copy: that has the first
+//	c  the partition that has the second copy, <name of the node>/<number>, "?" behind it: another one may have one
+//	   too; in a second copy: that has the first
 //	p  "1", of a second copy: promised, that is, whoever wrote it may not take it back;
 //	   of a record: likewise, whoever put the message in, hidden
 //	__data__  the frame, last

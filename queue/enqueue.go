@@ -164,6 +164,9 @@ func (p *parcel) mayNotRepeat(other *partition) bool {
 // try puts the message into the partition that was chosen. over says that it is
 // decided, by err; else err is why the partition does not have it.
 func (c *Client) try(ctx context.Context, p *parcel) (over bool, err error) {
+	if err := c.dropStray(ctx, p); err != nil {
+		return false, err
+	}
 	if over, err := c.putBody(ctx, p); err != nil {
 		return over, err
 	}

@@ -40,6 +40,7 @@ type parcel struct {
 	partition      *partition    // where it is being put
 	second         *partition    // that has its second copy
 	secondWasThere bool          // of an earlier message with the same id
+	strays         []*partition  // that did not say whether they have a second copy of it
 	written        *partition    // where its chunks are
 	asked          *partition    // that was last told to take it
 	streamed       bool          // more was read: there is no second try
@@ -184,11 +185,7 @@ func (c *Client) scriptArgs(dst []any, p *parcel, room room, hide time.Duration)
 	args := []any{p.id, firstOf(p.body, "-")}
 	args = append(args, whole(m.DedupKey != "", m.DedupWindow), m.Delay.Milliseconds(), whole(m.Expire > 0, m.Expire), flag(p.tracked()))
 	args = append(args, c.o.PerKey, room.messages, room.bytes, room.ageMS, c.counted(p), hide.Milliseconds(), p.size)
-	second := ""
-	if p.second != nil {
-		second = p.second.ref
-	}
-	args = append(args, second, group, p.partition.aged(all), p.frame)
+	args = append(args, p.copyRef(), group, p.partition.aged(all), p.frame)
 	args = append(args, names...)
 	for _, destination := range c.o.Destinations {
 		rid, order := recordID(p.id, destination), orderHash(destination, m.OrderKey)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Who is told of a message that is in already must be told the truth: with
@@ -132,6 +133,7 @@ func (c *Client) livingOf(ctx context.Context, p *parcel) (map[string][]string, 
 	living := map[string][]string{}
 	for i, f := range fields {
 		if state, ref := f[0], f[1]; ref != "" && state != stateDone {
+			ref = strings.TrimSuffix(ref, strayMark)
 			living[ref] = append(living[ref], rids[i])
 		}
 	}

@@ -128,6 +128,7 @@ func (c *Client) writeSecond(ctx context.Context, p *parcel, second *partition, 
 	were, err := putSecondScript.run(ctx, second, keys, args...).Int()
 	second.report(ctx, err)
 	if err != nil {
+		p.strayed(ctx, second, err)
 		return fmt.Errorf("writing a second copy on node %q: %w", second.node.Name(), err)
 	}
 	p.second, p.secondWasThere = second, were > 0 && there == asTheyAre
@@ -162,12 +163,58 @@ func (c *Client) dropSecond(ctx context.Context, p *parcel) {
 	if p.second == nil || p.secondWasThere {
 		return
 	}
-	k, rids := p.second.keys, c.recordIDs(p.id)
+	p.strayed(ctx, p.second, c.dropSecondOn(ctx, p, p.second))
+	p.second = nil
+}
+
+// dropSecondOn removes the second copy that a partition may have of a parcel.
+func (c *Client) dropSecondOn(ctx context.Context, p *parcel, on *partition) error {
+	k, rids := on.keys, c.recordIDs(p.id)
 	keys, args, chunks := []string{k.seconds()}, []any{}, []string{}
 	for _, rid := range rids {
 		keys, args, chunks = append(keys, k.second(rid)), append(args, rid), append(chunks, k.chunks(rid, p.size)...)
 	}
-	err := dropSecondScript.run(ctx, p.second, append(keys, chunks...), args...).Err()
-	p.second.report(ctx, err)
-	p.second = nil
+	err := dropSecondScript.run(ctx, on, append(keys, chunks...), args...).Err()
+	on.report(ctx, err)
+	return err
+}
+
+// strayed notes what the writing or the removal of a second copy ended with: where there
+// was no answer, it may be there, and nobody tells it when the message is done. One
+// with the id of a client's choice is safe from that: its record says for longer that it is done.
+func (p *parcel) strayed(ctx context.Context, on *partition, err error) {
+	if err == nil || connectionError(err) == nil || judge(ctx, err) == broken || p.m.ID != "" || slices.Contains(p.strays, on) {
+		return
+	}
+	p.strays = append(p.strays, on)
+}
+
+// dropStray removes a second copy that may be where the message itself is to be. When
+// that is done it would be taken for one whose first is lost, by then without its body.
+func (c *Client) dropStray(ctx context.Context, p *parcel) error {
+	if !slices.Contains(p.strays, p.partition) {
+		return nil
+	}
+	ctx, cancel := c.bound(ctx, p)
+	defer cancel()
+	if err := c.dropSecondOn(ctx, p, p.partition); err != nil {
+		return err
+	}
+	p.strays = slices.DeleteFunc(p.strays, func(on *partition) bool { return on == p.partition })
+	return nil
+}
+
+// strayMark stands at the end of the ref of the partition that has a message's second copy,
+// where another one may have one too, which asks when it is overdue.
+const strayMark = "?"
+
+// copyRef returns what a message is to know of its second copy; empty: it has none.
+func (p *parcel) copyRef() string {
+	switch {
+	case p.second == nil:
+		return ""
+	case len(p.strays) > 0:
+		return p.second.ref + strayMark
+	}
+	return p.second.ref
 }
