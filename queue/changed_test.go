@@ -82,3 +82,22 @@ func TestServersThatChangePlaces(t *testing.T) {
 		}
 	}
 }
+
+// What a producer of its own puts in with two ids has the later one, and is tried and buried
+// as anything else.
+func TestEntryWithTwoIDs(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, Options{Visibility: time.Second})
+	w := &watcher{}
+	_, drain := run(t, r.c, WorkerOptions{Attempts: 2, Observe: w}, func(context.Context, *Delivery) Result { return Result{} })
+	defer drain()
+	frame, err := appendFrame(nil, map[string]string{}, []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.raw().XAdd(t.Context(), &redis.XAddArgs{Stream: r.c.partitions[0].keys.stream(""), Values: []any{"i", "a", "i", "b", dataField, frame}})
+	eventually(t, 10*time.Second, "it is a dead letter", func() bool { return w.count(stateDead) == 1 && r.empty() })
+	if n := w.losses(); n > 0 {
+		t.Errorf("it was taken for lost %d times", n)
+	}
+}

@@ -27,11 +27,11 @@ end
 const luaOf = `
 local function of(found, name)
   if #found == 0 then return false end
-  local e = found[1][2]
+  local e, is = found[1][2], name
   for i = 1, #e, 2 do
-    if e[i] == 'i' then return e[i+1] == name end
+    if e[i] == 'i' then is = e[i+1] end -- of several the last, as who has read it says
   end
-  return true
+  return is == name
 end
 `
 
