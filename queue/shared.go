@@ -126,8 +126,7 @@ type taken struct {
 
 	heard time.Time // when the node last answered a look; zero: no look was taken
 
-	orders    []string // order keys that had turns when they were last looked for
-	turnsRest int      // how many looks for them are left out yet
+	orders []string // order keys that had turns when they were last looked for
 
 	mending mending
 }

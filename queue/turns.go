@@ -20,8 +20,8 @@ const (
 )
 
 // turnsScript returns the order keys that have turns, and the record ids of what is
-// delayed; two empty lists where there is too much to count, and none where there is
-// nothing that could be wrong. Where there is nothing at all it deletes the counts.
+// delayed; two empty lists where there is too much to count. Where there is nothing at
+// all it deletes the counts.
 //
 //	KEYS[1]  orders
 //	KEYS[2]  what is delayed
@@ -33,7 +33,6 @@ const (
 //	ARGV[3]  number of lanes
 //	ARGV[4]… their names
 var turnsScript = newScript(luaLanes + `
-if redis.call('EXISTS', KEYS[1], KEYS[3]) == 0 then return {} end
 local delayed, entries, ordered = redis.call('ZCARD', KEYS[2]), 0, redis.call('EXISTS', KEYS[1]) == 1
 local lanes, n = lanesAt(4, 3)
 for i = 5, 4 + n do entries = entries + redis.call('XLEN', KEYS[i]) end
@@ -117,18 +116,11 @@ return gone
 
 // mendTurns sees to order keys whose turns are gone.
 func (s *source) mendTurns(ctx context.Context) error {
-	if s.p.taken.skipsTurns() {
-		return nil
-	}
 	lanes, args := s.p.laneKeys(s.p.lanes())
 	keys := append([]string{s.p.keys.orders(), s.p.keys.delayed(), s.p.keys.counters()}, lanes...)
 	res, err := turnsScript.run(ctx, s.p, keys, append([]any{turnsOfEntries, turnsOfDelayed}, args...)...).Slice()
-	if err != nil {
+	if err != nil || len(res) != 2 {
 		return err
-	}
-	if len(res) != 2 {
-		s.p.taken.noTurns()
-		return nil
 	}
 	orders, _ := res[0].([]any)
 	delayed, _ := res[1].([]any)
@@ -151,27 +143,6 @@ func (s *source) mendTurns(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// turnsRest is how many looks at turns are left out where there was nothing to look at.
-const turnsRest = 5
-
-// noTurns notes that there are none.
-func (t *taken) noTurns() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.orders, t.turnsRest = nil, turnsRest
-}
-
-// skipsTurns reports whether a look at turns is to be left out.
-func (t *taken) skipsTurns() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.turnsRest == 0 {
-		return false
-	}
-	t.turnsRest--
-	return true
 }
 
 // ordersAgain takes the order keys that have turns, and returns those that had some at
