@@ -25,13 +25,16 @@ func (x *exchange) validateLater(e *entry) {
 		fl.mu.Unlock()
 		return
 	}
-	if atomic.AddInt32(&x.later, 1) > maxLater {
+	if atomic.AddInt32(&x.later, 1) > maxLater || !x.pool.goLater(x.validation(fl, e)) {
 		atomic.AddInt32(&x.later, -1)
 		fl.settle(alone)
-		return
 	}
+}
+
+// validation returns what validates a stale response in the background.
+func (x *exchange) validation(fl *flight, e *entry) func(end context.Context) {
 	y := x.background()
-	started := x.pool.goLater(func(end context.Context) {
+	return func(end context.Context) {
 		defer atomic.AddInt32(&y.later, -1)
 		defer fl.settle(alone)
 		ctx, cancel := context.WithTimeout(y.r.Context(), laterTimeout)
@@ -43,10 +46,6 @@ func (x *exchange) validateLater(e *entry) {
 		y.now = time.Now()
 		y.why = "stale"
 		y.fetch(y.pool.flights.solo(), &found{entry: e}, httpcache.Reuse{}) //nolint:errcheck // the next request sees to it
-	})
-	if !started {
-		atomic.AddInt32(&x.later, -1)
-		fl.settle(alone)
 	}
 }
 
