@@ -86,7 +86,12 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 	n, b := x.node, x.node.journal.bucket
 	x.seen = false
 	sent, learn, came := time.Now(), x.pool.book.Learnt(), x.pool.asks.Add(1)
-	value, headValue, err := n.Borrow(ctx, b.entry(key), n.headKey)
+	redisKey := b.entry(key)
+	if !x.certain && n.lacks(redisKey, sent) {
+		x.seen = true
+		return nil, nil
+	}
+	value, headValue, err := n.Borrow(ctx, redisKey, n.headKey)
 	if err != nil {
 		return nil, err
 	}
@@ -114,14 +119,14 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 		return nil, nil
 	case err != nil:
 		metrics.garbage.WithLabelValues("format").Inc()
-		n.writes.push(write{forget: []string{b.entry(key)}})
+		n.writes.push(write{forget: []string{redisKey}})
 		return nil, nil
 	case variants != nil && variants.Key == key:
 		return newList(variants), nil
 	case resp == nil || resp.Key != key:
 		// Not ours, or a collision of hashes: of no use to this key either way.
 		metrics.garbage.WithLabelValues("key").Inc()
-		n.writes.push(write{forget: []string{b.entry(key)}})
+		n.writes.push(write{forget: []string{redisKey}})
 		return nil, nil
 	}
 	e := newEntry(resp, learn)

@@ -33,6 +33,7 @@ type Node struct {
 	availability Availability
 
 	client, bulk redis.UniversalClient
+	writer       redis.UniversalClient // one connection; bulk if it cannot be tracked
 	batched      redis.UniversalClient // for Read
 	small        reader                // over batched
 	batches      *batchReader          // nil if small is another
@@ -40,7 +41,8 @@ type Node struct {
 	whole *Node        // of a part: the cluster
 	parts atomic.Int32 // of a cluster: its parts that are open
 
-	holds  holds  // who needs bulk after Close
+	holds  holds // who needs bulk after Close
+	trail  trail
 	server server // who answers, where that may change
 }
 
@@ -50,7 +52,8 @@ func NewNode(a Address, o Options, availability Availability) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.openBatched(redisOptions([]Address{a}, o, n.timeout))
+	n.trail.options = redisOptions([]Address{a}, o, n.timeout)
+	n.openBatched(n.trail.options)
 	return n, nil
 }
 
@@ -72,6 +75,7 @@ func NewCluster(addrs []Address, o Options, availability Availability) (*Node, e
 	u := redisOptions(addrs, o, n.timeout)
 	u.IsClusterMode = true
 	n.client, n.bulk = n.hooked(n.newClusterClient(u)), n.hooked(n.newClusterClient(u))
+	n.writer = n.bulk
 	// Reads need no hook: Read bounds and reports them itself.
 	n.batched = n.newClusterClient(u)
 	n.small = &plainReader{client: n.batched, node: n}
@@ -100,7 +104,7 @@ func NewSentinel(master string, sentinels []Address, o Options, availability Ava
 	u.Username, u.Password = o.Username, o.Password
 	u.SentinelUsername, u.SentinelPassword = first.username, first.password
 	n.openBatched(u)
-	for _, c := range []redis.UniversalClient{n.client, n.bulk, n.batched} {
+	for _, c := range []redis.UniversalClient{n.client, n.bulk, n.writer, n.batched} {
 		c.AddHook(dialHook{n})
 	}
 	return n, nil
@@ -135,6 +139,7 @@ func newNode(name, address string, weight float64, o Options, availability Avail
 // openBatched makes the clients of a node whose reads can go in batches.
 func (n *Node) openBatched(u *redis.UniversalOptions) {
 	n.client, n.bulk = n.hooked(redis.NewUniversalClient(u)), n.hooked(redis.NewUniversalClient(u))
+	n.writer = n.hooked(n.openWriter(u))
 
 	// No caller waits for longer than the node's time-out, but the connection that
 	// they share lives on through short stalls (a fork, a slow command), and nobody
@@ -189,6 +194,10 @@ func (n *Node) Client() redis.UniversalClient { return n.client }
 // writes and for values over 64 KiB, so that small commands never wait behind
 // them.
 func (n *Node) Bulk() redis.UniversalClient { return n.bulk }
+
+// Writer returns a client as Bulk does for small writes, in pipelines: it has one
+// connection, for one goroutine. A Tracking does not hear of what it writes.
+func (n *Node) Writer() redis.UniversalClient { return n.writer }
 
 // Read returns the value of a key and, read at the same time in the same round
 // trip, that of another one, which many reads have in common; nil for a key that
@@ -258,6 +267,9 @@ func (n *Node) Close() error {
 	}
 	var errs []error
 	clients := []redis.UniversalClient{n.client, n.batched}
+	if n.writer != n.bulk {
+		clients = append(clients, n.writer)
+	}
 	if n.holds.close() {
 		clients = append(clients, n.bulk)
 	}
