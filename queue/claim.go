@@ -27,7 +27,7 @@ func (s *source) claimIsDue() bool { return !time.Now().Before(s.nextClaim) }
 // That a delivery was taken so is counted by XPENDING: a message that kills its
 // worker uses up its attempts.
 func (s *source) claim(ctx context.Context, n int) (begun int, err error) {
-	s.nextClaim = time.Now().Add(claimEvery - rand.N(claimEvery/4))
+	s.claimLater()
 	ctx = s.p.with(context.WithoutCancel(ctx))
 	if err := s.followLanes(ctx); err != nil {
 		return 0, err
@@ -58,6 +58,27 @@ func (s *source) claim(ctx context.Context, n int) (begun int, err error) {
 		}
 	}
 	return begun, s.sweep(ctx)
+}
+
+func (s *source) claimLater() { s.nextClaim = time.Now().Add(claimEvery - rand.N(claimEvery/4)) }
+
+// mayClaim reports whether there are deliveries whose visibility is over. Where there
+// are none it has looked as claim does.
+func (s *source) mayClaim(ctx context.Context) (bool, error) {
+	ctx = s.p.with(context.WithoutCancel(ctx))
+	if err := s.followLanes(ctx); err != nil {
+		return false, err
+	}
+	for _, in := range s.inlets {
+		pending, err := s.p.client().XPendingExt(ctx, &redis.XPendingExtArgs{
+			Stream: in.key, Group: group, Idle: s.w.client.o.Visibility, Start: "-", End: "+", Count: 1,
+		}).Result()
+		if len(pending) > 0 || err != nil && !errors.Is(err, redis.Nil) {
+			return err == nil, err
+		}
+	}
+	s.claimLater()
+	return false, s.sweep(ctx)
 }
 
 // beginClaimed begins the deliveries of entries that were claimed, in the order of

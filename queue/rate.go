@@ -14,7 +14,7 @@ const (
 	rateAhead = 50 * time.Millisecond
 	// rateKept is how long what was taken may be kept unused. Longer, and it would
 	// come on top of a later rate.
-	rateKept = time.Second
+	rateKept = rateAhead
 )
 
 // A rate bounds deliveries a second, of all workers everywhere: one node at a
@@ -24,15 +24,26 @@ type rate struct {
 	mu     sync.Mutex // guards all below
 	perSec float64    // 0: unbounded
 	have   int        // deliveries that were taken from the node and not used
-	until  time.Time  // when they are void
+	until  time.Time  // when they are for the node again
+	from   *partition // the node that they are of
 	asking slots      // one asks the node, the others wait for what it brings
 }
 
 func (r *rate) set(perSec float64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if perSec != r.perSec {
+		r.have = 0 // of another rate
+	}
 	r.perSec = perSec
 	r.asking.setLimit(1)
+}
+
+// isBounded reports whether there is a rate.
+func (r *rate) isBounded() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.perSec > 0
 }
 
 // take waits until at least one delivery may begin, and returns how many of n may.
@@ -49,7 +60,7 @@ func (r *rate) take(ctx context.Context, c *Client, n int) (int, error) {
 			r.asking.release(1)
 			return k, nil
 		}
-		wait := r.ask(ctx, c)
+		wait := r.ask(ctx, c, true)
 		r.asking.release(1)
 		sleep(ctx, wait)
 		if ctx.Err() != nil {
@@ -65,8 +76,7 @@ func (r *rate) takeHere(n int) (int, bool) {
 	if r.perSec == 0 {
 		return n, true
 	}
-	if r.have == 0 || time.Now().After(r.until) {
-		r.have = 0
+	if r.have <= 0 || time.Now().After(r.until) {
 		return 0, false
 	}
 	n = min(n, r.have)
@@ -74,12 +84,17 @@ func (r *rate) takeHere(n int) (int, bool) {
 	return n, true
 }
 
-// giveBack gives back what was not used.
-func (r *rate) giveBack(n int) {
+// giveBack gives back what was not used. Where one delivery takes longer than rateAhead
+// others must not wait for it in vain: the node has it back at once.
+func (r *rate) giveBack(ctx context.Context, c *Client, n int) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.perSec > 0 && time.Now().Before(r.until) {
+	perSec := r.perSec
+	if perSec > 0 {
 		r.have += n
+	}
+	r.mu.Unlock()
+	if perSec > 0 && perSec*rateAhead.Seconds() <= 1 {
+		r.ask(context.WithoutCancel(ctx), c, false)
 	}
 }
 
@@ -91,33 +106,43 @@ func (r *rate) giveBack(n int) {
 //	ARGV[1] µs between two deliveries
 //	ARGV[2] how many are wanted
 //	ARGV[3] tolerance, in µs
+//	ARGV[4] how many were taken before, and are given back
 //
 // It returns how many may begin, and if none, in how many µs to ask again: when
 // half of what is wanted may, so that not each delivery asks.
 var rateScript = newScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
-local each, want, tolerance = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local due = math.max(tonumber(redis.call('HGET', KEYS[1], 't') or 0) or 0, now)
+local each, want, tolerance, unused = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local due = redis.pcall('HGET', KEYS[1], 't')
+if type(due) == 'table' then redis.call('UNLINK', KEYS[1]) end -- it is no hash: somebody else's
+due = tonumber(due) or 0
 if due > now + 60000000 + each then due = now end -- the clock was set back
-local may = math.min(want, math.floor((now + tolerance - due) / each) + 1)
-if may < 1 then return {0, math.ceil(due - tolerance - now + math.floor(want / 2) * each)} end
+due = math.max(due - unused * each, now)
+local may = math.max(math.min(want, math.floor((now + tolerance - due) / each) + 1), 0)
 due = due + may * each
-redis.call('HSET', KEYS[1], 't', string.format('%.0f', due))
-redis.call('PEXPIRE', KEYS[1], math.ceil((due - now) / 1000) + 1000)
-return {may, 0}
+if may + unused > 0 then
+  redis.call('HSET', KEYS[1], 't', string.format('%.0f', due))
+  redis.call('PEXPIRE', KEYS[1], math.ceil((due - now) / 1000) + 1000)
+end
+if may > 0 then return {may, 0} end
+return {0, math.ceil(due - tolerance - now + math.floor(want / 2) * each)}
 `)
 
-// ask takes some from the node, and returns how long to wait before taking or
-// asking again.
-func (r *rate) ask(ctx context.Context, c *Client) time.Duration {
+// ask gives what is here back to the node, takes some from it unless that was all, and
+// returns how long to wait before taking or asking again.
+func (r *rate) ask(ctx context.Context, c *Client, more bool) time.Duration {
+	p := c.rateKeeper()
 	r.mu.Lock()
-	perSec := r.perSec
+	perSec, unused := r.perSec, r.have
+	if r.from != p {
+		unused = 0 // it was of a node that keeps count no more
+	}
+	r.have = 0
 	r.mu.Unlock()
 	if perSec == 0 {
 		return 0
 	}
-	p := c.rateKeeper()
 	if p == nil {
 		return restPoll
 	}
@@ -127,7 +152,10 @@ func (r *rate) ask(ctx context.Context, c *Client) time.Duration {
 	if each > tolerance {
 		tolerance = 0
 	}
-	res, err := rateScript.run(ctx, p, []string{p.keys.bucket()}, each, want, tolerance).Int64Slice()
+	if !more {
+		want = 0
+	}
+	res, err := rateScript.run(ctx, p, []string{p.keys.bucket()}, each, want, tolerance, unused).Int64Slice()
 	p.report(ctx, err)
 	if err != nil || len(res) != 2 {
 		return restPoll
@@ -135,7 +163,7 @@ func (r *rate) ask(ctx context.Context, c *Client) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if res[0] > 0 {
-		r.have, r.until = int(res[0]), time.Now().Add(rateKept)
+		r.have, r.until, r.from = r.have+int(res[0]), time.Now().Add(rateKept), p
 	}
 	return min(time.Duration(res[1])*time.Microsecond, time.Second)
 }

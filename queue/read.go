@@ -73,11 +73,17 @@ func (s *source) readOnce(ctx context.Context, w *waiting, idle bool) (nothing b
 		n, err := s.await(ctx, w)
 		return n == 0, err
 	}
+	if idle && s.w.gate.rate.isBounded() {
+		// Nothing is taken of the rate, which others may need, to find nothing.
+		if may, err := s.mayClaim(ctx); err != nil || !may {
+			return true, err
+		}
+	}
 	n, err := s.leaves(ctx, s.most())
 	if err != nil {
 		return idle, nil //nolint:nilerr // it is to stop
 	}
-	defer func() { s.giveLeaves(n) }()
+	defer func() { s.giveLeaves(ctx, n) }()
 	if s.claimIsDue() {
 		got, err := s.claim(ctx, n)
 		n -= got
@@ -143,9 +149,9 @@ func (s *source) leaves(ctx context.Context, n int) (int, error) {
 }
 
 // giveLeaves gives back what was not used.
-func (s *source) giveLeaves(n int) {
+func (s *source) giveLeaves(ctx context.Context, n int) {
 	if n > 0 {
-		s.w.gate.rate.giveBack(n)
+		s.w.gate.rate.giveBack(ctx, s.w.client, n)
 		s.w.gate.slots.release(n)
 		s.room.release(n)
 	}
