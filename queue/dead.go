@@ -112,7 +112,7 @@ func (p *partition) deadInfos(ctx context.Context, cursor deadCursor, letters []
 	if len(cmds) == 0 {
 		return nil, nil
 	}
-	if _, err := pipe.Exec(p.with(ctx)); err != nil {
+	if err := readAll(p.with(ctx), pipe); err != nil {
 		return nil, err
 	}
 	for i, z := range chosen {
@@ -144,7 +144,7 @@ local done = 0
 for i = 3 + n, #ARGV do
   local at = 5 + n + 2 * (i - 3 - n)
   if redis.call('ZSCORE', KEYS[1], ARGV[i]) then
-    local record = redis.call('HGETALL', KEYS[at])
+    local record = redis.pcall('HGETALL', KEYS[at]) -- an error has no fields either
     local fresh, u = {}, ''
     for j = 1, #record, 2 do
       local name = record[j]
@@ -232,15 +232,12 @@ func (p *partition) recordFields(ctx context.Context, rids []string, names ...st
 	for i, rid := range rids {
 		cmds[i] = pipe.HMGet(p.with(ctx), p.keys.record(rid), names...)
 	}
-	if _, err := pipe.Exec(p.with(ctx)); err != nil {
+	if err := readAll(p.with(ctx), pipe); err != nil {
 		return nil, err
 	}
 	out := make([][]string, len(rids))
 	for i, cmd := range cmds {
-		out[i] = make([]string, len(names))
-		for j, v := range cmd.Val() {
-			out[i][j], _ = v.(string)
-		}
+		out[i] = textsOf(cmd, len(names))
 	}
 	return out, nil
 }
@@ -289,7 +286,7 @@ for i = 2, #ARGV, 2 do
   local n = redis.call('ZREM', KEYS[1], ARGV[i])
   out[#out+1] = n
   if n == 1 then
-    if redis.call('HEXISTS', KEYS[at+1], 'c') == 1 then redis.call('SET', KEYS[at], '1', 'PX', ARGV[1]) end
+    if redis.pcall('HEXISTS', KEYS[at+1], 'c') == 1 then redis.call('SET', KEYS[at], '1', 'PX', ARGV[1]) end
     for j = at + 1, at + 1 + ARGV[i+1] do redis.call('UNLINK', KEYS[j]) end
   end
   at = at + 2 + ARGV[i+1]

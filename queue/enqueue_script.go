@@ -37,12 +37,12 @@ end
 
 local function count(delayed, counters, streams, aged, group, now)
   local c = redis.call('HMGET', counters, 'w', 'b')
-  local n, age = redis.call('ZCARD', delayed) + (c[1] or 0), 0
+  local n, age = redis.call('ZCARD', delayed) + (tonumber(c[1]) or 0), 0
   for i, stream in ipairs(streams) do
     n = n + redis.call('XLEN', stream)
     if group ~= '' and i <= aged then age = math.max(age, oldest(stream, group, now)) end
   end
-  return n, n > 0 and tonumber(c[2] or 0) or 0, age
+  return n, n > 0 and tonumber(c[2]) or 0, age
 end
 `
 
@@ -176,20 +176,22 @@ for _, d in ipairs(missing) do
     if due > t then field('d', ms(due)) end
     field('__data__', ARGV[17])
     redis.call('RPUSH', d.waiting, cmsgpack.pack({d.lane, unpack(e)}))
-    redis.call('HINCRBY', KEYS[2], 'w', 1)
+    addTo(KEYS[2], 'w', 1)
     if recorded then record() end
     -- More may be in flight than could when the list began.
     while inflight < tonumber(ARGV[7]) do
       local packed = redis.call('LPOP', d.waiting)
       if not packed then break end
-      decount(KEYS[2], 'w', 1)
-      local first = cmsgpack.unpack(packed)
-      local name = table.remove(first, 1)
-      add(lanes, lanes.streams[name] and name or d.lane, first)
-      inflight = redis.call('HINCRBY', KEYS[3], d.order, 1)
+      local first = unpacked(packed)
+      if first then
+        decount(KEYS[2], 'w', 1)
+        local name = table.remove(first, 1)
+        add(lanes, lanes.streams[name] and name or d.lane, first)
+        inflight = addTo(KEYS[3], d.order, 1)
+      end
     end
   else
-    if d.order ~= '' then redis.call('HINCRBY', KEYS[3], d.order, 1) end
+    if d.order ~= '' then addTo(KEYS[3], d.order, 1) end
     field('__data__', ARGV[17])
     if due > t then
       redis.call('HSET', d.record, 's', 'delayed', 'g', d.lane, 'u', ARGV[2], unpack(e))
@@ -202,7 +204,7 @@ for _, d in ipairs(missing) do
   if ARGV[11] ~= '0' then
     if stale then redis.call('HDEL', KEYS[2], 'b') end
     stale = false
-    redis.call('HINCRBY', KEYS[2], 'b', ARGV[11])
+    addTo(KEYS[2], 'b', ARGV[11])
   end
 end
 for i = chunk, chunk + chunks - 1 do

@@ -86,7 +86,7 @@ func (c *Client) recordsOf(ctx context.Context, p *partition, rids []string) (ou
 		q.died = pipe.ZScore(p.with(ctx), p.keys.dead(), q.rid)
 		queries = append(queries, q)
 	}
-	if _, err := pipe.Exec(p.with(ctx)); err != nil && !errors.Is(err, redis.Nil) {
+	if err := readAll(p.with(ctx), pipe); err != nil {
 		return nil, err
 	}
 	for _, q := range queries {
@@ -258,10 +258,10 @@ func (c *Client) otherRecordIDs(ctx context.Context, p *partition, ids []string)
 //	ARGV[3] how long it is
 //
 // It returns how many it has looked at, and what the entry says if it is among them.
-var waitingScript = newScript(`
+var waitingScript = newScript(luaUnpack + `
 local page = redis.call('LRANGE', KEYS[1], ARGV[2] - ARGV[3] + 1, ARGV[2])
 for _, packed in ipairs(page) do
-  local e = cmsgpack.unpack(packed)
+  local e = unpacked(packed) or {}
   for i = 2, #e, 2 do
     if e[i] == 'i' and e[i+1] == ARGV[1] then return {#page, unpack(e)} end
   end

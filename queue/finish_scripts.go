@@ -42,7 +42,7 @@ end
 // field.
 const luaOrder = luaLanes + `
 local function decount(key, field, by)
-  local n = redis.call('HINCRBY', key, field, -by)
+  local n = addTo(key, field, -by)
   if n <= 0 then redis.call('HDEL', key, field) end
   return n
 end
@@ -52,12 +52,14 @@ local function advance(order, orders, waiting, counts, perKey, lanes, own)
   while n < perKey do
     local packed = redis.call('LPOP', waiting)
     if not packed then return end
-    decount(counts, 'w', 1)
-    local e = cmsgpack.unpack(packed)
-    local name = table.remove(e, 1)
-    if not lanes.streams[name] then name = own end
-    add(lanes, name, e)
-    n = redis.call('HINCRBY', orders, order, 1)
+    local e = unpacked(packed)
+    if e then
+      decount(counts, 'w', 1)
+      local name = table.remove(e, 1)
+      if not lanes.streams[name] then name = own end
+      add(lanes, name, e)
+      n = addTo(orders, order, 1)
+    end
   end
 end
 `

@@ -71,7 +71,7 @@ local function waitsFrom(waiting, id, last)
     size = math.min(2 * size, 64)
     page = redis.call('LRANGE', waiting, last - size + 1, last)
     for i = #page, 1, -1 do
-      local e = string.find(page[i], id, 1, true) and cmsgpack.unpack(page[i])
+      local e = string.find(page[i], id, 1, true) and unpacked(page[i])
       if e and e[2] == 'i' and e[3] == id then return last - #page + i, page[i], e end
     end
     last = last - size

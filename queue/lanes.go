@@ -187,10 +187,31 @@ func isLane(name string) bool {
 	return name == "" || has && (destination == "" || isName(destination)) && (class == "" || isName(class)) && name != "/"
 }
 
+// luaUnpack defines unpacked(), which returns what waits in the list of an order key: a
+// lane, then names and values; nothing for what somebody else put there. And addTo(),
+// which adds to a counter, as if it were not there if it is no number.
+const luaUnpack = `
+local function unpacked(packed)
+  local ok, e = pcall(cmsgpack.unpack, packed)
+  if not ok or type(e) ~= 'table' or #e < 3 or #e % 2 == 0 then return nil end
+  for _, v in ipairs(e) do
+    if type(v) ~= 'string' then return nil end
+  end
+  return e
+end
+
+local function addTo(key, field, by)
+  local n = redis.pcall('HINCRBY', key, field, by)
+  if type(n) == 'number' then return n end
+  if string.find(n.err, 'not an integer', 1, true) then redis.call('HDEL', key, field) end
+  return redis.call('HINCRBY', key, field, by)
+end
+`
+
 // luaLanes defines lanesAt(), which reads what laneKeys returns, and add(), which
 // puts an entry into the stream of a lane. With the first one it notes the lane, and
 // makes the group: FastStream would make it at the end, and never see what is there.
-const luaLanes = `
+const luaLanes = luaUnpack + `
 local function lanesAt(key, arg)
   local streams, n = {}, tonumber(ARGV[arg])
   for i = 1, n do streams[ARGV[arg+i]] = KEYS[key+i] end

@@ -170,13 +170,13 @@ func (s *source) hurryDead(ctx context.Context, others map[*partition]string) er
 		for i, rid := range rids {
 			cmds[i] = pipe.HMGet(s.p.with(ctx), s.p.keys.second(rid), "s", "c")
 		}
-		if _, err := pipe.Exec(s.p.with(ctx)); err != nil {
+		if err := readAll(s.p.with(ctx), pipe); err != nil {
 			return err
 		}
 		var hurried []redis.Z
 		for i, rid := range rids {
-			ref, _ := cmds[i].Val()[1].(string)
-			if _, ok := others[s.w.client.byRef(ref)]; ok && cmds[i].Val()[0] == stateDead {
+			f := textsOf(cmds[i], 2)
+			if _, ok := others[s.w.client.byRef(f[1])]; ok && f[0] == stateDead {
 				hurried = append(hurried, redis.Z{Member: rid})
 			}
 		}

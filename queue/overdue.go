@@ -62,20 +62,16 @@ func (s *source) overdueOnes(ctx context.Context, ids []string) ([]*overdueCopy,
 	for i, id := range ids {
 		cmds[i] = pipe.HMGet(s.p.with(ctx), s.p.keys.second(id), "c", "o", "n", "s", "g")
 	}
-	if _, err := pipe.Exec(s.p.with(ctx)); err != nil {
+	if err := readAll(s.p.with(ctx), pipe); err != nil {
 		return nil, err
 	}
 	copies := make([]*overdueCopy, len(ids))
 	by := map[string][]*overdueCopy{}
 	for i, id := range ids {
-		c := &overdueCopy{recordID: id}
-		c.from, _ = cmds[i].Val()[0].(string)
-		c.order, _ = cmds[i].Val()[1].(string)
-		size, _ := cmds[i].Val()[2].(string)
-		c.size, _ = strconv.ParseInt(size, 10, 64)
+		f := textsOf(cmds[i], 5)
+		c := &overdueCopy{recordID: id, from: f[0], order: f[1], dead: f[3] == stateDead, lane: f[4]}
+		c.size, _ = strconv.ParseInt(f[2], 10, 64)
 		c.size = max(0, min(c.size, maxChunked))
-		c.dead = cmds[i].Val()[3] == stateDead
-		c.lane, _ = cmds[i].Val()[4].(string)
 		copies[i] = c
 		by[c.from] = append(by[c.from], c)
 	}
@@ -100,15 +96,12 @@ func (s *source) askFirsts(ctx context.Context, first *partition, cs []*overdueC
 	}
 	var err error
 	if !first.resting() {
-		_, err = pipe.Exec(first.with(ctx))
+		err = readAll(first.with(ctx), pipe)
 		first.report(ctx, err)
 	}
 	asked := !first.resting() && err == nil
 	for i, c := range cs {
-		var f [6]string
-		for j, v := range records[i].Val() {
-			f[j], _ = v.(string)
-		}
+		f := textsOf(records[i], 6)
 		c.copy = f[5]
 		switch state := f[0]; {
 		case !asked && (silent < s.w.client.o.Visibility || c.dead && silent < copyOfDead):
@@ -236,7 +229,7 @@ func (s *source) seeToCopies(ctx context.Context, copies []*overdueCopy) (waitin
 var promoteCopyScript = newScript(luaNow + luaReady + luaLanes + luaPut + `
 local due = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not due or tonumber(due) > now() then return 0 end
-local copy = redis.call('HGETALL', KEYS[2])
+local copy = redis.pcall('HGETALL', KEYS[2]) -- an error has no fields
 if #copy > 0 and redis.call('EXISTS', KEYS[3]) == 0 then
   local lanes = lanesAt(8, 3)
   local clean, u, dead = {}, '', false
@@ -276,13 +269,13 @@ local function put(record, key, counts, orders, waiting, perKey, lanes, digest)
     elseif e[i] == 'z' then counted = e[i+1]
     elseif e[i] == 'c' then copy = e[i+1] end
   end
-  if counted then redis.call('HINCRBY', counts, 'b', counted) end
+  if counted then addTo(counts, 'b', counted) end
   local q = ''
-  if order ~= '' and (tonumber(redis.call('HGET', orders, order) or 0) >= perKey or redis.call('EXISTS', waiting) == 1) then
+  if order ~= '' and ((tonumber(redis.call('HGET', orders, order)) or 0) >= perKey or redis.call('EXISTS', waiting) == 1) then
     redis.call('RPUSH', waiting, cmsgpack.pack({lane, unpack(e)}))
-    redis.call('HINCRBY', counts, 'w', 1)
+    addTo(counts, 'w', 1)
   else
-    if order ~= '' then redis.call('HINCRBY', orders, order, 1) end
+    if order ~= '' then addTo(orders, order, 1) end
     q = add(lanes, lane, e)
   end
   if recorded then

@@ -94,6 +94,30 @@ func runEach(ctx context.Context, p *partition, calls []*call) error {
 	return nil
 }
 
+// readAll sends commands that read. What is of a type that it should not be reads as
+// what is not there: one such key must not keep others from being read.
+func readAll(ctx context.Context, pipe redis.Pipeliner) error {
+	cmds, err := pipe.Exec(ctx)
+	if len(cmds) == 0 {
+		return err
+	}
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) && !repliedWith(err, "WRONGTYPE") {
+			return err
+		}
+	}
+	return nil
+}
+
+// textsOf returns the n values that a command was to read; empty is what was not there.
+func textsOf(cmd *redis.SliceCmd, n int) []string {
+	out := make([]string, n)
+	for i, v := range cmd.Val() {
+		out[i], _ = v.(string)
+	}
+	return out
+}
+
 // connectionError returns err unless the server itself answered so.
 func connectionError(err error) error {
 	var reply redis.Error

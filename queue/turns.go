@@ -96,7 +96,9 @@ local function destination(name) return string.match(name, '^([^/]*)/') or '' en
 local function laneOf(waiting)
   local first = redis.call('LINDEX', waiting, 0)
   if not first then return ARGV[5] end -- none is asked for
-  local of = destination(cmsgpack.unpack(first)[1])
+  local e = unpacked(first)
+  if not e then return ARGV[5] end -- it goes without one
+  local of = destination(e[1])
   for i = 5, 4 + n do
     if destination(ARGV[i]) == of then return ARGV[i] end
   end
@@ -104,7 +106,7 @@ end
 local gone = 0
 for i = 5 + n + delayed, #ARGV do
   local order, own = ARGV[i], laneOf(KEYS[i])
-  local is, was = turns[order] or 0, tonumber(redis.call('HGET', KEYS[1], order) or 0)
+  local is, was = turns[order] or 0, tonumber(redis.call('HGET', KEYS[1], order)) or 0
   if is < was and own then
     gone = gone + was - is
     redis.call('HSET', KEYS[1], order, is + 1) -- one of which ends here
