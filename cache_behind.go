@@ -91,7 +91,7 @@ func (k *Key) original(ctx context.Context) (o http.Request, less bool) {
 	if !ok {
 		return o, false
 	}
-	uri, _ := target(&o)
+	uri, _ := target(o.RequestURI, o.URL)
 	u := k.filterURL(o.URL)
 	if u != o.URL {
 		o.URL, uri = u, u.RequestURI()

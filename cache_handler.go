@@ -84,12 +84,7 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	findContent(r)
 	x := h.begin(w, r, next)
 	defer x.end()
-	var filtered *http.Request
-	x.names, filtered = h.Key.name(r)
-	x.r, filtered = h.negotiate(r), h.negotiate(filtered)
-	x.expose()
-	bypass, err := h.bypasses(r)
-	bypass = bypass || x.pathless
+	filtered, bypass, err := x.identify(r)
 	switch {
 	case err != nil:
 		return err
@@ -129,6 +124,16 @@ func (h *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		return x.fail(http.StatusGatewayTimeout)
 	}
 	return x.forward(f, use)
+}
+
+// identify names the request. It returns the request as it is to be sent on if the cache
+// has a part in it, and whether it has none.
+func (x *exchange) identify(r *http.Request) (filtered *http.Request, bypass bool, err error) {
+	x.names, filtered = x.Key.name(r)
+	x.r, filtered = x.negotiate(r), x.negotiate(filtered)
+	x.expose()
+	bypass, err = x.bypasses(r)
+	return filtered, bypass || x.pathless, err
 }
 
 // found is a stored response that the request selects, and where it was found.

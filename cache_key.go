@@ -38,10 +38,10 @@ func (k *Key) name(r *http.Request) (names, *http.Request) {
 		scheme = "https"
 	}
 	host := journal.TrimDefaultPort(scheme, strings.ToLower(r.Host))
-	uri, pathless := target(r)
+	uri, pathless := target(r.RequestURI, r.URL)
 	asked := uri
-	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		asked, pathless = target(&o)
+	if u, p, ok := originalTarget(r); ok {
+		asked, pathless = u, p
 	}
 	n := names{asked: scheme + "://" + host + asked, pathless: pathless}
 	site := n.asked[:len(n.asked)-len(asked)]
@@ -49,7 +49,7 @@ func (k *Key) name(r *http.Request) (names, *http.Request) {
 	if uri != asked {
 		extra = append(extra, "uri "+k.filterURI(uri)) // rewritten
 	}
-	if err, ok := r.Context().Value(caddyhttp.ErrorCtxKey).(error); ok {
+	if err := errorOf(r); err != nil {
 		extra = append(extra, "error "+statusOf(err)) // in handle_errors
 	}
 	n.url = n.asked
@@ -85,9 +85,12 @@ func asNamed(r *http.Request, host, uri string) *http.Request {
 }
 
 // isForError reports whether the request is in handle_errors.
-func isForError(r *http.Request) bool {
-	_, ok := r.Context().Value(caddyhttp.ErrorCtxKey).(error)
-	return ok
+func isForError(r *http.Request) bool { return errorOf(r) != nil }
+
+// errorOf returns the error that the request is in handle_errors for, if any.
+func errorOf(r *http.Request) error {
+	err, _ := r.Context().Value(caddyhttp.ErrorCtxKey).(error)
+	return err
 }
 
 // statusOf returns the status that a handler's error stands for, "" if it names none.
@@ -102,15 +105,26 @@ func statusOf(err error) string {
 // target returns the path and query that a request is for. It says whether there is
 // no path. What a client may write there instead (http:.au/ is a URL without one) must
 // not run into the host.
-func target(r *http.Request) (uri string, pathless bool) {
-	if strings.HasPrefix(r.RequestURI, "/") {
-		return r.RequestURI, false
+func target(requestURI string, u *url.URL) (uri string, pathless bool) {
+	if strings.HasPrefix(requestURI, "/") {
+		return requestURI, false
 	}
-	uri = r.URL.RequestURI() // absolute form, or a request made by this process
+	uri = u.RequestURI() // absolute form, or a request made by this process
 	if !strings.HasPrefix(uri, "/") {
 		return "/" + uri, true
 	}
-	return uri, r.URL.Path == ""
+	return uri, u.Path == ""
+}
+
+// originalTarget is target before any rewrite. (It is apart, as the copy of the request
+// that Caddy keeps would make the stack of each hit so large that it is moved.)
+func originalTarget(r *http.Request) (uri string, pathless, ok bool) {
+	o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if !ok {
+		return "", false, false
+	}
+	uri, pathless = target(o.RequestURI, o.URL)
+	return uri, pathless, true
 }
 
 // isHost reports whether a request may be for the host. HTTP/3 lets a client write

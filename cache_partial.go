@@ -33,7 +33,7 @@ func (x *exchange) serveFromPart(f *found, use httpcache.Reuse) (done bool, err 
 		if !x.openAt(f, p.in()) {
 			return false, nil
 		}
-		x.status = x.hitStatus(f)
+		x.noteHit(f)
 		x.writePart(p, header)
 		return true, nil
 	}

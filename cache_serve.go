@@ -10,19 +10,18 @@ import (
 
 // serve answers from a stored response.
 func (x *exchange) serve(f *found) error {
-	x.status = x.hitStatus(f)
+	x.noteHit(f)
 	return x.write(f)
 }
 
-// hitStatus counts a hit, and returns what is told of it.
-func (x *exchange) hitStatus(f *found) httpcache.CacheStatus {
+// noteHit counts a hit, and notes what is told of it.
+func (x *exchange) noteHit(f *found) {
 	ttl := f.termsAt(x.now).TTL(x.now)
 	metrics.hit(f.where, ttl)
-	s := httpcache.CacheStatus{Hit: true, TTL: ttl, HasTTL: true}
+	x.status = httpcache.CacheStatus{Hit: true, TTL: ttl, HasTTL: true}
 	if ttl > 0 {
-		s.Detail = f.where
+		x.status.Detail = f.where
 	}
-	return s
 }
 
 // write sends a stored response, or the part or the 304 that the client asks for.
