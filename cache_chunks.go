@@ -300,7 +300,7 @@ func (c *chunkRun) readAgain(ctx context.Context) [][]byte {
 // is to be kept in the near cache.
 func (x *exchange) mayCollect(e *entry) bool {
 	largest := x.pool.near.Load().Largest()
-	return !e.soft && !e.doubted && uint64(e.resp.BodySize) <= largest && x.hold(e.resp.BodySize)
+	return !e.soft && !e.doubted && !e.forOne && uint64(e.resp.BodySize) <= largest && x.hold(e.resp.BodySize)
 }
 
 // collect puts a response whose body was read whole into the near cache.

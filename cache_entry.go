@@ -27,6 +27,7 @@ type entry struct {
 	// doubted: its node was away since it was stored. It is validated before it
 	// is used; only where the origin fails may it be served without.
 	doubted bool
+	forOne  bool          // it is for the client that it was confirmed for alone: nothing keeps it
 	node    *node         // where the chunks of resp lie, if its body is in chunks
 	learn   atomic.Uint64 // up to this learn number nothing selects it by its own URL
 	born    uint64        // up to this one nothing does by any other; 0 if it was read from a node

@@ -273,6 +273,7 @@ func (w *fillWriter) serveConfirmed() error {
 		x.keepAgain(e) // who comes when the others have it finds it; and if it is torn, it goes
 		e = x.shareStored(w.fl, e)
 	} else {
+		e.forOne = true
 		w.fl.settle(alone)
 		x.pool.near.Load().Delete(w.f.resp.Key)
 	}

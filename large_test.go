@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -229,5 +230,46 @@ func TestLargeInNear(t *testing.T) {
 	sameBody(t, "near, from the node", r.Body, body, r.Err)
 	if o.Count() != 1 {
 		t.Errorf("the origin was asked %d times, want once", o.Count())
+	}
+}
+
+// TestLargeForOneClient: C1. What the origin confirms for one client alone is not kept in
+// the near cache when its body was read from the node, neither for others nor to be
+// served when the origin fails.
+func TestLargeForOneClient(t *testing.T) {
+	var answer atomic.Pointer[http.HandlerFunc]
+	says := func(status int, fields ...string) {
+		h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Etag", `"one"`)
+			for i := 0; i < len(fields); i += 2 {
+				w.Header().Set(fields[i], fields[i+1])
+			}
+			w.WriteHeader(status)
+			if status == http.StatusOK {
+				w.Write(bodyOf(300 << 10)) //nolint:errcheck // the client will see
+			}
+		})
+		answer.Store(&h)
+	}
+	o := caddytest.NewOrigin(t, func(w http.ResponseWriter, r *http.Request) { (*answer.Load())(w, r) })
+	servers, global := nodes(t, 1, "timeout 5s")
+	c := caddytest.Load(t, strings.Replace(global, "fluster {", "fluster {\nnear off\n", 1), cached(o, large...))
+	c.WaitUp(1)
+	says(http.StatusOK, "Cache-Control", "max-age=0")
+	wantMiss(t, c, "/")
+	waitStored(t, servers, 1)
+	c.Reload(global, cached(o, large...))
+	c.WaitUp(1)
+	says(http.StatusNotModified, "Cache-Control", "private", "User", "alice")
+	if r := c.Get("/"); r.Header.Get("User") != "alice" || r.CacheStatus() != "fluster; fwd=stale; fwd-status=304; detail=private" {
+		t.Errorf("who asks: got user %q, %s, want what the origin says", r.Header.Get("User"), r.CacheStatus())
+	}
+	says(http.StatusServiceUnavailable)
+	if r := c.Get("/"); r.Header.Get("User") != "" {
+		t.Errorf("when the origin fails: got the first one's field, %s", r.CacheStatus())
+	}
+	says(http.StatusNotModified, "Cache-Control", "max-age=600")
+	if r := c.Get("/"); r.Header.Get("User") != "" || r.CacheStatus() != "fluster; fwd=stale; fwd-status=304; stored" {
+		t.Errorf("another one: got user %q, %s, want what was stored before", r.Header.Get("User"), r.CacheStatus())
 	}
 }
