@@ -19,8 +19,12 @@ func (x *exchange) freshen(f *found, header304 http.Header, t httpcache.Times) (
 	req := x.asRequest()
 	req.Method = http.MethodGet // which it is the response to
 	v := x.policy.MayStore(req, f.resp.Status, header, t)
-	if v.Store && !httpcache.TagsFit(header304, x.tags) {
+	switch {
+	case !v.Store:
+	case !httpcache.TagsFit(header304, x.tags):
 		v = httpcache.Verdict{Detail: "tags"}
+	case headerSize(header) > maxHeader:
+		v = httpcache.Verdict{Detail: "max-header"} // each validation may add fields
 	}
 	resp := *f.resp
 	resp.Terms = v.Terms

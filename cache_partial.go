@@ -108,8 +108,12 @@ func (x *exchange) join(p *part, h http.Header, got httpcache.ContentRange, body
 	}
 	v := x.policy.MayStore(x.asRequest(), status, header, t)
 	tags := union(p.f.resp.Tags, httpcache.Tags(h, x.tags))
-	if v.Store && (!httpcache.TagsFit(h, x.tags) || len(tags) > httpcache.MaxTags) {
+	switch {
+	case !v.Store:
+	case !httpcache.TagsFit(h, x.tags), len(tags) > httpcache.MaxTags:
 		v = httpcache.Verdict{Detail: "tags"}
+	case headerSize(header) > maxHeader:
+		v = httpcache.Verdict{Detail: "max-header"}
 	}
 	joined := make([]byte, c.Length)
 	copy(joined[p.have.Start-c.Start:], p.f.resp.Body)
@@ -144,7 +148,7 @@ func (w *fillWriter) finishPart(body []byte) error {
 	w.restore()
 	e, c, v := x.join(p, h, w.gotRange, body, w.times)
 	w.addUnstored(h, v.Drop)
-	x.status = httpcache.CacheStatus{Fwd: "partial", FwdStatus: http.StatusPartialContent, Stored: v.Store}
+	x.status = httpcache.CacheStatus{Fwd: "partial", FwdStatus: http.StatusPartialContent, Stored: v.Store, Detail: v.Detail}
 	if v.Store && !x.overtaken(e) {
 		x.keepWhole(e)
 	}

@@ -156,6 +156,27 @@ func TestManyTagsOfConfirmed(t *testing.T) {
 	})
 }
 
+// TestLongHeaderOfConfirmed: C5. What validations and further parts add to a header does
+// not make it longer than one that is stored.
+func TestLongHeaderOfConfirmed(t *testing.T) {
+	s := newSite(t, new(Cache))
+	long := strings.Repeat("x", maxHeader/2)
+	s.answers("page", "Cache-Control", "max-age=0", "Etag", `"1"`, "A", long)
+	s.want("page", "fwd=uri-miss; fwd-status=200; stored", "/")
+	s.origin = answer(304, "", "Etag", `"1"`, "A", long)
+	s.want("page", "fwd=stale; fwd-status=304; stored", "/")
+	s.origin = answer(304, "", "Etag", `"1"`, "B", long)
+	if h := s.want("page", "fwd=stale; fwd-status=304; detail=max-header", "/"); h.Get("A") != long || h.Get("B") != long {
+		t.Error("who asks does not get all fields")
+	}
+	s.origin = answer(206, "ab", "Cache-Control", "max-age=600", "Etag", `"1"`, "Content-Range", "bytes 0-1/4", "A", long)
+	s.want("ab", "fwd=uri-miss; fwd-status=206; stored", "/part", "Range", "bytes=0-1")
+	s.origin = answer(206, "cd", "Cache-Control", "max-age=600", "Etag", `"1"`, "Content-Range", "bytes 2-3/4", "B", long)
+	s.want("abcd", "fwd=partial; fwd-status=206; detail=max-header", "/part")
+	s.origin = answer(200, "abcd", "Cache-Control", "max-age=600", "Etag", `"1"`)
+	s.want("abcd", "fwd=partial; fwd-status=200; stored", "/part")
+}
+
 // TestDoubtedStaysSo: C4. What may be older than what was served is not served stale,
 // after a HEAD has said that it is outdated, than in place of a failure.
 func TestDoubtedStaysSo(t *testing.T) {
