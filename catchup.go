@@ -51,7 +51,6 @@ func (n *node) readToHead(ctx context.Context, tries int) error {
 	}
 	defer func() { <-n.reading }()
 	for behind := 0; tries > 0 && behind < 10000; behind++ {
-		known := n.view.From() > 0
 		sight, err := n.readPage(ctx)
 		switch {
 		case err != nil:
@@ -59,10 +58,7 @@ func (n *node) readToHead(ctx context.Context, tries int) error {
 		case sight == journal.Proven:
 			return nil
 		case sight == journal.Forked:
-			if tries--; known {
-				n.seat.doubt() // what lies there may be that of another time
-				metrics.forks.WithLabelValues(n.state.name, n.Name()).Inc()
-			}
+			tries--
 		}
 	}
 	// It never is what it was a moment ago: somebody removes entries, say.
@@ -75,6 +71,10 @@ func (n *node) readToHead(ctx context.Context, tries int) error {
 
 func (n *node) readPage(ctx context.Context) (journal.Sight, error) {
 	from, sent := n.view.From(), time.Now()
+	if n.view.Replaced() {
+		n.seat.doubt() // what lies there may be that of another time
+		metrics.forks.WithLabelValues(n.state.name, n.Name()).Inc()
+	}
 	head, entries, ok, err := n.journal.read(ctx, from)
 	if errors.Is(err, journal.ErrForeign) {
 		n.state.log().Warn("journal holds foreign records and is begun anew", zap.String("node", n.Name()))

@@ -34,6 +34,7 @@ type View struct {
 	owed       numberSet        // records in the log that the journal, as far as it was read, lacks
 	owedRows   map[uint32]int32 // how many of them have the target of this row; nil: too many, or not known yet
 	lost       bool             // records that it may be owed can be named no more
+	replaced   bool             // it was found to be another one, of which nobody has been told yet
 	vouching
 }
 
@@ -148,12 +149,25 @@ func (v *View) coversLocked(h Head) bool {
 func (v *View) forkLocked() {
 	if v.head.Seq > 0 {
 		v.book.forgetLocked(ruleForget)
+		v.replaced = true
 	}
 	v.resetLocked()
 	if v.state == Up {
 		v.state = Syncing
 	}
 	v.book.renewLocked()
+}
+
+// Replaced reports, once, whether the journal was found to be another one than the one
+// that was known: by who reads it, or by anybody who sees its head. What lies on the node
+// may then be from another time. Who asks after From and before Advance is told before
+// anything that lies there is valid again.
+func (v *View) Replaced() bool {
+	v.book.mu.Lock()
+	defer v.book.mu.Unlock()
+	was := v.replaced
+	v.replaced = false
+	return was
 }
 
 func (v *View) resetLocked() {

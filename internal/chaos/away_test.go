@@ -168,6 +168,36 @@ func TestAwayTwice(t *testing.T) {
 	v.wantNewest("in the second outage")
 }
 
+// TestAnotherTime: C4. Other data take the place of a node's, and the old ones come
+// back, and no command fails meanwhile. Whoever sees it first, a request or the keeper:
+// what lies there is validated, also where another Caddy has fetched the newer one.
+func TestAnotherTime(t *testing.T) {
+	v := newVersioned(t)
+	v.wantNewest("at the start")
+	before := v.c.Metric("caddy_fluster_journal_forks_total")
+	home := v.servers[v.home()].Client(t)
+	swap := func() {
+		t.Helper()
+		if err := home.Do(t.Context(), "swapdb", 0, 1).Err(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 10 { // the first request that sees it has a miss, whatever lies there
+			caddytest.Eventually(t, "another page is stored", func() bool { return v.c.Get(fmt.Sprint("/page/", i)).Hit("node") })
+		}
+	}
+	another := caddytest.Start(t, v.global(v.urls), v.site())
+	another.WaitUp(2)
+	swap()
+	v.publish(2)
+	caddytest.Eventually(t, "another Caddy has stored it", func() bool { return another.Get("/page").Hit("node") })
+	v.wantNewest("with other data")
+	swap()
+	v.wantNewest("with the old data")
+	if n := v.c.Metric("caddy_fluster_journal_forks_total") - before; n != 2 {
+		t.Errorf("the journal was another one %v times, want 2", n)
+	}
+}
+
 // TestTakenOutAndBack: C4. What lay on a node that a reload took out is not
 // fresh when another one brings it back.
 func TestTakenOutAndBack(t *testing.T) {
