@@ -13,6 +13,18 @@ import (
 // errJournalMoves ends a sync that never reaches the head.
 var errJournalMoves = errors.New("fluster: the journal could not be read to its head")
 
+// A node whose journal is another one so many times in so long is of no use: each time
+// the near cache is emptied, and the journal is loaded anew. Where several servers answer
+// at its address (a name with two addresses, or one that leads elsewhere since some of the
+// connections were made) that may be each time that it is looked at.
+const (
+	maxForks    = 5
+	forksWithin = 30 * time.Second
+)
+
+// errForks is why such a node is out of use.
+var errForks = errors.New("fluster: the journal is another one time and again: several servers may answer at the address, or it is evicted")
+
 // sync does what has to be true before the node is used: it can be written and
 // read, its journal was read to the head, and has the records that it was owed.
 func (n *node) sync(ctx context.Context) error {
@@ -72,8 +84,7 @@ func (n *node) readToHead(ctx context.Context, tries int) error {
 func (n *node) readPage(ctx context.Context) (journal.Sight, error) {
 	from, sent := n.view.From(), time.Now()
 	if n.view.Replaced() {
-		n.seat.doubt() // what lies there may be that of another time
-		metrics.forks.WithLabelValues(n.state.name, n.Name()).Inc()
+		n.replaced(sent)
 	}
 	head, entries, ok, err := n.journal.read(ctx, from)
 	if errors.Is(err, journal.ErrForeign) {
@@ -89,6 +100,20 @@ func (n *node) readPage(ctx context.Context) (journal.Sight, error) {
 		return journal.Forked, err
 	}
 	return n.view.Advance(from, head, entries, sent), nil
+}
+
+// replaced takes note of another journal than the one that was known.
+func (n *node) replaced(now time.Time) {
+	n.seat.doubt() // what lies there may be that of another time
+	metrics.forks.WithLabelValues(n.state.name, n.Name()).Inc()
+	n.forks = append(n.forks, now)
+	if len(n.forks) < maxForks {
+		return
+	}
+	if now.Sub(n.forks[0]) < forksWithin {
+		n.seat.expel(errForks)
+	}
+	n.forks = n.forks[1:]
 }
 
 // relay appends to the journal what this process knows and the journal lacks.

@@ -54,7 +54,8 @@ type node struct {
 
 	reads   singleflight.Group
 	filling chan struct{} // holds a token for each fill that writes
-	reading chan struct{} // holds a token while somebody reads the journal
+	reading chan struct{} // holds a token while somebody reads the journal; guards forks
+	forks   []time.Time   // when the journal was another one, the last times
 }
 
 // newNode returns the node of bucket number n; an independent node has bucket 0.

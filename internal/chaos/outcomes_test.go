@@ -175,6 +175,34 @@ func TestNotWellYet(t *testing.T) {
 	}
 }
 
+// TestTwoServersAtOneAddress: every other connection to a node leads to another server. It
+// sits out like any node that is of no use, and what others have stays in the near cache.
+func TestTwoServersAtOneAddress(t *testing.T) {
+	servers, urls := startNodes(t, 3)
+	p := newProxy(t, servers[0].Addr())
+	p.alternate(servers[1].Addr())
+	o := caddytest.NewOrigin(t, plain)
+	c := caddytest.Load(t, "fluster {\npenalty 5s\nnodes redis://"+p.addr()+"?name=a "+urls[2]+"\n}", "fluster_cache\n"+o.Behind())
+	c.WaitUp(2)
+	asked := 0
+	caddytest.Eventually(t, "it is found out", func() bool {
+		if asked++; asked%200 == 0 {
+			p.alternate(servers[1].Addr()) // all connections that matter may lead to one of them
+		}
+		if r := c.Get(fmt.Sprint("/page/", asked%20)); r.Status != 200 || string(r.Body) != "page" {
+			t.Fatalf("got %s, want the page", r)
+		}
+		return len(c.Logged("node penalized", "several servers")) > 0
+	})
+	forks := c.Metric("caddy_fluster_journal_forks_total")
+	for i := range 20 {
+		caddytest.Eventually(t, "a hit in the near cache", func() bool { return c.Get(fmt.Sprint("/page/", i)).Hit("near") })
+	}
+	if n := c.Metric("caddy_fluster_journal_forks_total") - forks; n > 0 {
+		t.Errorf("the journal was another one %v times while the node sat out", n)
+	}
+}
+
 // TestTLSTurnsBad: as TestOutcomes, for a server whose certificate is replaced by
 // one that is not for it.
 func TestTLSTurnsBad(t *testing.T) {

@@ -32,6 +32,8 @@ type proxy struct {
 	mu      sync.Mutex // guards all below
 	manner  manner
 	late    time.Duration
+	second  string        // where every other connection leads, if not empty
+	turn    bool          // the next one does
 	reply   string        // while it is answering
 	members string        // likewise, to CLUSTER SLOTS
 	changed chan struct{} // closed when the manner changes
@@ -65,6 +67,24 @@ func (p *proxy) set(m manner, late time.Duration) {
 	if broken {
 		p.resetLocked()
 	}
+}
+
+// alternate makes every other connection lead to another server.
+func (p *proxy) alternate(second string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.second = second
+	p.resetLocked()
+}
+
+// next is where the next connection leads.
+func (p *proxy) next() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.turn = !p.turn; p.turn && p.second != "" {
+		return p.second
+	}
+	return p.target
 }
 
 // answer makes it answer each command with this reply.
@@ -172,7 +192,7 @@ func (p *proxy) serve(client net.Conn) {
 		p.forward(client, client, false)
 		return
 	}
-	server, err := net.DialTimeout("tcp", p.target, time.Second)
+	server, err := net.DialTimeout("tcp", p.next(), time.Second)
 	if err != nil {
 		return
 	}
