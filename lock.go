@@ -70,6 +70,7 @@ func (n *node) takeLock(ctx context.Context, key string) (*lock, lockState) {
 		n.state.goLater(l.renew)
 		return l, lockTaken
 	case err != nil:
+		l.letGo(isLost) // it may have been taken all the same
 		return nil, noLock
 	case v == markAlone:
 		return nil, markedAlone
@@ -138,15 +139,30 @@ func (l *lock) letGo(o outcome) {
 	}
 	l.release.Do(func() {
 		close(l.over)
-		l.n.state.goLater(func(ctx context.Context) {
-			mark := ""
-			if o == isAlone {
-				mark = markAlone
-			}
-			message := string(o) + " " + l.key
-			releaseScript.Run(l.n.With(ctx), l.n.Client(), []string{l.key}, l.token, l.n.forwards, message, mark, aloneFor.Milliseconds()) //nolint:errcheck // it expires
-		})
+		l.n.state.goLater(func(ctx context.Context) { l.tellNode(ctx, o) })
 	})
+}
+
+// tellNode lets go of the lock on the node. Where the node cannot be told, that is tried
+// again until the lock has expired, or else all others would wait for that. A node that is
+// out of use is left alone meanwhile.
+func (l *lock) tellNode(ctx context.Context, o outcome) {
+	ctx, cancel := context.WithTimeout(ctx, lockFor)
+	defer cancel()
+	mark := ""
+	if o == isAlone {
+		mark = markAlone
+	}
+	message := string(o) + " " + l.key
+	for wait := firstStep; ctx.Err() == nil; wait = min(2*wait, longestStep) {
+		if l.n.inUse() {
+			err := releaseScript.Run(l.n.With(ctx), l.n.Client(), []string{l.key}, l.token, l.n.forwards, message, mark, aloneFor.Milliseconds()).Err()
+			if err == nil {
+				return
+			}
+		}
+		sleep(ctx, wait)
+	}
 }
 
 // letGoUnlessHanded lets go of the lock of a forward whose response is not stored.

@@ -161,6 +161,37 @@ func TestSlowTwice(t *testing.T) {
 	}
 }
 
+// TestLockIsLost: C2. With `collapse cluster`, what the node is told of a lock is lost, or
+// what it says to that. Nobody waits for a lock that nobody has.
+func TestLockIsLost(t *testing.T) {
+	tests := []struct {
+		name, text string
+		reaches    bool
+	}{
+		{"taken, and the reply is lost", "\r\nNX\r\n", true},
+		{"let go of, and the command is lost", "\r\nstored {fluster:0}:l:", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			x := newTroubled(t, true, nil, plainURL)
+			o := caddytest.NewOrigin(t, plain)
+			x.c.Reload(fmt.Sprintf("fluster {\nnear off\nnodes redis://%s?name=a\ntimeout %s\n}", x.proxy.addr(), outcomesTimeout),
+				"fluster_cache {\ncollapse cluster\n}\n"+o.Behind())
+			x.c.WaitUp(1)
+			x.proxy.lose(tt.text, tt.reaches)
+			x.ask()
+			if a := x.c.Invalidate(`{"all":true}`); a.Status != 200 {
+				t.Fatalf("invalidating: got %s", a)
+			}
+			x.asked.Add(-1) // the same page again
+			x.within(x.ask(), outcomesTimeout, "with a lock that nobody has")
+			if n := x.penalties(); n != 0 {
+				t.Errorf("the node was penalized %v times", n)
+			}
+		})
+	}
+}
+
 // TestNotWellYet: a node that does all but what a lookup does is not put to use.
 func TestNotWellYet(t *testing.T) {
 	x := newTroubled(t, false, nil, plainURL)

@@ -1,10 +1,12 @@
 package chaos
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -32,6 +34,8 @@ type proxy struct {
 	mu      sync.Mutex // guards all below
 	manner  manner
 	late    time.Duration
+	mute    string        // the next command that has this text gets no reply
+	lost    bool          // nor does it reach the server
 	second  string        // where every other connection leads, if not empty
 	turn    bool          // the next one does
 	reply   string        // while it is answering
@@ -67,6 +71,26 @@ func (p *proxy) set(m manner, late time.Duration) {
 	if broken {
 		p.resetLocked()
 	}
+}
+
+// lose has the next command that has this text get no reply, nor what comes behind it on
+// its connection; with reaches, the server gets it all the same.
+func (p *proxy) lose(text string, reaches bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mute, p.lost = text, !reaches
+}
+
+// loses reports whether this command is the one that is to get no reply, and whether it
+// does not reach the server.
+func (p *proxy) loses(command []byte) (mute, lost bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mute == "" || !bytes.Contains(command, []byte(p.mute)) {
+		return false, false
+	}
+	p.mute = ""
+	return true, p.lost
 }
 
 // alternate makes every other connection lead to another server.
@@ -188,8 +212,9 @@ func (p *proxy) serve(client net.Conn) {
 		return
 	}
 	defer p.drop(client)
+	var muted atomic.Bool
 	if m, _, _ := p.state(); m == answering {
-		p.forward(client, client, false)
+		p.forward(client, client, false, &muted)
 		return
 	}
 	server, err := net.DialTimeout("tcp", p.next(), time.Second)
@@ -204,13 +229,13 @@ func (p *proxy) serve(client net.Conn) {
 	p.wg.Go(func() {
 		defer p.drop(client)
 		defer p.drop(server)
-		p.forward(server, client, false)
+		p.forward(server, client, false, &muted)
 	})
-	p.forward(client, server, true)
+	p.forward(client, server, true, &muted)
 }
 
 // forward copies what src says to dst, in the manner of the moment.
-func (p *proxy) forward(dst, src net.Conn, replies bool) {
+func (p *proxy) forward(dst, src net.Conn, replies bool, muted *atomic.Bool) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := src.Read(buf)
@@ -218,8 +243,17 @@ func (p *proxy) forward(dst, src net.Conn, replies bool) {
 			return
 		}
 		m, late, changed := p.state()
+		if !replies {
+			mute, lost := p.loses(buf[:n])
+			if mute {
+				muted.Store(true)
+			}
+			if lost {
+				continue
+			}
+		}
 		switch {
-		case m == swallowing:
+		case m == swallowing, replies && muted.Load():
 			continue
 		case m == delaying && replies:
 			timer := time.NewTimer(late)
