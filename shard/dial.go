@@ -18,8 +18,8 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interv
 // newDialer returns a function that connects by plain TCP or a Unix socket, or
 // by TLS over it if config is not nil, and takes no longer than timeout (to
 // which go-redis would not hold it for a subscription). Its failures show at the
-// first use of the connection, see undialed.
-func newDialer(config *tls.Config, timeout time.Duration) dialFunc {
+// first use of the connection, see undialed. The connections are noted in open.
+func newDialer(config *tls.Config, timeout time.Duration, open *conns) dialFunc {
 	dialer := &net.Dialer{Timeout: timeout, KeepAliveConfig: keepAlive}
 	dial := dialer.DialContext
 	if config != nil {
@@ -32,7 +32,7 @@ func newDialer(config *tls.Config, timeout time.Duration) dialFunc {
 			// layer, and "dial tcp 10.0.0.1:6379" is worth to be kept.
 			return undialed{fmt.Errorf("connecting: %w", err)}, nil
 		}
-		return guard(conn), nil
+		return guard(conn, open), nil
 	}
 }
 

@@ -21,22 +21,29 @@ var errReply = errors.New("shard: a reply that is too large for a Redis server's
 type guarded struct {
 	net.Conn
 	replies replyScanner
+	forget  func() // called when it is closed
+}
+
+// Close closes the connection.
+func (g *guarded) Close() error {
+	g.forget()
+	return g.Conn.Close()
 }
 
 // Read reads as net.Conn does.
 func (g *guarded) Read(p []byte) (int, error) {
 	n, err := g.Conn.Read(p)
 	if !g.replies.scan(p[:n]) {
-		g.Conn.Close() //nolint:errcheck // it is of no use any more
+		g.Close() //nolint:errcheck // it is of no use any more
 		return 0, errReply
 	}
 	return n, err
 }
 
-// guard returns conn, guarded. A connection that is the system's own stays one
+// guard returns conn, guarded, and noted in open. A connection that is the system's own stays one
 // that go-redis can look at while it is idle.
-func guard(conn net.Conn) net.Conn {
-	g := &guarded{Conn: conn}
+func guard(conn net.Conn, open *conns) net.Conn {
+	g := &guarded{Conn: conn, forget: open.add(conn)}
 	if own, ok := conn.(syscall.Conn); ok {
 		return struct {
 			*guarded

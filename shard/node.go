@@ -41,7 +41,8 @@ type Node struct {
 	whole *Node        // of a part: the cluster
 	parts atomic.Int32 // of a cluster: its parts that are open
 
-	holds  holds // who needs bulk after Close
+	conns  *conns // nil but of one server
+	holds  holds  // who needs bulk after Close
 	trail  trail
 	server server // who answers, where that may change
 }
@@ -52,7 +53,8 @@ func NewNode(a Address, o Options, availability Availability) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.trail.options = redisOptions([]Address{a}, o, n.timeout)
+	n.conns = new(conns)
+	n.trail.options = redisOptions([]Address{a}, o, n.timeout, n.conns)
 	n.openBatched(n.trail.options)
 	return n, nil
 }
@@ -72,7 +74,7 @@ func NewCluster(addrs []Address, o Options, availability Availability) (*Node, e
 	if err != nil {
 		return nil, err
 	}
-	u := redisOptions(addrs, o, n.timeout)
+	u := redisOptions(addrs, o, n.timeout, nil)
 	u.IsClusterMode = true
 	n.client, n.bulk = n.hooked(n.newClusterClient(u)), n.hooked(n.newClusterClient(u))
 	n.writer = n.bulk
@@ -99,7 +101,7 @@ func NewSentinel(master string, sentinels []Address, o Options, availability Ava
 	if err != nil {
 		return nil, err
 	}
-	u := redisOptions(sentinels, o, n.timeout)
+	u := redisOptions(sentinels, o, n.timeout, nil)
 	u.MasterName = master
 	u.Username, u.Password = o.Username, o.Password
 	u.SentinelUsername, u.SentinelPassword = first.username, first.password
@@ -285,6 +287,9 @@ func (n *Node) Close() error {
 }
 
 func (n *Node) report(o Outcome, err error) {
+	if o == Refused {
+		n.conns.outlived(err)
+	}
 	if n.availability != nil {
 		n.availability.Report(n, o, err)
 	}

@@ -57,8 +57,9 @@ func (o Options) credentials(a Address) (username, password string) {
 	return o.Username, o.Password
 }
 
-// redisOptions returns what all of a node's clients have in common.
-func redisOptions(addrs []Address, o Options, timeout time.Duration) *redis.UniversalOptions {
+// redisOptions returns what all of a node's clients have in common. Their connections are
+// noted in open.
+func redisOptions(addrs []Address, o Options, timeout time.Duration, open *conns) *redis.UniversalOptions {
 	username, password := o.credentials(addrs[0])
 	// A dial may outlive the operation that wanted it, so that the next one finds
 	// a connection even if dialing takes longer than the time-out; but not for long.
@@ -68,7 +69,7 @@ func redisOptions(addrs []Address, o Options, timeout time.Duration) *redis.Univ
 		Password:   password,
 		ClientName: o.ClientName,
 		DB:         addrs[0].DB,
-		Dialer:     newDialer(o.config(addrs[0]), dialTimeout),
+		Dialer:     newDialer(o.config(addrs[0]), dialTimeout, open),
 		TLSConfig:  o.config(addrs[0]),
 
 		// RESP2: nothing here needs RESP3, and without it no read looks for pushed

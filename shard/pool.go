@@ -30,6 +30,7 @@
 //	address.go   what a node's URL says
 //	options.go   Options, and what they mean to go-redis
 //	dial.go      connecting, so that failures cost nothing later
+//	conns.go     connections that lead to who is no master any more
 //	outcome.go   how a command ended: OK, Refused, Slow, Nobody
 //	hook.go      bounds each command and reports its outcome
 //	part.go      parts of a Redis Cluster

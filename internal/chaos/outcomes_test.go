@@ -234,6 +234,46 @@ func TestTwoServersAtOneAddress(t *testing.T) {
 	}
 }
 
+// TestNameLeadsElsewhere: a node's name leads to another server, and the one before has become
+// a replica, to which all connections in stock still lead. That costs one penalty and not one
+// for each of them.
+func TestNameLeadsElsewhere(t *testing.T) {
+	x := newTroubled(t, true, nil, plainURL)
+	big := strings.Repeat("0123456789", 7_000)
+	o := caddytest.NewOrigin(t, caddytest.Answer(200, big, "Cache-Control", "max-age=600"))
+	x.c.Reload(fmt.Sprintf("fluster {\nnear off\npenalty 100ms 400ms\ntimeout %s\nnodes redis://%s?name=a\n}", outcomesTimeout, x.proxy.addr()),
+		"fluster_cache\n"+o.Behind())
+	x.c.WaitUp(1)
+	herd := func() {
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				if r := x.c.Get(fmt.Sprint("/big/", i)); r.Status != 200 || string(r.Body) != big {
+					t.Errorf("got %s, want the page", r)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	herd()
+	caddytest.Eventually(t, "a hit on the node", func() bool { return x.c.Get("/big/1").Hit("node") })
+	herd() // which leaves connections in stock
+	before := x.c.Metric("caddy_fluster_penalties_total")
+	another := redistest.Start(t)
+	x.proxy.lead(another.Addr())
+	x.do("replicaof", "127.0.0.1", "1")
+	caddytest.Eventually(t, "a hit on the other server", func() bool {
+		x.c.Get(fmt.Sprint("/new/", x.asked.Add(1))) // is to be stored, which the one before refuses
+		return x.c.Get("/big/1").Hit("node") && stored(t, another) > 0
+	})
+	for range 5 {
+		herd()
+	}
+	if n := x.c.Metric("caddy_fluster_penalties_total") - before; n > 2 {
+		t.Errorf("the node was penalized %v times, want once", n)
+	}
+}
+
 // TestTLSTurnsBad: as TestOutcomes, for a server whose certificate is replaced by
 // one that is not for it.
 func TestTLSTurnsBad(t *testing.T) {

@@ -101,6 +101,13 @@ func (p *proxy) alternate(second string) {
 	p.resetLocked()
 }
 
+// lead makes connections to come lead to another server; those that there are go on.
+func (p *proxy) lead(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
 // next is where the next connection leads.
 func (p *proxy) next() string {
 	p.mu.Lock()
