@@ -64,21 +64,24 @@ func (s *source) lookOnce(ctx context.Context) error {
 }
 
 // head returns when the first of what is delayed is due, in ms of the node's
-// clock, and whether anything is delayed. It looks whether the queue is paused in
-// the same round trip, now and then.
+// clock, and whether anything is delayed. In the same round trip it looks, now and then,
+// whether the queue is paused, and whether there is anything that mendTurns sees to.
 func (s *source) head(ctx context.Context) (due int64, some bool, err error) {
 	t := &s.p.taken
 	pipe := s.p.client().Pipeline()
 	first := pipe.ZRangeWithScores(s.p.with(ctx), s.p.keys.delayed(), 0, 0)
-	var paused *redis.StringCmd
+	var there *redis.IntCmd
 	if t.every(&t.nextPause, pauseEvery) {
-		paused = pipe.Get(s.p.with(ctx), s.p.keys.paused())
+		there = pipe.Exists(s.p.with(ctx), s.p.keys.paused(), s.p.keys.orders(), s.p.keys.counters())
 	}
 	if _, err := pipe.Exec(s.p.with(ctx)); err != nil && !errors.Is(err, redis.Nil) {
 		return 0, false, err
 	}
-	if paused != nil {
-		t.seePause(paused.Err() == nil)
+	if there != nil {
+		t.turns.Store(there.Val() > 0)
+		if err := s.lookForPause(ctx, there.Val() > 0); err != nil {
+			return 0, false, err
+		}
 	}
 	if len(first.Val()) == 0 {
 		return 0, false, nil
@@ -93,11 +96,19 @@ func (s *source) knowPause(ctx context.Context) error {
 	if t.told.Load() {
 		return nil
 	}
-	err := s.p.client().Get(s.p.with(ctx), s.p.keys.paused()).Err()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return err
+	return s.lookForPause(ctx, true)
+}
+
+// lookForPause looks whether the queue is paused, if it may be.
+func (s *source) lookForPause(ctx context.Context, may bool) error {
+	if may {
+		n, err := s.p.client().Exists(s.p.with(ctx), s.p.keys.paused()).Result()
+		if err != nil {
+			return err
+		}
+		may = n > 0
 	}
-	t.seePause(err == nil)
+	s.p.taken.seePause(may)
 	return nil
 }
 

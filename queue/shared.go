@@ -113,6 +113,7 @@ type taken struct {
 	old    atomic.Bool // the server knows no script flags
 	paused atomic.Bool // as it was last seen
 	told   atomic.Bool // whether it is paused was asked, and answered, once at least
+	turns  atomic.Bool // there may be turns or counters; or it is paused
 
 	mu       sync.Mutex // guards all below
 	looked   time.Time  // when somebody last looked at what is due

@@ -118,6 +118,10 @@ return gone
 
 // mendTurns sees to order keys whose turns are gone.
 func (s *source) mendTurns(ctx context.Context) error {
+	if !s.p.taken.turns.Load() {
+		s.p.taken.ordersAgain(nil)
+		return nil
+	}
 	lanes, args := s.p.laneKeys(s.p.lanes())
 	keys := append([]string{s.p.keys.orders(), s.p.keys.delayed(), s.p.keys.counters()}, lanes...)
 	res, err := turnsScript.run(ctx, s.p, keys, append([]any{turnsOfEntries, turnsOfDelayed}, args...)...).Slice()
