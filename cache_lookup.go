@@ -87,7 +87,8 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 	x.seen = false
 	sent, learn, came := time.Now(), x.pool.book.Learnt(), x.pool.asks.Add(1)
 	redisKey := b.entry(key)
-	if !x.certain && n.lacks(redisKey, sent) {
+	lacked := !x.certain && n.digest.lacks(redisKey)
+	if lacked && n.spares(sent) {
 		x.seen = true
 		return nil, nil
 	}
@@ -104,6 +105,9 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 	case journal.Forked:
 		n.ask()
 		return nil, nil
+	}
+	if lacked && value.Bytes != nil {
+		n.digest.wasFound(redisKey)
 	}
 	if value.Bytes != nil && !x.pool.book.Leased(time.Now()) {
 		return nil, nil // an invalidation may be known to another node alone

@@ -51,6 +51,10 @@ const (
 	// A digest is of no use where this many keys are heard of for each lookup that it
 	// spares: others store what this process is not asked for.
 	worthless = 16
+	// toldWithin is longer than it takes until a key that was written is heard of.
+	toldWithin = time.Second
+	// sampleOf is of how many lookups that could be spared one is not.
+	sampleOf = 64
 )
 
 // began is what times are told by that no clock can set back.
@@ -70,18 +74,33 @@ func (d *digest) lacks(key string) bool {
 	return s.whole.Load() && int64(time.Since(began))-d.heard.Load() <= int64(believedFor) && !s.has(key)
 }
 
-// lacks reports whether the node surely has nothing under the key of an entry. Where its
-// journal is not proven it is asked, which proves it.
-func (n *node) lacks(key string, now time.Time) bool {
-	if !n.digest.lacks(key) {
-		return false
-	}
+// spares reports whether a lookup is spared of what the digest lacks. Where the journal is
+// not proven the node is asked, which proves it; and it is one time in so many, so that a
+// node that cannot be read is found out, and a digest that is wrong (see wasFound).
+func (n *node) spares(now time.Time) bool {
 	if _, proven := n.view.Stamp(now); !proven {
 		return false
 	}
-	n.digest.spared.Add(1)
+	if n.digest.spared.Add(1)%sampleOf == 0 {
+		return false
+	}
 	metrics.spared.Inc()
 	return true
+}
+
+// wasFound notes that something lies under a key that the digest lacked. If it still does
+// when that must have been heard of, it is made anew.
+func (d *digest) wasFound(key string) {
+	s := d.keys.Load()
+	if s == nil || !s.whole.Load() {
+		return
+	}
+	time.AfterFunc(toldWithin, func() {
+		if !s.has(key) {
+			s.whole.Store(false)
+			s.close()
+		}
+	})
 }
 
 // add notes that this process has written a key, or may have: after that, so that it is
@@ -118,6 +137,13 @@ func (s *keySet) add(key string) {
 	if !s.filter.TestOrAddString(key) {
 		s.room--
 	}
+}
+
+// close lets no more keys in: it is full.
+func (s *keySet) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.room = 0
 }
 
 func (s *keySet) isFull() bool {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -107,4 +108,28 @@ func meddle(ctx context.Context, random *rand.Rand, n *node, c *redis.Client, ke
 	default:
 		c.Set(ctx, key(), "x", 0)
 	}
+}
+
+// TestDigestWrong: a digest that lacks what was found on the node is not believed any more.
+func TestDigestWrong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, s := newDigest(), newKeySet(10)
+		s.whole.Store(true)
+		d.keys.Store(s)
+		d.heard.Store(int64(time.Since(began)))
+		if !d.lacks("a") || !d.lacks("b") {
+			t.Fatal("an empty digest has something")
+		}
+		d.wasFound("a")
+		s.add("a") // it was heard of a moment later
+		time.Sleep(2 * toldWithin)
+		if s.isFull() || !d.lacks("b") {
+			t.Error("a key that was heard of a moment later has ended the digest")
+		}
+		d.wasFound("b")
+		time.Sleep(2 * toldWithin)
+		if d.lacks("c") || !s.isFull() {
+			t.Error("a digest that lacks what lies on the node is believed")
+		}
+	})
 }

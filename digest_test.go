@@ -55,8 +55,8 @@ func TestDigest(t *testing.T) {
 	for i := range 20 {
 		wantMiss(t, a, fmt.Sprint("/", i))
 	}
-	if got := lookups(t, servers[0]); got != "0" {
-		t.Errorf("20 misses looked on the node %s times, want never", got)
+	if got := lookups(t, servers[0]); got != "0" && got != "1" { // one of 64
+		t.Errorf("20 misses looked on the node %s times, want once at most", got)
 	}
 	storedOn(t, servers[0], 23)
 	time.Sleep(heardOf)
