@@ -162,7 +162,7 @@ func hearWithin(ctx context.Context, news chan outcome, d time.Duration) outcome
 // lookAgain looks for what another process may have stored while this one waited.
 func (x *exchange) lookAgain() *found {
 	why := x.why
-	x.now, x.certain = time.Now(), true // others have just stored it
+	x.now = time.Now()
 	g := x.lookup()
 	if g != nil && x.isFresh(g) {
 		x.why = why

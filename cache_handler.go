@@ -47,7 +47,6 @@ type exchange struct {
 	release    func()        // lets go of it
 	node       *node         // that was asked last, if any
 	seen       bool          // what lies there is known
-	certain    bool          // what lies there is to be looked for, whatever its digest says
 	held       int64         // bytes of body that were read from a node for this request alone
 	place      place         // where what is fetched will lie
 	nodeFailed bool          // the node did not answer the lookup

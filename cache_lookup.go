@@ -86,13 +86,7 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 	n, b := x.node, x.node.journal.bucket
 	x.seen = false
 	sent, learn, came := time.Now(), x.pool.book.Learnt(), x.pool.asks.Add(1)
-	redisKey := b.entry(key)
-	lacked := !x.certain && n.digest.lacks(redisKey)
-	if lacked && n.spares(sent) {
-		x.seen = true
-		return nil, nil
-	}
-	value, headValue, err := n.Borrow(ctx, redisKey, n.headKey)
+	value, headValue, err := n.Borrow(ctx, b.entry(key), n.headKey)
 	if err != nil {
 		return nil, err
 	}
@@ -105,9 +99,6 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 	case journal.Forked:
 		n.ask()
 		return nil, nil
-	}
-	if lacked && value.Bytes != nil {
-		n.digest.wasFound(redisKey)
 	}
 	if value.Bytes != nil && !x.pool.book.Leased(time.Now()) {
 		return nil, nil // an invalidation may be known to another node alone
@@ -123,14 +114,14 @@ func (x *exchange) read(ctx context.Context, deadline time.Time, key string) (*e
 		return nil, nil
 	case err != nil:
 		metrics.garbage.WithLabelValues("format").Inc()
-		n.writes.push(write{forget: []string{redisKey}})
+		n.writes.push(write{forget: []string{b.entry(key)}})
 		return nil, nil
 	case variants != nil && variants.Key == key:
 		return newList(variants), nil
 	case resp == nil || resp.Key != key:
 		// Not ours, or a collision of hashes: of no use to this key either way.
 		metrics.garbage.WithLabelValues("key").Inc()
-		n.writes.push(write{forget: []string{redisKey}})
+		n.writes.push(write{forget: []string{b.entry(key)}})
 		return nil, nil
 	}
 	e := newEntry(resp, learn)

@@ -226,17 +226,12 @@ func (n *node) perform(ctx context.Context, w write) error {
 	buf := encodings.Get().(*[]byte)
 	defer encodings.Put(buf)
 	*buf = (*buf)[:0]
-	client := n.Bulk()
-	if w.short {
-		client = n.Writer()
-		defer n.digest.add(w.values[0].key)
-	}
 	for i, v := range w.values {
 		ttl := w.ttl
 		if i < len(w.values)-1 {
 			ttl += time.Minute // no manifest may outlive its chunks
 		}
-		if err := client.Set(ctx, v.key, v.appendTo(buf), ttl).Err(); err != nil {
+		if err := n.Bulk().Set(ctx, v.key, v.appendTo(buf), ttl).Err(); err != nil {
 			return err
 		}
 	}

@@ -76,14 +76,13 @@ func (n *node) performAll(ctx context.Context, batch []write) {
 	defer encodings.Put(buf)
 	*buf = (*buf)[:0]
 	ctx = n.With(ctx)
-	cmds, _ := n.Writer().Pipelined(ctx, func(p redis.Pipeliner) error { // each has its own error
+	cmds, _ := n.Bulk().Pipelined(ctx, func(p redis.Pipeliner) error { // each has its own error
 		for _, w := range batch {
 			p.Set(ctx, w.values[0].key, w.values[0].appendTo(buf), w.ttl)
 		}
 		return nil
 	})
 	for i, cmd := range cmds {
-		n.digest.add(batch[i].values[0].key)
 		n.stored(batch[i], cmd.Err())
 	}
 }

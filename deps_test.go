@@ -29,7 +29,6 @@ var mayImport = map[string]map[string]string{
 		modulePath + "/queue":                            "messages on nodes",
 		"github.com/redis/go-redis/v9/...":               "the commands of journal and listener; shard gives the clients",
 		"github.com/cespare/xxhash/v2":                   "the names of keys, and the sums of chunks",
-		"github.com/bits-and-blooms/bloom/v3":            "the set of keys that a node's digest is",
 		"github.com/dustin/go-humanize":                  "sizes, read as Caddy reads them",
 		"github.com/prometheus/client_golang/prometheus": "metrics, in Caddy's own registry",
 		"golang.org/x/net/http/httpguts":                 "what is a field name",

@@ -67,7 +67,6 @@ type ExplainedResponse struct {
 func (h *Cache) explain(e *Explanation, r *http.Request) error {
 	x := h.begin(nil, r, nil)
 	defer x.end()
-	x.certain = true
 	var filtered *http.Request
 	x.names, filtered = h.Key.name(r)
 	e.URL, e.Pool, e.Key = x.asked, h.Pool, x.key

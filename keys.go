@@ -41,9 +41,6 @@ func (b bucket) entry(key string) string {
 	return string(appendHash128(append(append(buf[:0], b...), ":e:"...), key))
 }
 
-// entries is what the keys of all entries begin with.
-func (b bucket) entries() string { return string(b) + ":e:" }
-
 // chunk is the key of the i-th part of a long body.
 func (b bucket) chunk(token uint64, i int) string {
 	return string(b) + ":c:" + strconv.FormatUint(token, 16) + ":" + strconv.Itoa(i)

@@ -23,7 +23,6 @@ type metricSet struct {
 	away          *prometheus.CounterVec
 	forks         *prometheus.CounterVec
 	continued     *prometheus.CounterVec
-	spared        prometheus.Counter
 
 	// Of requests and stores, what is counted often.
 	hitNear, hitNode, hitStale    prometheus.Counter
@@ -42,8 +41,6 @@ func newMetrics() *metricSet {
 		messages: vec("messages_total", "Published invalidation messages: heard or refused.", "result"),
 		invalidations: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "caddy", Subsystem: "fluster",
 			Name: "invalidations_total", Help: "Invalidations made by this process, beside those heard."}),
-		spared: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "caddy", Subsystem: "fluster",
-			Name: "lookups_spared_total", Help: "Lookups on nodes that were spared, as there surely was nothing."}),
 		nodeUp: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "caddy", Subsystem: "fluster",
 			Name: "node_up", Help: "Whether the node is in use."}, []string{"pool", "node"}),
 		penalties: vec("penalties_total", "How often the node was taken out of use.", "pool", "node"),
@@ -72,7 +69,7 @@ func (m *metricSet) hit(where string, ttl time.Duration) {
 // registerMetrics puts the metrics into a registry, once.
 func registerMetrics(r *prometheus.Registry) {
 	m := metrics
-	all := []prometheus.Collector{m.requests, m.stores, m.garbage, m.messages, m.invalidations, m.nodeUp, m.penalties, m.away, m.forks, m.continued, m.spared}
+	all := []prometheus.Collector{m.requests, m.stores, m.garbage, m.messages, m.invalidations, m.nodeUp, m.penalties, m.away, m.forks, m.continued}
 	for _, c := range append(all, queueMetrics.collectors()...) {
 		var already prometheus.AlreadyRegisteredError
 		if err := r.Register(c); err != nil && !errors.As(err, &already) {

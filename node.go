@@ -19,9 +19,9 @@ import (
 // longer as a whole; a time-out by it says nothing about the node.
 
 // node is one node with all that belongs to it in this process: its clients,
-// its journal as far as it was read, its place in the penalty box, and four
-// goroutines: the keeper, the listener, the writer, and who keeps the digest. It is
-// shared by all configurations that name it.
+// its journal as far as it was read, its place in the penalty box, and three
+// goroutines: the keeper, the listener and the writer. It is shared by all
+// configurations that name it.
 type node struct {
 	*shard.Node
 	state    *poolState
@@ -33,8 +33,6 @@ type node struct {
 	forwards string // where processes tell of forwards that others wait for
 	timeout  time.Duration
 	writes   *writeQueue
-	digest   *digest
-	maxKeys  int         // of that
 	own      history     // of an independent node
 	gone     atomic.Bool // it was taken out of the configuration
 	unmarked atomic.Bool // its journal may lack the mark of some that are away
@@ -72,8 +70,8 @@ func newNode(sn *shard.Node, n int, key string, state *poolState, c *PoolConfig)
 	return &node{
 		Node: sn, label: label, key: key, state: state, seat: state.box.admit(sn), journal: j, headKey: j.bucket.head(),
 		channel: c.Channel, forwards: forwardsChannel(c.Namespace), timeout: time.Duration(c.Timeout),
-		writes: newWriteQueue(), digest: newDigest(), maxKeys: allKeys / max(1, len(c.Nodes)),
-		wake: make(chan struct{}, 1), tried: make(chan struct{}), listening: make(chan struct{}),
+		writes: newWriteQueue(),
+		wake:   make(chan struct{}, 1), tried: make(chan struct{}), listening: make(chan struct{}),
 		filling: make(chan struct{}, fillers), reading: make(chan struct{}, 1),
 	}
 }
@@ -94,7 +92,6 @@ func (n *node) start() {
 			n.wg.Go(func() { n.listen(ctx) }) // for its siblings too
 		}
 		n.wg.Go(func() { n.write(ctx) })
-		n.wg.Go(func() { n.digestKeys(ctx) })
 	})
 }
 

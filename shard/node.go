@@ -33,7 +33,6 @@ type Node struct {
 	availability Availability
 
 	client, bulk redis.UniversalClient
-	writer       redis.UniversalClient // one connection; bulk if it cannot be tracked
 	batched      redis.UniversalClient // for Read
 	small        reader                // over batched
 	batches      *batchReader          // nil if small is another
@@ -43,7 +42,6 @@ type Node struct {
 
 	conns  *conns // nil but of one server
 	holds  holds  // who needs bulk after Close
-	trail  trail
 	server server // who answers, where that may change
 }
 
@@ -54,8 +52,7 @@ func NewNode(a Address, o Options, availability Availability) (*Node, error) {
 		return nil, err
 	}
 	n.conns = new(conns)
-	n.trail.options = redisOptions([]Address{a}, o, n.timeout, n.conns)
-	n.openBatched(n.trail.options)
+	n.openBatched(redisOptions([]Address{a}, o, n.timeout, n.conns))
 	return n, nil
 }
 
@@ -77,7 +74,6 @@ func NewCluster(addrs []Address, o Options, availability Availability) (*Node, e
 	u := redisOptions(addrs, o, n.timeout, nil)
 	u.IsClusterMode = true
 	n.client, n.bulk = n.hooked(n.newClusterClient(u)), n.hooked(n.newClusterClient(u))
-	n.writer = n.bulk
 	// Reads need no hook: Read bounds and reports them itself.
 	n.batched = n.newClusterClient(u)
 	n.small = &plainReader{client: n.batched, node: n}
@@ -106,7 +102,7 @@ func NewSentinel(master string, sentinels []Address, o Options, availability Ava
 	u.Username, u.Password = o.Username, o.Password
 	u.SentinelUsername, u.SentinelPassword = first.username, first.password
 	n.openBatched(u)
-	for _, c := range []redis.UniversalClient{n.client, n.bulk, n.writer, n.batched} {
+	for _, c := range []redis.UniversalClient{n.client, n.bulk, n.batched} {
 		c.AddHook(dialHook{n})
 	}
 	return n, nil
@@ -141,7 +137,6 @@ func newNode(name, address string, weight float64, o Options, availability Avail
 // openBatched makes the clients of a node whose reads can go in batches.
 func (n *Node) openBatched(u *redis.UniversalOptions) {
 	n.client, n.bulk = n.hooked(redis.NewUniversalClient(u)), n.hooked(redis.NewUniversalClient(u))
-	n.writer = n.hooked(n.openWriter(u))
 
 	// No caller waits for longer than the node's time-out, but the connection that
 	// they share lives on through short stalls (a fork, a slow command), and nobody
@@ -196,10 +191,6 @@ func (n *Node) Client() redis.UniversalClient { return n.client }
 // writes and for values over 64 KiB, so that small commands never wait behind
 // them.
 func (n *Node) Bulk() redis.UniversalClient { return n.bulk }
-
-// Writer returns a client as Bulk does for small writes, in pipelines: it has one
-// connection, for one goroutine. A Tracking does not hear of what it writes.
-func (n *Node) Writer() redis.UniversalClient { return n.writer }
 
 // Read returns the value of a key and, read at the same time in the same round
 // trip, that of another one, which many reads have in common; nil for a key that
@@ -269,9 +260,6 @@ func (n *Node) Close() error {
 	}
 	var errs []error
 	clients := []redis.UniversalClient{n.client, n.batched}
-	if n.writer != n.bulk {
-		clients = append(clients, n.writer)
-	}
 	if n.holds.close() {
 		clients = append(clients, n.bulk)
 	}

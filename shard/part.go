@@ -18,7 +18,7 @@ func (n *Node) Part(name string, availability Availability) *Node {
 	n.parts.Add(1)
 	return &Node{
 		name: name, address: n.address, weight: n.weight, timeout: n.timeout, availability: availability,
-		client: n.client, bulk: n.bulk, writer: n.writer, batched: n.batched, small: n.small,
+		client: n.client, bulk: n.bulk, batched: n.batched, small: n.small,
 		whole: n,
 	}
 }

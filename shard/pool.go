@@ -40,7 +40,6 @@
 //	reader.go    reading small values
 //	batch.go     many callers' reads in few round trips
 //	reply.go     their values, in memory that is used again
-//	track.go     which keys of a server change
 //	ring.go      the order of the nodes for a key
 //	pool.go      Pick, Each
 //	merge.go     a sorted set that lies on all nodes
