@@ -116,8 +116,8 @@ func target(requestURI string, u *url.URL) (uri string, pathless bool) {
 	return uri, u.Path == ""
 }
 
-// originalTarget is target before any rewrite. (It is apart, as the copy of the request
-// that Caddy keeps would make the stack of each hit so large that it is moved.)
+// originalTarget is target before any rewrite. (It is apart, so that the copy of the request
+// that Caddy keeps is off the stack when the rest is done.)
 func originalTarget(r *http.Request) (uri string, pathless, ok bool) {
 	o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	if !ok {
